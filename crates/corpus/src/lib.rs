@@ -1,0 +1,37 @@
+//! Documents, queries, judgments and training pairs: what a retrieval collection is, in memory and on disk.
+//!
+//! | part | owns |
+//! |---|---|
+//! | [`Collection`] | documents, queries, judgments by split, negatives that came along |
+//! | [`Records`], [`Texts`] | arenas of texts under dense `u32` ids, about 32 bytes a record over its text |
+//! | [`Judgments`], [`NegativeLists`] | compressed rows by query |
+//! | `read` | one file per format; the format is recognised from the content ([`Collection::open`]); [`read_own`] |
+//! | [`TextTokenizer`], [`Tokens`] | token rows, made once, in parallel, memory-mapped from a cache |
+//! | [`demo`] | the collection that the program makes itself |
+//! | [`mod@write`] | mined negatives in five forms, collections as BEIR folders |
+//!
+//! External string ids live at the edge only; everything inside the project speaks dense `u32` ids. Nothing here knows
+//! tensors or devices. Every error names file and line, what stood there, what was expected and what to do.
+
+mod collection;
+pub mod demo;
+mod error;
+mod index;
+mod judgments;
+mod negatives;
+mod read;
+mod records;
+mod texts;
+mod tokenizer;
+mod tokens;
+pub mod write;
+
+pub use collection::Collection;
+pub use error::{CorpusError, Place, Side};
+pub use judgments::Judgments;
+pub use negatives::{Listed, NegativeLists};
+pub use read::{read_own, read_provenance, read_rows};
+pub use records::{DuplicateId, Records};
+pub use texts::Texts;
+pub use tokenizer::TextTokenizer;
+pub use tokens::{TokenSpec, Tokens};

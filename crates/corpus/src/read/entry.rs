@@ -1,0 +1,130 @@
+//! Checked entry of records and judgments: what every format has to refuse, refused in one place.
+//!
+//! Records: empty id, empty text, duplicate id, too many. Judgments: ids that the collection lacks, contradicting grades.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    error::{CorpusError, Place, Side},
+    judgments::Judgments,
+    records::Records,
+};
+
+/// A title and a text joined as every peer does: `title + " " + text`, or the text alone when there is no title.
+/// `scratch` is reused from record to record.
+pub(crate) fn joined<'a>(scratch: &'a mut String, title: &str, text: &'a str) -> &'a str {
+    if title.is_empty() {
+        return text;
+    }
+    scratch.clear();
+    scratch.push_str(title);
+    scratch.push(' ');
+    scratch.push_str(text);
+    scratch
+}
+
+/// Appends a record; `place` is evaluated for messages only.
+pub(crate) fn push(records: &mut Records, side: Side, id: &str, text: &str, place: impl Fn() -> Place) -> Result<u32, CorpusError> {
+    if text.trim().is_empty() {
+        return Err(CorpusError::EmptyText { place: place(), side, id: id.to_owned() });
+    }
+    push_any(records, side, id, text, place)
+}
+
+/// Appends a record whose text may be empty.
+pub(crate) fn push_any(records: &mut Records, side: Side, id: &str, text: &str, place: impl Fn() -> Place) -> Result<u32, CorpusError> {
+    if id.trim().is_empty() {
+        return Err(CorpusError::EmptyId { place: place(), side });
+    }
+    if !records.texts().has_room() {
+        return Err(CorpusError::TooMany { place: place(), side });
+    }
+    records.push(id, text).map_err(|duplicate| CorpusError::DuplicateId {
+        place: place(),
+        side,
+        id: duplicate.id,
+        first: u64::from(duplicate.first) + 1,
+    })
+}
+
+/// Ids that a collection lacks: a count and the first few.
+#[derive(Debug, Default)]
+pub(crate) struct Missing {
+    count: usize,
+    examples: Vec<String>,
+}
+
+impl Missing {
+    const SHOWN: usize = 5;
+
+    pub(crate) fn note(&mut self, id: &str, line: u64) {
+        self.count += 1;
+        if self.examples.len() < Self::SHOWN {
+            self.examples.push(format!("`{id}` (line {line})"));
+        }
+    }
+
+    pub(crate) fn check(self, path: &Path, side: Side) -> Result<(), CorpusError> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        let mut examples = self.examples.join(", ");
+        if self.count > Self::SHOWN {
+            examples.push_str(", …");
+        }
+        Err(CorpusError::Dangling { path: path.to_owned(), side, count: self.count, examples })
+    }
+}
+
+/// Collects the judgments of one file.
+pub(crate) struct JudgmentRows<'a> {
+    path: PathBuf,
+    queries: &'a Records,
+    documents: &'a Records,
+    pairs: Vec<(u32, u32, i32)>,
+    missing_queries: Missing,
+    missing_documents: Missing,
+}
+
+impl<'a> JudgmentRows<'a> {
+    pub(crate) fn new(path: &Path, queries: &'a Records, documents: &'a Records) -> Self {
+        Self {
+            path: path.to_owned(),
+            queries,
+            documents,
+            pairs: Vec::new(),
+            missing_queries: Missing::default(),
+            missing_documents: Missing::default(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, line: u64, query: &str, document: &str, grade: i32) {
+        let found = (self.queries.find(query), self.documents.find(document));
+        if found.0.is_none() {
+            self.missing_queries.note(query, line);
+        }
+        if found.1.is_none() {
+            self.missing_documents.note(document, line);
+        }
+        if let (Some(query), Some(document)) = found {
+            self.pairs.push((query, document, grade));
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Result<Judgments, CorpusError> {
+        self.missing_queries.check(&self.path, Side::Query)?;
+        self.missing_documents.check(&self.path, Side::Document)?;
+        self.pairs.sort_by_key(|&(query, document, _)| (query, document));
+        let twice = self.pairs.windows(2).find(|pair| (pair[0].0, pair[0].1) == (pair[1].0, pair[1].1) && pair[0].2 != pair[1].2);
+        if let Some(&[(query, document, first), (.., second)]) = twice {
+            return Err(CorpusError::Contradiction {
+                path: self.path,
+                query: self.queries.id(query).to_owned(),
+                document: self.documents.id(document).to_owned(),
+                first,
+                second,
+            });
+        }
+        Ok(Judgments::from_pairs(self.queries.len(), self.pairs))
+    }
+}

@@ -1,0 +1,74 @@
+//! FlagEmbedding training rows: `{query, pos: [text], neg: [text]}` with optional `pos_scores`, `neg_scores`, `prompt`, `type`.
+//!
+//! Scores (a teacher's) must be as many as their texts. `prompt` becomes a note: prompts are part of the encoder's settings,
+//! not of the data. `type` steers FlagEmbedding's own sampling and is ignored.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{
+    inline::Inline,
+    json::{self, Text},
+    lines::{Line, Lines},
+};
+use crate::error::{CorpusError, excerpt};
+
+const ROW: &str = r#"{"query": "…", "pos": ["…"], "neg": ["…"]} on each line, with optional "pos_scores" and "neg_scores""#;
+
+#[derive(Deserialize)]
+struct Row<'a> {
+    #[serde(borrow)]
+    query: Text<'a>,
+    #[serde(borrow)]
+    pos: Vec<Text<'a>>,
+    #[serde(borrow, default)]
+    neg: Option<Vec<Text<'a>>>,
+    #[serde(default)]
+    pos_scores: Option<Vec<f32>>,
+    #[serde(default)]
+    neg_scores: Option<Vec<f32>>,
+    #[serde(borrow, default)]
+    prompt: Option<Text<'a>>,
+}
+
+pub(super) fn rows(path: &Path, split: &'static str, inline: &mut Inline) -> Result<(), CorpusError> {
+    let mut lines = Lines::open(path)?;
+    while let Some(line) = lines.next()? {
+        let place = || line.place();
+        let row: Row<'_> = json::row(line, ROW)?;
+        let negatives = row.neg.unwrap_or_default();
+        if row.pos.is_empty() {
+            return Err(CorpusError::Row { place: place(), problem: "`pos` is empty".into(), expected: ROW });
+        }
+        let positive_scores = aligned(line, "pos", row.pos.len(), row.pos_scores)?;
+        let negative_scores = aligned(line, "neg", negatives.len(), row.neg_scores)?;
+        if let Some(prompt) = row.prompt.filter(|prompt| !prompt.0.is_empty()) {
+            inline.note(format!(
+                "{} asks for the query prompt `{}`: set `encoder.query_prompt` if the encoder should use it",
+                path.display(),
+                excerpt(&prompt.0)
+            ));
+        }
+        let query = inline.queries.enter(None, "query", &row.query.0, place)?;
+        for (at, text) in row.pos.iter().enumerate() {
+            let document = inline.documents.enter(None, "pos", &text.0, place)?;
+            inline.positive(split, query, document, positive_scores.get(at).copied());
+        }
+        for (at, text) in negatives.iter().enumerate() {
+            let document = inline.documents.enter(None, "neg", &text.0, place)?;
+            inline.negative(query, document, negative_scores.get(at).copied());
+        }
+    }
+    Ok(())
+}
+
+/// The scores, one per text, or none at all.
+fn aligned(line: Line<'_>, field: &str, texts: usize, scores: Option<Vec<f32>>) -> Result<Vec<f32>, CorpusError> {
+    let scores = scores.unwrap_or_default();
+    if scores.is_empty() || scores.len() == texts {
+        return Ok(scores);
+    }
+    let problem = format!("`{field}_scores` has {} number(s) for {texts} text(s) in `{field}`", scores.len());
+    Err(CorpusError::Row { place: line.place(), problem, expected: "one score per text" })
+}

@@ -1,0 +1,161 @@
+//! Collections out of rows that carry their texts: equal texts become one document, rows of one query become one query.
+//!
+//! Records without an id get one (`d0`, `d1`, … and `q0`, `q1`, …). A listed negative that is a positive of its query (the
+//! same text under another hat) is left out and counted in the notes: it would teach the wrong thing.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::entry::push;
+use crate::{
+    collection::Collection,
+    error::{CorpusError, Place, Side},
+    index::Index,
+    judgments::Judgments,
+    negatives::{Listed, NegativeLists},
+    records::Records,
+};
+
+/// A collection in the making.
+pub(crate) struct Inline {
+    pub(crate) documents: Deduplicated,
+    pub(crate) queries: Deduplicated,
+    pairs: BTreeMap<&'static str, Vec<(u32, u32, i32)>>,
+    negatives: Vec<Vec<Listed>>,
+    positives: Vec<Vec<Listed>>,
+    notes: Vec<String>,
+}
+
+/// Records found again by id or, without id, by text.
+pub(crate) struct Deduplicated {
+    pub(crate) records: Records,
+    by_text: Index,
+    side: Side,
+    prefix: char,
+}
+
+impl Deduplicated {
+    fn new(side: Side, prefix: char) -> Self {
+        Self { records: Records::new(), by_text: Index::default(), side, prefix }
+    }
+
+    /// The record with this id (or, without id, this text), appended when new. `field` names the text in messages.
+    pub(crate) fn enter(&mut self, id: Option<&str>, field: &str, text: &str, place: impl Fn() -> Place) -> Result<u32, CorpusError> {
+        if text.trim().is_empty() {
+            return Err(CorpusError::EmptyText { place: place(), side: self.side, id: id.unwrap_or(field).to_owned() });
+        }
+        let known = match id {
+            Some(id) => self.records.find(id),
+            None => self.by_text.find(self.records.texts(), text),
+        };
+        match (known, id) {
+            (Some(known), Some(id)) if self.records.text(known) != text => {
+                Err(CorpusError::TwoTexts { place: place(), side: self.side, id: id.to_owned() })
+            }
+            (Some(known), _) => Ok(known),
+            (None, _) => {
+                let generated;
+                let id = match id {
+                    Some(id) => id,
+                    None => {
+                        generated = self.vacant_id();
+                        &generated
+                    }
+                };
+                let index = push(&mut self.records, self.side, id, text, place)?;
+                self.by_text.enter_next(self.records.texts());
+                Ok(index)
+            }
+        }
+    }
+
+    fn vacant_id(&self) -> String {
+        let first = self.records.len();
+        let mut ids = (first..).map(|number| format!("{}{number}", self.prefix));
+        // The range has no end in practice: fewer than u32::MAX ids are taken.
+        ids.find(|id| self.records.find(id).is_none()).unwrap_or_default()
+    }
+}
+
+impl Inline {
+    pub(crate) fn new() -> Self {
+        Self {
+            documents: Deduplicated::new(Side::Document, 'd'),
+            queries: Deduplicated::new(Side::Query, 'q'),
+            pairs: BTreeMap::new(),
+            negatives: Vec::new(),
+            positives: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Rows that name their documents by id, out of a corpus read before.
+    pub(crate) fn over(documents: Records) -> Self {
+        let mut inline = Self::new();
+        inline.documents.records = documents;
+        inline
+    }
+
+    /// Scores that are no finite numbers count as none, here and in `negative`.
+    pub(crate) fn positive(&mut self, split: &'static str, query: u32, document: u32, score: Option<f32>) {
+        let score = score.filter(|score| score.is_finite());
+        self.pairs.entry(split).or_default().push((query, document, 1));
+        if score.is_some() {
+            row(&mut self.positives, query).push(Listed { document, score });
+        }
+    }
+
+    pub(crate) fn negative(&mut self, query: u32, document: u32, score: Option<f32>) {
+        let score = score.filter(|score| score.is_finite());
+        row(&mut self.negatives, query).push(Listed { document, score });
+    }
+
+    /// Adds a warning, once.
+    pub(crate) fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    pub(crate) fn finish(self) -> Collection {
+        let Self { documents, queries, pairs, mut negatives, mut positives, mut notes } = self;
+        let count = queries.records.len();
+        let splits: BTreeMap<String, Judgments> =
+            pairs.into_iter().map(|(split, pairs)| (split.to_owned(), Judgments::from_pairs(count, pairs))).collect();
+
+        let mut contradicted = 0_usize;
+        let mut seen = HashSet::new();
+        for (query, row) in negatives.iter_mut().enumerate() {
+            let query = query as u32;
+            seen.clear();
+            row.retain(|listed| {
+                let positive = splits.values().any(|judgments| judgments.is_positive(query, listed.document));
+                contradicted += usize::from(positive);
+                !positive && seen.insert(listed.document)
+            });
+        }
+        for row in &mut positives {
+            seen.clear();
+            row.retain(|listed| seen.insert(listed.document));
+        }
+        if contradicted > 0 {
+            notes.push(format!("{contradicted} listed negative(s) have the text of a positive of their query and were left out"));
+        }
+        let listed = negatives.iter().chain(&positives).any(|row| !row.is_empty());
+        Collection {
+            documents: documents.records,
+            queries: queries.records,
+            splits,
+            negatives: listed.then(|| NegativeLists::from_rows(negatives).with_positive_scores(positives)),
+            notes,
+            ..Collection::default()
+        }
+    }
+}
+
+fn row(rows: &mut Vec<Vec<Listed>>, query: u32) -> &mut Vec<Listed> {
+    let query = query as usize;
+    if rows.len() <= query {
+        rows.resize_with(query + 1, Vec::new);
+    }
+    &mut rows[query]
+}

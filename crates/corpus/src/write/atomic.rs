@@ -1,0 +1,94 @@
+//! Files and folders that appear whole or not at all.
+//!
+//! Content goes to a temporary name beside the target, is synced, then renamed. On failure the temporary is removed and the
+//! target is as it was.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::error::CorpusError;
+
+/// Writes a file through `fill`, creating its folder if need be.
+pub(super) fn file<T>(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<T, CorpusError>) -> Result<T, CorpusError> {
+    let folder = parent(path);
+    fs::create_dir_all(folder).map_err(CorpusError::io(folder))?;
+    let temporary = temporary(path)?;
+    let written = fill_file(&temporary, fill).and_then(|value| {
+        fs::rename(&temporary, path).map_err(CorpusError::io(path))?;
+        sync_folder(folder)?;
+        Ok(value)
+    });
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Makes a folder through `fill`, which is given the temporary folder. The target must not exist, or be an empty folder.
+pub(super) fn folder(path: &Path, fill: impl FnOnce(&Path) -> Result<(), CorpusError>) -> Result<(), CorpusError> {
+    let occupied = match fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) => path.exists(),
+    };
+    if occupied {
+        return Err(CorpusError::Unwritable {
+            path: path.to_owned(),
+            what: "here: the folder is not empty".into(),
+            remedy: "name a new folder",
+        });
+    }
+    let outer = parent(path);
+    fs::create_dir_all(outer).map_err(CorpusError::io(outer))?;
+    let temporary = temporary(path)?;
+    let made = fs::create_dir(&temporary).map_err(CorpusError::io(&temporary)).and_then(|()| fill(&temporary)).and_then(|()| {
+        sync_folder(&temporary)?;
+        if path.is_dir() {
+            // Only an empty folder can be removed so.
+            fs::remove_dir(path).map_err(CorpusError::io(path))?;
+        }
+        fs::rename(&temporary, path).map_err(CorpusError::io(path))?;
+        sync_folder(outer)
+    });
+    if made.is_err() {
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    made
+}
+
+fn fill_file<T>(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<T, CorpusError>) -> Result<T, CorpusError> {
+    let file = File::create(path).map_err(CorpusError::io(path))?;
+    let mut out = BufWriter::with_capacity(256 << 10, file);
+    let value = fill(&mut out)?;
+    let file = out.into_inner().map_err(|error| CorpusError::io(path)(error.into_error()))?;
+    file.sync_all().map_err(CorpusError::io(path))?;
+    Ok(value)
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn temporary(path: &Path) -> Result<PathBuf, CorpusError> {
+    let name = path.file_name().ok_or_else(|| CorpusError::Unwritable {
+        path: path.to_owned(),
+        what: "to a path without a name".into(),
+        remedy: "name a file or folder",
+    })?;
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}.tmp", std::process::id()));
+    Ok(path.with_file_name(hidden))
+}
+
+/// Makes a rename durable; folders cannot be synced everywhere (Windows), and then the rename alone has to do.
+fn sync_folder(path: &Path) -> Result<(), CorpusError> {
+    if cfg!(unix) {
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(CorpusError::io(path))?;
+    }
+    Ok(())
+}
