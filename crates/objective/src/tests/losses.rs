@@ -7,7 +7,7 @@ use crate::reference;
 use crate::{Embedded, LossConfig, LossKind};
 
 fn config(kind: &str, temperature: f64, symmetric: bool) -> LossConfig {
-    LossConfig { kind: LossKind::named(kind).unwrap(), temperature, symmetric, ..LossConfig::default() }
+    LossConfig { kind: LossKind::named(kind).unwrap(), temperature, symmetric }
 }
 
 /// Loss, gradient of the queries and gradient of the documents.

@@ -1,0 +1,105 @@
+//! Multi-head self-attention with an additive score bias (padding mask, relative positions).
+//!
+//! Hidden states are kept flat, `[rows * width, hidden]`, between layers: the linear products then are single large
+//! matrix products, and heads are split by strided views instead of copies.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Linear};
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::architecture::Architecture;
+use crate::batch::TokenBatch;
+
+/// Added to the score of a padding column. Far below any real score, so its probability is exactly 0 in f32, and
+/// finite, so no row can become NaN.
+const MASKED: f32 = -1e9;
+
+/// Query, key and value projections and the product of the heads; the output projection belongs to the layer.
+#[derive(Module, Debug)]
+pub(crate) struct SelfAttention {
+    pub(crate) query: Linear,
+    pub(crate) key: Linear,
+    pub(crate) value: Linear,
+    dropout: Dropout,
+    heads: usize,
+}
+
+impl SelfAttention {
+    pub(crate) fn new(query: Linear, key: Linear, value: Linear, architecture: &Architecture) -> Self {
+        Self { query, key, value, dropout: DropoutConfig::new(architecture.attention_dropout).init(), heads: architecture.heads }
+    }
+
+    /// `[rows * width, hidden]` to the same shape; `bias` is broadcast to `[rows, heads, width, width]`.
+    pub(crate) fn forward(&self, x: Tensor<2>, rows: usize, width: usize, bias: Option<Tensor<4>>) -> Tensor<2> {
+        let [tokens, hidden] = x.dims();
+        let head = hidden / self.heads;
+        let split = |flat: Tensor<2>| flat.reshape([rows, width, self.heads, head]).swap_dims(1, 2);
+        // Scaling the queries touches width * head numbers per head instead of width * width.
+        let query = split(self.query.forward(x.clone()).mul_scalar(1.0 / (head as f64).sqrt()));
+        let key = split(self.key.forward(x.clone()));
+        let value = split(self.value.forward(x));
+        let mut scores = query.matmul(key.swap_dims(2, 3));
+        if let Some(bias) = bias {
+            scores = scores + bias;
+        }
+        let probabilities = self.dropout.forward(softmax(scores, 3));
+        probabilities.matmul(value).swap_dims(1, 2).reshape([tokens, hidden])
+    }
+}
+
+/// `[rows, 1, 1, width]`: 0 on tokens, [`MASKED`] on padding. None when nothing is padded, which saves an addition over
+/// all scores of every layer.
+pub(crate) fn padding_bias(batch: &TokenBatch, device: &Device) -> Option<Tensor<4>> {
+    if batch.is_full() {
+        return None;
+    }
+    let mut bias = vec![MASKED; batch.rows * batch.width];
+    for (row, &length) in bias.chunks_exact_mut(batch.width).zip(&batch.lengths) {
+        row[..length].fill(0.0);
+    }
+    Some(Tensor::from_data(TensorData::new(bias, [batch.rows, 1, 1, batch.width]), device))
+}
+
+/// Bucket of each (query position, key position) pair, row-major `[width, width]`, as MPNet and T5 (arXiv 1910.10683)
+/// define them: half the buckets for each direction, exact up to a quarter of all, then logarithmic up to distance 128.
+pub(crate) fn relative_buckets(width: usize, buckets: usize) -> Vec<i32> {
+    const FARTHEST: f32 = 128.0;
+    let half = buckets / 2;
+    let exact = (half / 2).max(1);
+    let scale = (half - exact.min(half)) as f32;
+    let bucket = |query: usize, key: usize| {
+        let distance = query.abs_diff(key);
+        let near = if distance < exact {
+            distance
+        } else {
+            let ratio = (distance as f32 / exact as f32).ln() / (FARTHEST / exact as f32).ln();
+            (exact + (ratio * scale) as usize).min(half - 1)
+        };
+        (near + if key > query { half } else { 0 }) as i32
+    };
+    (0..width * width).map(|pair| bucket(pair / width, pair % width)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_follow_the_published_function() {
+        // Computed by hand from the definition with 32 buckets: 8 exact per direction, then 8 logarithmic.
+        let buckets = relative_buckets(200, 32);
+        let at = |query: usize, key: usize| buckets[query * 200 + key];
+        assert_eq!((at(5, 5), at(5, 4), at(5, 6), at(0, 7)), (0, 1, 17, 23));
+        assert_eq!((at(8, 0), at(16, 0), at(32, 0), at(64, 0)), (8, 10, 12, 14));
+        assert_eq!((at(127, 0), at(199, 0), at(0, 199)), (15, 15, 31));
+    }
+
+    #[test]
+    fn padding_bias_marks_padding_only() {
+        let batch = TokenBatch::new(&[&[1, 2, 3], &[4]], 0);
+        let bias = padding_bias(&batch, &Device::flex()).unwrap().into_data();
+        assert_eq!(bias.iter::<f32>().collect::<Vec<_>>(), [0.0, 0.0, 0.0, 0.0, MASKED, MASKED]);
+        assert!(padding_bias(&TokenBatch::new(&[&[1, 2]], 0), &Device::flex()).is_none());
+    }
+}

@@ -1,0 +1,124 @@
+//! Names of tensors in published checkpoints, by family; the only place that knows them.
+//!
+//! | part | BERT, RoBERTa | DistilBERT | MPNet |
+//! |---|---|---|---|
+//! | layer n | `encoder.layer.n` | `transformer.layer.n` | `encoder.layer.n` |
+//! | query, key, value | `attention.self.{query,key,value}` | `attention.{q,k,v}_lin` | `attention.attn.{q,k,v}` |
+//! | attention output | `attention.output.dense` | `attention.out_lin` | `attention.attn.o` |
+//! | its norm | `attention.output.LayerNorm` | `sa_layer_norm` | `attention.LayerNorm` |
+//! | feed-forward | `intermediate.dense`, `output.dense` | `ffn.lin1`, `ffn.lin2` | as BERT |
+//! | its norm | `output.LayerNorm` | `output_layer_norm` | as BERT |
+
+use crate::architecture::Family;
+
+pub(crate) const WORD: &str = "embeddings.word_embeddings.weight";
+pub(crate) const POSITION: &str = "embeddings.position_embeddings.weight";
+pub(crate) const TOKEN_TYPE: &str = "embeddings.token_type_embeddings.weight";
+pub(crate) const EMBEDDING_NORM: &str = "embeddings.LayerNorm";
+pub(crate) const RELATIVE: &str = "encoder.relative_attention_bias.weight";
+pub(crate) const BAG: &str = "embedding.weight";
+
+/// Prefixes that wrap the encoder in files of task models, sentence-transformers dumps and other exporters.
+const PREFIXES: [&str; 6] = ["0.auto_model.", "model.", "bert.", "roberta.", "mpnet.", "distilbert."];
+
+/// Heads that belong to a training task and not to the encoder.
+const HEADS: [&str; 6] = ["cls.", "lm_head.", "pooler.", "vocab_transform.", "vocab_layer_norm.", "vocab_projector."];
+
+/// The name inside the encoder: without wrapping prefixes, and with today's words for the parts of a layer norm.
+pub(crate) fn canonical(name: &str) -> String {
+    let mut rest = name;
+    while let Some(shorter) = PREFIXES.iter().find_map(|prefix| rest.strip_prefix(prefix)) {
+        rest = shorter;
+    }
+    for (old, new) in [("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")] {
+        if let Some(start) = rest.strip_suffix(old) {
+            return format!("{start}{new}");
+        }
+    }
+    rest.to_owned()
+}
+
+/// True for tensors of task heads and for buffers, which an encoder does not need.
+pub(crate) fn is_ignored(canonical: &str) -> bool {
+    canonical == "embeddings.position_ids" || HEADS.iter().any(|head| canonical.starts_with(head))
+}
+
+/// Prefixes of the parts of one layer; `.weight` and `.bias` follow.
+pub(crate) struct LayerNames {
+    pub(crate) query: String,
+    pub(crate) key: String,
+    pub(crate) value: String,
+    pub(crate) attention_output: String,
+    pub(crate) attention_norm: String,
+    pub(crate) inner: String,
+    pub(crate) outer: String,
+    pub(crate) output_norm: String,
+}
+
+impl LayerNames {
+    pub(crate) fn new(family: Family, layer: usize) -> Self {
+        let [query, key, value, attention_output, attention_norm, inner, outer, output_norm] = match family {
+            Family::Bert | Family::Roberta => [
+                "attention.self.query",
+                "attention.self.key",
+                "attention.self.value",
+                "attention.output.dense",
+                "attention.output.LayerNorm",
+                "intermediate.dense",
+                "output.dense",
+                "output.LayerNorm",
+            ],
+            Family::DistilBert => [
+                "attention.q_lin",
+                "attention.k_lin",
+                "attention.v_lin",
+                "attention.out_lin",
+                "sa_layer_norm",
+                "ffn.lin1",
+                "ffn.lin2",
+                "output_layer_norm",
+            ],
+            Family::Mpnet => [
+                "attention.attn.q",
+                "attention.attn.k",
+                "attention.attn.v",
+                "attention.attn.o",
+                "attention.LayerNorm",
+                "intermediate.dense",
+                "output.dense",
+                "output.LayerNorm",
+            ],
+        };
+        let root = if family == Family::DistilBert { "transformer" } else { "encoder" };
+        let full = |part: &str| format!("{root}.layer.{layer}.{part}");
+        Self {
+            query: full(query),
+            key: full(key),
+            value: full(value),
+            attention_output: full(attention_output),
+            attention_norm: full(attention_norm),
+            inner: full(inner),
+            outer: full(outer),
+            output_norm: full(output_norm),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrapped_and_old_names_become_canonical() {
+        for (name, expected) in [
+            ("bert.embeddings.LayerNorm.gamma", "embeddings.LayerNorm.weight"),
+            ("0.auto_model.encoder.layer.0.output.LayerNorm.beta", "encoder.layer.0.output.LayerNorm.bias"),
+            ("model.roberta.encoder.layer.1.output.dense.bias", "encoder.layer.1.output.dense.bias"),
+            ("embedding.weight", "embedding.weight"),
+        ] {
+            assert_eq!(canonical(name), expected);
+        }
+        assert!(is_ignored("pooler.dense.weight") && is_ignored("embeddings.position_ids"));
+        assert!(!is_ignored("embeddings.position_embeddings.weight"));
+    }
+}

@@ -1,0 +1,170 @@
+//! A post-norm transformer encoder: embeddings, then layers of self-attention and feed-forward (arXiv 1810.04805).
+//!
+//! One implementation serves every family; what differs is in [`Architecture`] (sizes, first position, buckets) and in
+//! `names`. Pooling is not here. Invariant: padding never reaches a token's state, because its columns are masked.
+
+use burn::module::{Module, Param};
+use burn::nn::{Dropout, DropoutConfig, Embedding, LayerNorm, Linear};
+use burn::tensor::activation::{gelu, gelu_approximate, relu};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::architecture::{Activation, Architecture, Family};
+use crate::attention::{SelfAttention, padding_bias, relative_buckets};
+use crate::batch::TokenBatch;
+use crate::names::{self, LayerNames};
+use crate::weights::{Collector, Weights};
+
+/// Token ids to hidden states.
+#[derive(Module, Debug)]
+pub(crate) struct Transformer {
+    word: Embedding,
+    position: Param<Tensor<2>>,
+    token_type: Option<Param<Tensor<2>>>,
+    norm: LayerNorm,
+    dropout: Dropout,
+    relative: Option<Param<Tensor<2>>>,
+    layers: Vec<Layer>,
+    #[module(skip)]
+    architecture: Architecture,
+}
+
+/// Self-attention and feed-forward, each with a residual connection and a norm behind it.
+#[derive(Module, Debug)]
+struct Layer {
+    attention: SelfAttention,
+    attention_output: Linear,
+    attention_norm: LayerNorm,
+    inner: Linear,
+    outer: Linear,
+    output_norm: LayerNorm,
+    attention_dropout: Dropout,
+    output_dropout: Dropout,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl Transformer {
+    /// Takes its tensors out of `weights`, which notes what is missing or of another shape.
+    pub(crate) fn new(architecture: &Architecture, weights: &mut Weights, device: &Device) -> Self {
+        let a = architecture;
+        Self {
+            word: Embedding { weight: weights.table(names::WORD, a.vocabulary, a.hidden, device) },
+            position: weights.table(names::POSITION, a.positions, a.hidden, device),
+            token_type: (a.token_types > 0).then(|| weights.table(names::TOKEN_TYPE, a.token_types, a.hidden, device)),
+            norm: weights.norm(names::EMBEDDING_NORM, a.hidden, a.epsilon, device),
+            dropout: DropoutConfig::new(a.dropout).init(),
+            relative: (a.relative_buckets > 0).then(|| weights.table(names::RELATIVE, a.relative_buckets, a.heads, device)),
+            layers: (0..a.layers).map(|layer| Layer::new(a, layer, weights, device)).collect(),
+            architecture: a.clone(),
+        }
+    }
+
+    pub(crate) fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// Last hidden states, `[rows, width, hidden]`. States of padding are defined but meaningless.
+    ///
+    /// # Panics
+    /// When the batch is wider than the model has positions; length limits are checked where they are set.
+    pub(crate) fn forward(&self, batch: &TokenBatch, device: &Device) -> Tensor<3> {
+        let (rows, width, hidden) = (batch.rows, batch.width, self.architecture.hidden);
+        assert!(
+            width <= self.architecture.max_length(),
+            "a batch of width {width} exceeds the {} positions of the model",
+            self.architecture.max_length()
+        );
+        let bias = self.bias(batch, device);
+        let mut x = self.embed(batch, device).reshape([rows * width, hidden]);
+        for layer in &self.layers {
+            x = layer.forward(x, rows, width, bias.clone());
+        }
+        x.reshape([rows, width, hidden])
+    }
+
+    fn embed(&self, batch: &TokenBatch, device: &Device) -> Tensor<3> {
+        let ids = TensorData::new(batch.ids.clone(), [batch.rows, batch.width]);
+        let words = self.word.forward(Tensor::<2, Int>::from_data(ids, device));
+        // Padding stands at the end, so token i of a row always has position `first + i`; token types are all 0.
+        let mut shift = self.position.val().narrow(0, self.architecture.first_position, batch.width);
+        if let Some(types) = &self.token_type {
+            shift = shift + types.val().narrow(0, 0, 1);
+        }
+        let sum = words + shift.unsqueeze_dim::<3>(0);
+        self.dropout.forward(self.norm.forward(sum))
+    }
+
+    /// What is added to the attention scores of every layer: padding mask plus relative position bias.
+    fn bias(&self, batch: &TokenBatch, device: &Device) -> Option<Tensor<4>> {
+        let padding = padding_bias(batch, device);
+        let Some(table) = &self.relative else { return padding };
+        let (width, heads) = (batch.width, self.architecture.heads);
+        let buckets = relative_buckets(width, self.architecture.relative_buckets);
+        let buckets = Tensor::<1, Int>::from_data(TensorData::new(buckets, [width * width]), device);
+        let relative = table.val().select(0, buckets).reshape([1, width, width, heads]).permute([0, 3, 1, 2]);
+        Some(match padding {
+            Some(padding) => relative + padding,
+            None => relative,
+        })
+    }
+
+    pub(crate) fn collect(&self, into: &mut Collector) {
+        into.param(names::WORD.to_owned(), &self.word.weight);
+        into.param(names::POSITION.to_owned(), &self.position);
+        if let Some(types) = &self.token_type {
+            into.param(names::TOKEN_TYPE.to_owned(), types);
+        }
+        if let Some(table) = &self.relative {
+            into.param(names::RELATIVE.to_owned(), table);
+        }
+        into.norm(names::EMBEDDING_NORM, &self.norm);
+        for (index, layer) in self.layers.iter().enumerate() {
+            layer.collect(&LayerNames::new(self.architecture.family, index), into);
+        }
+    }
+}
+
+impl Layer {
+    fn new(a: &Architecture, index: usize, weights: &mut Weights, device: &Device) -> Self {
+        let names = LayerNames::new(a.family, index);
+        let mut square = |prefix: &str| weights.linear(prefix, a.hidden, a.hidden, device);
+        let (query, key, value) = (square(&names.query), square(&names.key), square(&names.value));
+        let attention_output = square(&names.attention_output);
+        // DistilBERT drops attention probabilities but not the attention output.
+        let after_attention = if a.family == Family::DistilBert { 0.0 } else { a.dropout };
+        Self {
+            attention: SelfAttention::new(query, key, value, a),
+            attention_output,
+            attention_norm: weights.norm(&names.attention_norm, a.hidden, a.epsilon, device),
+            inner: weights.linear(&names.inner, a.hidden, a.intermediate, device),
+            outer: weights.linear(&names.outer, a.intermediate, a.hidden, device),
+            output_norm: weights.norm(&names.output_norm, a.hidden, a.epsilon, device),
+            attention_dropout: DropoutConfig::new(after_attention).init(),
+            output_dropout: DropoutConfig::new(a.dropout).init(),
+            activation: a.activation,
+        }
+    }
+
+    fn forward(&self, x: Tensor<2>, rows: usize, width: usize, bias: Option<Tensor<4>>) -> Tensor<2> {
+        let mixed = self.attention_output.forward(self.attention.forward(x.clone(), rows, width, bias));
+        let x = self.attention_norm.forward(self.attention_dropout.forward(mixed) + x);
+        let inner = self.inner.forward(x.clone());
+        let inner = match self.activation {
+            Activation::Gelu => gelu(inner),
+            Activation::GeluTanh => gelu_approximate(inner),
+            Activation::Relu => relu(inner),
+        };
+        self.output_norm.forward(self.output_dropout.forward(self.outer.forward(inner)) + x)
+    }
+
+    fn collect(&self, names: &LayerNames, into: &mut Collector) {
+        into.linear(&names.query, &self.attention.query);
+        into.linear(&names.key, &self.attention.key);
+        into.linear(&names.value, &self.attention.value);
+        into.linear(&names.attention_output, &self.attention_output);
+        into.norm(&names.attention_norm, &self.attention_norm);
+        into.linear(&names.inner, &self.inner);
+        into.linear(&names.outer, &self.outer);
+        into.norm(&names.output_norm, &self.output_norm);
+    }
+}

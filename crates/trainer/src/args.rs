@@ -1,0 +1,260 @@
+//! The command line as written: every sub-command and flag, declared once.
+//!
+//! This file owns names, help texts and the shape of values; it validates nothing that needs a file or a device.
+//! `commands/` turns each variant into work.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Trains dense retrievers with live-mined hard negatives, on any GPU or on the CPU.
+///
+/// Without a sub-command: `trainer train` on the built-in collection.
+#[derive(Debug, Parser)]
+#[command(name = "trainer", version, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train an encoder, mining hard negatives inside the run
+    Train(TrainArgs),
+    /// Mine hard negatives once and write them to a file
+    Mine(MineArgs),
+    /// Encode texts into a safetensors file
+    Encode(EncodeArgs),
+    /// Answer one typed query from a collection
+    Search(SearchArgs),
+    /// Score a model or a TREC run on a collection
+    Evaluate(EvaluateArgs),
+    /// List the recipes that `train --recipe` knows
+    Recipes(RecipesArgs),
+    /// Copy the model out of a run as a sentence-transformers folder
+    Export(ExportArgs),
+    /// Write the HTML report of a run
+    Report(ReportArgs),
+    /// List the devices of this machine and what they can do
+    Devices(DevicesArgs),
+}
+
+/// Flags of every command that computes.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Common {
+    /// Where to compute: auto, gpu, gpu:N or cpu [default: auto]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    /// Print one JSON object on standard output and nothing else there
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Common {
+    /// The device asked for.
+    pub(crate) fn device(&self) -> &str {
+        self.device.as_deref().unwrap_or("auto")
+    }
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct TrainArgs {
+    /// A configuration file; the flags and --set win over it
+    pub(crate) config: Option<PathBuf>,
+    /// Start from a built-in recipe (see `trainer recipes`)
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    pub(crate) recipe: Option<String>,
+    /// The collection: a folder, a file, or builtin:demo
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<String>,
+    /// The encoder to start from: a folder, a hub id, or builtin:tiny
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// The run folder to create [default: runs/<collection>-<recipe>-<number>]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Overwrite one configuration value, for instance --set train.steps=200
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Go on with an interrupted run from its last checkpoint
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "recipe", "data", "model", "out", "set"])]
+    pub(crate) resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum DrawRule {
+    /// The best-scored survivors
+    Top,
+    /// A uniform draw among the survivors
+    Uniform,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum MinedFormat {
+    /// Ids with scores and ranks, and where they come from
+    Own,
+    /// Tevatron: positive_passages and negative_passages
+    Tevatron,
+    /// FlagEmbedding: query, pos, neg and their scores
+    Flagembedding,
+    /// One anchor, positive, negative per line
+    Triplets,
+    /// One anchor, positive, negative_1 .. negative_n per line
+    Tuples,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MineArgs {
+    /// The collection: a folder, a file, or builtin:demo
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: String,
+    /// The encoder: a folder, a hub id, or builtin:tiny
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: String,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Hard negatives for each (query, positive) pair
+    #[arg(long, value_name = "N")]
+    pub(crate) negatives: usize,
+    /// The split whose judgments give the pairs
+    #[arg(long, default_value = "train")]
+    pub(crate) split: String,
+    /// How many ranks to look at [default: 10 times the negatives with a margin, else just enough]
+    #[arg(long, value_name = "K")]
+    pub(crate) depth: Option<usize>,
+    /// Drop a candidate that scores above p - |p|*X, p the lowest positive score of the query
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) relative_margin: Option<f32>,
+    /// Drop a candidate whose score + X exceeds the lowest positive score of the query
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) absolute_margin: Option<f32>,
+    /// Drop candidates that score above X
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) max_score: Option<f32>,
+    /// Drop candidates that score below X
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) min_score: Option<f32>,
+    /// Pass over the best N survivors
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) skip: usize,
+    /// How to choose among the survivors
+    #[arg(long, value_enum, default_value = "top")]
+    pub(crate) draw: DrawRule,
+    /// The form of the output file
+    #[arg(long, value_enum, default_value = "own")]
+    pub(crate) format: MinedFormat,
+    /// Seed of the uniform draw
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum TextKind {
+    /// No prompt
+    Plain,
+    /// The model's query prompt and length
+    Query,
+    /// The model's document prompt and length
+    Document,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EncodeArgs {
+    /// The encoder: a folder or a hub id
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: String,
+    /// Rows {"_id", "text", "title"?}, one JSON object a line (.gz too)
+    #[arg(long, value_name = "ROWS.jsonl")]
+    pub(crate) input: PathBuf,
+    /// Where to write the tensor `embeddings` [n, d]; the ids go to OUTPUT.ids
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub(crate) output: PathBuf,
+    /// Which prompt goes in front
+    #[arg(long, value_enum, default_value = "plain")]
+    pub(crate) kind: TextKind,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    /// The collection: a folder, a file, or builtin:demo
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: String,
+    /// The encoder: a folder, a hub id, or builtin:tiny
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: String,
+    /// How many documents to show
+    #[arg(long, default_value_t = 10)]
+    pub(crate) k: usize,
+    /// The query
+    pub(crate) query: String,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateArgs {
+    /// The collection: a folder, a file, or builtin:demo
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: String,
+    /// The split whose judgments count
+    #[arg(long, default_value = "test")]
+    pub(crate) split: String,
+    /// The encoder to evaluate
+    #[arg(long, value_name = "MODEL", required_unless_present = "run", conflicts_with = "run")]
+    pub(crate) model: Option<String>,
+    /// A TREC run to score instead of a model
+    #[arg(long, value_name = "FILE.trec")]
+    pub(crate) run: Option<PathBuf>,
+    /// A folder for metrics.json and run.trec
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Documents retrieved for each query
+    #[arg(long, default_value_t = 100)]
+    pub(crate) depth: usize,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecipesArgs {
+    /// Print one JSON object on standard output and nothing else there
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print the text of one recipe
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The run folder
+    pub(crate) run: PathBuf,
+    /// The model folder to create
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Print one JSON object on standard output and nothing else there
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The run folder
+    pub(crate) run: PathBuf,
+    /// Print one JSON object on standard output and nothing else there
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// Print one JSON object on standard output and nothing else there
+    #[arg(long)]
+    pub(crate) json: bool,
+}

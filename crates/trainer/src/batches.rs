@@ -1,0 +1,247 @@
+//! Batches: which pairs go together, which documents become columns, and which columns count for which query.
+//!
+//! Everything here is a function of (seed, step), never of thread timing, so a resumed run sees the same batches. A tokio task
+//! assembles them ahead of the device; the channel holds a few, and the device never waits for a draw or for padding.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use corpus::Judgments;
+use encoder::TokenBatch;
+use mining::Miner;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::config::{BatchConfig, Compose};
+use crate::data::Data;
+
+/// Batches waiting for the device.
+const AHEAD: usize = 3;
+
+/// The order of the training pairs, epoch by epoch.
+pub(crate) struct Plan {
+    pairs: Vec<(u32, u32)>,
+    queries: usize,
+    compose: Compose,
+    seed: u64,
+}
+
+/// One step's input, on the host.
+pub(crate) struct Batch {
+    pub(crate) step: usize,
+    /// (query, positive) of each row.
+    pub(crate) pairs: Vec<(u32, u32)>,
+    /// Query and document chunks, in this order; the rows of all document chunks are the columns.
+    pub(crate) query_chunks: Vec<TokenBatch>,
+    pub(crate) document_chunks: Vec<TokenBatch>,
+    /// The documents behind the columns.
+    pub(crate) columns: Vec<u32>,
+    /// Column of each query's positive.
+    pub(crate) targets: Vec<usize>,
+    /// [queries, columns] row-major: the column is no candidate for the query.
+    pub(crate) blocked: Vec<bool>,
+}
+
+impl Plan {
+    /// All positive pairs of `judgments`, or `limit` of them chosen by the seed.
+    pub(crate) fn new(judgments: &Judgments, limit: usize, batch: &BatchConfig, seed: u64) -> Self {
+        let mut pairs = judgments.pairs();
+        if limit > 0 && limit < pairs.len() {
+            pairs.shuffle(&mut generator(seed, u64::MAX));
+            pairs.truncate(limit);
+        }
+        Self { pairs, queries: batch.queries, compose: batch.compose, seed }
+    }
+
+    pub(crate) fn pairs(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Full batches in one epoch. The rest of an epoch (fewer pairs than a batch) is left out: a short last batch has fewer
+    /// negatives and its loss jumps. Only a collection smaller than one batch trains on a short one.
+    pub(crate) fn steps_per_epoch(&self) -> usize {
+        (self.pairs.len() / self.queries).max(1)
+    }
+
+    pub(crate) fn epoch_of(&self, step: usize) -> usize {
+        step / self.steps_per_epoch()
+    }
+
+    /// The batches of one epoch, a function of the seed and the epoch alone.
+    fn epoch(&self, epoch: usize, data: &Data) -> Vec<Vec<(u32, u32)>> {
+        let mut pairs = self.pairs.clone();
+        pairs.shuffle(&mut generator(self.seed, epoch as u64));
+        let mut batches = match self.compose {
+            Compose::Random => pairs.chunks(self.queries).map(<[_]>::to_vec).collect(),
+            Compose::NoDuplicates => without_duplicates(pairs, self.queries, &data.same_text),
+        };
+        batches.truncate(self.steps_per_epoch());
+        // Clashing pairs can leave an epoch short of batches: the first ones are then visited twice rather than a step skipped.
+        let made = batches.len();
+        for missing in made..self.steps_per_epoch() {
+            batches.push(batches[missing % made].clone());
+        }
+        batches
+    }
+}
+
+/// Fills batches in order; a pair whose query or positive text is already in the batch waits for the next one.
+fn without_duplicates(pairs: Vec<(u32, u32)>, size: usize, same_text: &[u32]) -> Vec<Vec<(u32, u32)>> {
+    let mut batches = Vec::new();
+    let mut waiting = std::collections::VecDeque::from(pairs);
+    while !waiting.is_empty() {
+        let (mut batch, mut later) = (Vec::with_capacity(size), Vec::new());
+        let (mut queries, mut texts) = (HashSet::new(), HashSet::new());
+        while batch.len() < size {
+            let Some((query, document)) = waiting.pop_front() else { break };
+            if queries.contains(&query) || texts.contains(&same_text[document as usize]) {
+                later.push((query, document));
+            } else {
+                queries.insert(query);
+                texts.insert(same_text[document as usize]);
+                batch.push((query, document));
+            }
+        }
+        for pair in later.into_iter().rev() {
+            waiting.push_front(pair);
+        }
+        batches.push(batch);
+    }
+    // Full batches first: those that ran out of pairs go to the end, where the epoch is cut.
+    batches.sort_by_key(|batch| batch.len() < size);
+    batches
+}
+
+/// A generator for one purpose, independent of every other draw.
+fn generator(seed: u64, stream: u64) -> ChaCha8Rng {
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    generator.set_stream(stream);
+    generator
+}
+
+/// Everything a batch is made from between two refreshes.
+pub(crate) struct Assembler {
+    pub(crate) data: Arc<Data>,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) miner: Arc<Miner>,
+    pub(crate) judgments: Arc<Judgments>,
+    pub(crate) config: BatchConfig,
+    /// Whether the other queries' positives are candidates.
+    pub(crate) in_batch: bool,
+}
+
+impl Assembler {
+    /// Assembles the batches of `steps` on a blocking tokio task, in order, a few ahead of the receiver. Dropping the receiver ends it.
+    pub(crate) fn spawn(self: Arc<Self>, steps: std::ops::Range<usize>) -> (mpsc::Receiver<Batch>, JoinHandle<()>) {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let task = tokio::task::spawn_blocking(move || {
+            let mut epoch = None;
+            for step in steps {
+                let number = self.plan.epoch_of(step);
+                let (_, batches) = match epoch.take() {
+                    Some((current, batches)) if current == number => epoch.insert((current, batches)),
+                    _ => epoch.insert((number, self.plan.epoch(number, &self.data))),
+                };
+                let pairs = batches[step % self.plan.steps_per_epoch()].clone();
+                if sender.blocking_send(self.assemble(step, number, pairs)).is_err() {
+                    return;
+                }
+            }
+        });
+        (receiver, task)
+    }
+
+    fn assemble(&self, step: usize, epoch: usize, pairs: Vec<(u32, u32)>) -> Batch {
+        let own: Vec<Vec<u32>> = pairs
+            .iter()
+            .map(|&(query, positive)| {
+                let drawn = self.miner.draw(query, positive, self.config.negatives, epoch as u64);
+                drawn.iter().map(|candidate| candidate.document).collect()
+            })
+            .collect();
+        // A document is one column however often it was drawn: counting it twice would weigh it twice (and encode it twice).
+        let mut columns: Vec<u32> = Vec::new();
+        let mut seen = HashMap::new();
+        for document in pairs.iter().map(|pair| pair.1).chain(own.iter().flatten().copied()) {
+            seen.entry(document).or_insert_with(|| {
+                columns.push(document);
+                columns.len() - 1
+            });
+        }
+        if self.config.chunk > 0 {
+            // With chunks of their own widths, neighbours of equal length waste no padding.
+            columns.sort_by_key(|&document| (std::cmp::Reverse(self.data.documents.row(document).len()), document));
+        }
+        let place: HashMap<u32, usize> = columns.iter().enumerate().map(|(column, &document)| (document, column)).collect();
+        let targets: Vec<usize> = pairs.iter().map(|(_, positive)| place[positive]).collect();
+        let blocked = self.blocked(&pairs, &own, &columns, &place);
+        let chunk = if self.config.chunk > 0 { self.config.chunk } else { usize::MAX };
+        let query_rows: Vec<&[u32]> = pairs.iter().map(|&(query, _)| self.data.queries.row(query)).collect();
+        let document_rows: Vec<&[u32]> = columns.iter().map(|&document| self.data.documents.row(document)).collect();
+        let cut = |rows: &[&[u32]]| rows.chunks(chunk.min(rows.len().max(1))).map(|rows| TokenBatch::new(rows, self.data.pad)).collect();
+        let (query_chunks, document_chunks) = (cut(&query_rows), cut(&document_rows));
+        Batch { step, query_chunks, document_chunks, pairs, columns, targets, blocked }
+    }
+
+    fn blocked(&self, pairs: &[(u32, u32)], own: &[Vec<u32>], columns: &[u32], place: &HashMap<u32, usize>) -> Vec<bool> {
+        let count = columns.len();
+        let mut open = vec![false; pairs.len() * count];
+        for (row, negatives) in own.iter().enumerate() {
+            let mut admit = |document: &u32| open[row * count + place[document]] = true;
+            negatives.iter().for_each(&mut admit);
+            if self.in_batch {
+                pairs.iter().map(|pair| &pair.1).for_each(&mut admit);
+            }
+            if self.config.share_negatives {
+                own.iter().flatten().for_each(&mut admit);
+            }
+        }
+        for (row, &(query, positive)) in pairs.iter().enumerate() {
+            // By document id and by text: another judged positive, or a copy of one, is never a negative.
+            let texts: HashSet<u32> = self.judgments.positives(query).map(|document| self.data.same_text[document as usize]).collect();
+            for (column, &document) in columns.iter().enumerate() {
+                if texts.contains(&self.data.same_text[document as usize]) {
+                    open[row * count + column] = false;
+                }
+            }
+            open[row * count + place[&positive]] = true;
+        }
+        open.into_iter().map(|open| !open).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_and_no_query_stands_twice_in_a_batch_and_no_pair_is_lost() {
+        // Documents 0 and 1 share a text; query 0 has two positives.
+        let same_text = [0, 0, 2, 3, 4, 5];
+        let pairs = vec![(0, 0), (0, 2), (1, 1), (2, 3), (3, 4), (4, 5)];
+        let batches = without_duplicates(pairs.clone(), 2, &same_text);
+        let mut all: Vec<_> = batches.iter().flatten().copied().collect();
+        all.sort_unstable();
+        assert_eq!(all, pairs);
+        for batch in &batches {
+            let queries: HashSet<_> = batch.iter().map(|pair| pair.0).collect();
+            let texts: HashSet<_> = batch.iter().map(|pair| same_text[pair.1 as usize]).collect();
+            assert_eq!((queries.len(), texts.len()), (batch.len(), batch.len()), "{batch:?}");
+        }
+    }
+
+    #[test]
+    fn the_order_depends_on_seed_and_epoch_alone() {
+        let order = |seed, epoch| {
+            let mut values: Vec<u32> = (0..100).collect();
+            values.shuffle(&mut generator(seed, epoch));
+            values
+        };
+        assert_eq!(order(1, 0), order(1, 0));
+        assert_ne!(order(1, 0), order(1, 1));
+        assert_ne!(order(1, 0), order(2, 0));
+    }
+}

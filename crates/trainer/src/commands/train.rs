@@ -1,0 +1,64 @@
+//! `trainer train`: a configuration, a recipe or a run to resume, then the run, then its table.
+
+use anyhow::Result;
+
+use crate::args::TrainArgs;
+use crate::config;
+use crate::output;
+use crate::recipes;
+use crate::runfolder::RunFolder;
+use crate::train::{Finished, Session};
+
+pub(super) fn run(args: &TrainArgs) -> Result<()> {
+    let json = args.common.json;
+    let session = match &args.resume {
+        Some(run) => Session::resume(RunFolder::open(run.clone())?, args.common.device.as_deref())?,
+        None => start(args)?,
+    };
+    let finished = session.run()?;
+    if json {
+        return output::json(&finished);
+    }
+    print(&finished);
+    Ok(())
+}
+
+fn start(args: &TrainArgs) -> Result<Session> {
+    let (name, recipe, text) = match &args.config {
+        Some(path) => {
+            let stem = path.file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned());
+            (path.display().to_string(), stem, config::read(path)?)
+        }
+        None => {
+            let recipe = recipes::find(args.recipe.as_deref().unwrap_or(recipes::DEFAULT))?;
+            (format!("recipe {}", recipe.name), recipe.name.to_owned(), recipe.text.to_owned())
+        }
+    };
+    // The flags are short forms of --set; an explicit --set comes last and wins.
+    let mut values = Vec::new();
+    let mut flag = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            values.push((key.to_owned(), toml::Value::String(value).to_string()));
+        }
+    };
+    flag("data.path", args.data.clone());
+    flag("encoder.model", args.model.clone());
+    flag("output.folder", args.out.as_ref().map(|path| path.display().to_string()));
+    flag("train.device", args.common.device.clone());
+    for set in &args.set {
+        values.push(config::split_set(set)?);
+    }
+    Session::start(config::merge(&name, &text, &values)?, &recipe)
+}
+
+fn print(finished: &Finished) {
+    output::metrics_table(&[("BM25", finished.bm25), ("before training", finished.before), ("after training", finished.after)]);
+    output::line(&format!(
+        "\n{} queries, {} steps in {:.0} s on {}",
+        finished.after.queries, finished.steps, finished.seconds, finished.device
+    ));
+    output::line(&format!("model   {}", finished.model));
+    output::line(&format!("report  {}", finished.report));
+    let command = std::env::args().next().unwrap_or_else(|| "trainer".to_owned());
+    output::line(&format!("next    {command} search --data {} --model {} \"your query\"", finished.data, finished.model));
+}

@@ -1,0 +1,362 @@
+//! The configuration of a training run: as written, merged, checked.
+//!
+//! Three stages: a file or recipe, the flags and every `--set` are merged into one TOML table; unknown keys are refused with the
+//! nearest known one; `validate` checks values that need no file and no device. What only the data or the model can decide
+//! (learning rate, lengths, steps) stays open here and is filled in by `train`, and the resolved form is saved with the run.
+
+use std::path::Path;
+
+use mining::NegativesConfig;
+use objective::{LossConfig, ScheduleKind};
+use serde::{Deserialize, Serialize};
+
+use crate::errors::Usage;
+
+/// The whole configuration. Every section and key has a default, so an empty file is a valid configuration.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) encoder: EncoderConfig,
+    pub(crate) data: DataConfig,
+    pub(crate) batch: BatchConfig,
+    pub(crate) loss: LossConfig,
+    pub(crate) train: TrainConfig,
+    pub(crate) output: OutputConfig,
+    pub(crate) negatives: NegativesConfig,
+}
+
+/// What to start from, and what to change about it. Keys left out keep what the model folder says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct EncoderConfig {
+    /// A model folder, a hub id, or `builtin:tiny`.
+    pub(crate) model: String,
+    pub(crate) pooling: Option<encoder::Pooling>,
+    pub(crate) normalize: Option<bool>,
+    pub(crate) query_prompt: Option<String>,
+    pub(crate) document_prompt: Option<String>,
+    /// Longest query in tokens, special tokens included.
+    pub(crate) query_length: Option<usize>,
+    /// Longest document in tokens, special tokens included.
+    pub(crate) document_length: Option<usize>,
+}
+
+impl Default for EncoderConfig {
+    fn default() -> Self {
+        Self {
+            model: "builtin:tiny".into(),
+            pooling: None,
+            normalize: None,
+            query_prompt: None,
+            document_prompt: None,
+            query_length: None,
+            document_length: None,
+        }
+    }
+}
+
+/// The collection and which of its splits does what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DataConfig {
+    pub(crate) path: String,
+    pub(crate) train: String,
+    /// Evaluated while training; the best model is chosen by it. Skipped when the collection lacks it.
+    pub(crate) evaluate: String,
+    /// Evaluated before and after training. Falls back to `evaluate`.
+    pub(crate) test: String,
+    /// Train on this many (query, positive) pairs, drawn by the seed; 0 = all.
+    pub(crate) limit: usize,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self { path: "builtin:demo".into(), train: "train".into(), evaluate: "dev".into(), test: "test".into(), limit: 0 }
+    }
+}
+
+/// How rows are put together into one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Compose {
+    /// Pairs in seeded random order.
+    Random,
+    /// The same, but no text of a positive and no query stands twice in one batch; a clashing pair waits for the next batch.
+    NoDuplicates,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BatchConfig {
+    pub(crate) queries: usize,
+    /// Hard negatives of each query, drawn from `[negatives]`.
+    pub(crate) negatives: usize,
+    pub(crate) compose: Compose,
+    /// Whether the hard negatives of one query are columns for all queries of the batch.
+    pub(crate) share_negatives: bool,
+    /// Texts encoded at a time with gradient caching; 0 = the whole batch at once.
+    pub(crate) chunk: usize,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        Self { queries: 32, negatives: 0, compose: Compose::NoDuplicates, share_negatives: true, chunk: 0 }
+    }
+}
+
+/// Number format of the arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Precision {
+    F32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TrainConfig {
+    /// Optimiser steps. Wins over `epochs`.
+    pub(crate) steps: Option<usize>,
+    pub(crate) epochs: Option<f64>,
+    /// Peak learning rate; left out: 2e-5 for a transformer, 0.02 for a static encoder.
+    pub(crate) learning_rate: Option<f64>,
+    pub(crate) schedule: ScheduleKind,
+    /// Below 1: share of the steps; else a number of steps.
+    pub(crate) warmup: f64,
+    pub(crate) weight_decay: f64,
+    /// Largest global gradient norm; 0 = no clipping.
+    pub(crate) clip: f64,
+    pub(crate) seed: u64,
+    pub(crate) precision: Precision,
+    /// auto, gpu, gpu:N or cpu; the flag --device wins.
+    pub(crate) device: String,
+    /// Evaluate on `data.evaluate` every so many steps; 0 = only at the end. Left out: ten times a run.
+    pub(crate) evaluate_every: Option<usize>,
+    /// Write a checkpoint every so many steps; 0 = only when interrupted. Left out: ten times a run.
+    pub(crate) checkpoint_every: Option<usize>,
+    /// Complete checkpoints to keep.
+    pub(crate) keep_checkpoints: usize,
+    /// Keep the model that was best on `data.evaluate`, or the last one.
+    pub(crate) keep: Keep,
+    /// Lines of the log: one every so many steps.
+    pub(crate) log_every: usize,
+}
+
+/// Which weights a run ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Keep {
+    Best,
+    Last,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            steps: None,
+            epochs: None,
+            learning_rate: None,
+            schedule: ScheduleKind::Linear,
+            warmup: 0.1,
+            weight_decay: 0.01,
+            clip: 1.0,
+            seed: 1,
+            precision: Precision::F32,
+            device: "auto".into(),
+            evaluate_every: None,
+            checkpoint_every: None,
+            keep_checkpoints: 2,
+            keep: Keep::Best,
+            log_every: 1,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct OutputConfig {
+    /// The run folder. Left out: runs/<collection>-<recipe>-<number>.
+    pub(crate) folder: Option<String>,
+}
+
+/// Merges a configuration text with values from the command line and checks the result.
+///
+/// `name` is how error messages call the text (a path, or `recipe ance`). `values` are `key.path=value` strings, applied in order;
+/// each is checked on its own, so that a message names the one at fault.
+pub(crate) fn merge(name: &str, text: &str, values: &[(String, String)]) -> Result<Config, Usage> {
+    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| located(name, text, &error))?;
+    toml::from_str::<Config>(text).map_err(|error| located(name, text, &error))?;
+    for (key, value) in values {
+        insert(&mut table, key, parse_value(value)).map_err(|reason| Usage::new(format!("--set {key}={value}: {reason}")))?;
+        check(&table).map_err(|reason| Usage::new(format!("--set {key}={value}: {reason}")))?;
+    }
+    let config = check(&table).map_err(|reason| Usage::new(format!("{name}: {reason}")))?;
+    config.validate().map_err(|reason| Usage::new(format!("{name}: {reason}")))?;
+    Ok(config)
+}
+
+/// Reads a configuration file.
+pub(crate) fn read(path: &Path) -> Result<String, Usage> {
+    std::fs::read_to_string(path).map_err(|error| Usage::new(format!("cannot read the configuration {}: {error}", path.display())))
+}
+
+/// Splits `key.path=value`.
+pub(crate) fn split_set(argument: &str) -> Result<(String, String), Usage> {
+    match argument.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err(Usage::new(format!("--set {argument}: expected KEY.PATH=VALUE, for instance --set train.steps=200"))),
+    }
+}
+
+fn parse_value(text: &str) -> toml::Value {
+    // A bare word such as `cls` or a path is a string; everything TOML can read is what TOML says.
+    format!("value = {text}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
+}
+
+fn insert(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<(), String> {
+    let mut parts = key.split('.').peekable();
+    let first = parts.next().unwrap_or_default();
+    let Some(_) = parts.peek() else {
+        table.insert(first.to_owned(), value);
+        return Ok(());
+    };
+    let mut place = table.entry(first.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    while let Some(part) = parts.next() {
+        let last = parts.peek().is_none();
+        match place {
+            toml::Value::Table(inner) => {
+                if last {
+                    inner.insert(part.to_owned(), value);
+                    return Ok(());
+                }
+                place = inner.entry(part.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            }
+            toml::Value::Array(items) => {
+                let length = items.len();
+                let index: usize = part.parse().map_err(|_| format!("`{part}` must be a position in a list of {length}, from 0"))?;
+                let item = items.get_mut(index).ok_or_else(|| format!("the list has {length} entries, there is no entry {index}"))?;
+                if last {
+                    *item = value;
+                    return Ok(());
+                }
+                place = item;
+            }
+            _ => return Err(format!("`{part}` lies below a value that is no section")),
+        }
+    }
+    Ok(())
+}
+
+fn check(table: &toml::Table) -> Result<Config, String> {
+    table.clone().try_into::<Config>().map_err(|error| with_nearest(error.message()))
+}
+
+fn located(name: &str, text: &str, error: &toml::de::Error) -> Usage {
+    let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    Usage::new(format!("{name}, line {line}: {}", with_nearest(error.message())))
+}
+
+/// serde lists the keys it knows; the one closest to what was written is what the user meant.
+fn with_nearest(message: &str) -> String {
+    let message = message.trim();
+    let Some(rest) = message.split("unknown field `").nth(1).or_else(|| message.split("unknown variant `").nth(1)) else {
+        return message.replace('\n', "; ");
+    };
+    let Some((written, known)) = rest.split_once('`') else { return message.to_owned() };
+    let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+    let what = if message.contains("unknown field") { "key" } else { "value" };
+    let best = known.iter().map(|key| (strsim::jaro_winkler(written, key), *key)).max_by(|a, b| a.0.total_cmp(&b.0));
+    match best {
+        Some((closeness, key)) if closeness > 0.7 => format!("unknown {what} `{written}`; did you mean `{key}`?"),
+        _ => format!("unknown {what} `{written}`; known here: {}", known.join(", ")),
+    }
+}
+
+impl Config {
+    /// Checks what needs neither file nor device.
+    fn validate(&self) -> Result<(), String> {
+        self.loss.validate().map_err(|error| error.to_string())?;
+        self.negatives.validate().map_err(|error| error.to_string())?;
+        let bounds = [
+            (self.batch.queries >= 1, "batch.queries must be at least 1"),
+            (self.train.steps != Some(0), "train.steps must be at least 1"),
+            (self.train.epochs.is_none_or(|epochs| epochs > 0.0 && epochs.is_finite()), "train.epochs must be above 0"),
+            (self.train.learning_rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()), "train.learning_rate must be above 0"),
+            (self.train.warmup >= 0.0 && self.train.warmup.is_finite(), "train.warmup must be 0 or more"),
+            (self.train.weight_decay >= 0.0 && self.train.weight_decay.is_finite(), "train.weight_decay must be 0 or more"),
+            (self.train.clip >= 0.0 && self.train.clip.is_finite(), "train.clip must be 0 (off) or more"),
+            (self.train.keep_checkpoints >= 1, "train.keep_checkpoints must be at least 1"),
+            (self.train.log_every >= 1, "train.log_every must be at least 1"),
+            (self.encoder.query_length != Some(0) && self.encoder.document_length != Some(0), "encoder lengths must be at least 1"),
+        ];
+        if let Some((_, reason)) = bounds.iter().find(|(holds, _)| !holds) {
+            return Err((*reason).to_owned());
+        }
+        if self.batch.negatives > 0 && !self.negatives.offers_candidates() {
+            return Err(
+                "batch.negatives asks for hard negatives, but no [[negatives.source]] offers any; add one, for instance from = \"dense\""
+                    .into(),
+            );
+        }
+        if self.batch.negatives == 0 && !self.negatives.in_batch() {
+            return Err("nothing to contrast with: batch.negatives is 0 and no [[negatives.source]] has from = \"in-batch\"".into());
+        }
+        if self.batch.negatives == 0 && self.batch.queries < 2 {
+            return Err("in-batch negatives need batch.queries of at least 2".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IN_BATCH: &str = "[[negatives.source]]\nfrom = \"in-batch\"\n";
+
+    fn message(text: &str, set: &[(&str, &str)]) -> String {
+        let set: Vec<_> = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        merge("my.toml", text, &set).expect_err("this configuration is wrong").to_string()
+    }
+
+    #[test]
+    fn unknown_keys_name_file_line_and_the_nearest_key() {
+        let error = message("[train]\nseed = 1\nlerning_rate = 0.1\n", &[]);
+        assert!(error.contains("my.toml, line 3"), "{error}");
+        assert!(error.contains("`lerning_rate`") && error.contains("`learning_rate`"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_set_is_named() {
+        let error = message(IN_BATCH, &[("train.stepz", "3")]);
+        assert!(error.starts_with("--set train.stepz=3") && error.contains("`steps`"), "{error}");
+        let error = message(IN_BATCH, &[("train.steps", "many")]);
+        assert!(error.starts_with("--set train.steps=many"), "{error}");
+    }
+
+    #[test]
+    fn set_reaches_sections_lists_and_strings() {
+        let set = [("train.steps", "7"), ("negatives.source.0.from", "in-batch"), ("encoder.model", "some/model")];
+        let set: Vec<_> = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let config = merge("my.toml", IN_BATCH, &set).expect("a valid configuration");
+        assert_eq!(config.train.steps, Some(7));
+        assert_eq!(config.encoder.model, "some/model");
+    }
+
+    #[test]
+    fn the_resolved_form_reads_back() {
+        let config = merge("my.toml", IN_BATCH, &[]).expect("a valid configuration");
+        let text = toml::to_string(&config).expect("it serialises");
+        let again = merge("saved", &text, &[]).expect("the saved form is valid");
+        assert_eq!(toml::to_string(&again).expect("it serialises"), text);
+    }
+
+    #[test]
+    fn a_run_without_any_negative_is_refused() {
+        assert!(message("[batch]\nnegatives = 0\n", &[]).contains("nothing to contrast with"));
+        assert!(message("[batch]\nnegatives = 3\n[[negatives.source]]\nfrom = \"in-batch\"\n", &[]).contains("offers any"));
+    }
+}

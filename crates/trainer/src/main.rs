@@ -1,0 +1,36 @@
+//! The command `trainer`: parse, dispatch, print the one line of an error, exit.
+
+mod args;
+mod batches;
+mod checkpoint;
+mod commands;
+mod config;
+mod data;
+mod device;
+mod errors;
+mod evaluation;
+mod output;
+mod recipes;
+mod report;
+mod rows;
+mod runfolder;
+mod runlog;
+mod step;
+mod tensorboard;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    output::start_tracing();
+    match commands::run(cli.command.unwrap_or_else(|| args::Command::Train(args::TrainArgs::default()))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(errors::exit_code(&error))
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The recipes of `configs/`, compiled into the command.
+//!
+//! A recipe is a configuration whose comment lines at the top say what it is: `# name: ...`, `# paper: ...`, `# family: ...`,
+//! `# cost: ...`, `# needs: ...`. Adding one is adding a file there and a line here.
+
+use serde::Serialize;
+
+use crate::errors::Usage;
+
+/// The recipe of `trainer train` without arguments.
+pub(crate) const DEFAULT: &str = "ance";
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recipe {
+    pub(crate) name: &'static str,
+    pub(crate) text: &'static str,
+}
+
+/// The head of a recipe.
+#[derive(Debug, Serialize)]
+pub(crate) struct Head {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) paper: &'static str,
+    pub(crate) family: &'static str,
+    pub(crate) cost: &'static str,
+    pub(crate) needs: &'static str,
+}
+
+macro_rules! recipes {
+    ($($name:literal),* $(,)?) => { &[$(Recipe { name: $name, text: include_str!(concat!("../../../configs/", $name, ".toml")) }),*] };
+}
+
+/// All recipes, in the order in which they are listed.
+pub(crate) const ALL: &[Recipe] = recipes!["in-batch", "random", "bm25", "static-dense", "ance"];
+
+impl Recipe {
+    pub(crate) fn head(&self) -> Head {
+        let field = |name: &str| {
+            let prefix = format!("# {name}: ");
+            self.text.lines().find_map(|line| line.strip_prefix(prefix.as_str())).unwrap_or("")
+        };
+        Head {
+            name: self.name,
+            what: field("what"),
+            paper: field("paper"),
+            family: field("family"),
+            cost: field("cost"),
+            needs: field("needs"),
+        }
+    }
+}
+
+/// A recipe by name; a wrong name is answered with the nearest one.
+pub(crate) fn find(name: &str) -> Result<&'static Recipe, Usage> {
+    ALL.iter().find(|recipe| recipe.name == name).ok_or_else(|| {
+        let nearest = ALL.iter().max_by(|a, b| strsim::jaro_winkler(name, a.name).total_cmp(&strsim::jaro_winkler(name, b.name)));
+        Usage::new(format!(
+            "there is no recipe `{name}`; did you mean `{}`? `trainer recipes` lists all",
+            nearest.map_or(DEFAULT, |recipe| recipe.name)
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_recipe_is_a_valid_configuration_with_a_full_head() {
+        for recipe in ALL {
+            crate::config::merge(recipe.name, recipe.text, &[]).unwrap_or_else(|error| panic!("{}: {error}", recipe.name));
+            let head = recipe.head();
+            for (field, value) in
+                [("what", head.what), ("paper", head.paper), ("family", head.family), ("cost", head.cost), ("needs", head.needs)]
+            {
+                assert!(!value.is_empty(), "configs/{}.toml has no `# {field}: ` line", recipe.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_misspelt_recipe_names_the_nearest() {
+        assert!(find("anse").expect_err("no such recipe").to_string().contains("`ance`"));
+    }
+}

@@ -1,0 +1,164 @@
+//! report.html: a run at a glance, one file without scripts or outside resources.
+//!
+//! Made from run.jsonl and config.toml alone, so it can be written at any time, for any run.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::runfolder::{RunFolder, write_whole};
+use crate::runlog;
+
+/// Plot size in pixels.
+const WIDTH: f64 = 720.0;
+const HEIGHT: f64 = 200.0;
+
+/// Writes the report of a run.
+pub(crate) fn write(run: &RunFolder) -> Result<()> {
+    let events = runlog::read(&run.log())?;
+    let config = std::fs::read_to_string(run.config()).with_context(|| format!("reading {}", run.config().display()))?;
+    write_whole(&run.report(), page(&run.path().display().to_string(), &events, &config).as_bytes())
+}
+
+fn page(name: &str, events: &[Value], config: &str) -> String {
+    let of = |event: &str| events.iter().filter(|line| line["event"] == event).collect::<Vec<_>>();
+    let series = |event: &str, field: &str| -> Vec<(f64, f64)> {
+        of(event).iter().filter_map(|line| Some((line["step"].as_f64()?, line[field].as_f64()?))).collect()
+    };
+    let mut body = format!("<h1>{}</h1>\n", escape(name));
+    if let Some(start) = of("start").first() {
+        let _ = writeln!(
+            body,
+            "<p>{} on {}, {} training pairs, {} documents, {} steps, device {}</p>",
+            text(&start["model"]),
+            text(&start["collection"]),
+            text(&start["pairs"]),
+            text(&start["documents"]),
+            text(&start["steps"]),
+            text(&start["device"])
+        );
+    }
+    body.push_str(
+        "<h2>Retrieval quality</h2>\n<table><tr><th></th><th>nDCG@10</th><th>MRR@10</th><th>Recall@100</th><th>MAP@100</th></tr>\n",
+    );
+    for (event, label) in [("bm25", "BM25"), ("before", "before training"), ("after", "after training")] {
+        if let Some(line) = of(event).last() {
+            let _ = write!(body, "<tr><td>{label}</td>");
+            for metric in ["ndcg@10", "mrr@10", "recall@100", "map@100"] {
+                let _ = write!(body, "<td>{:.4}</td>", line[metric].as_f64().unwrap_or(f64::NAN));
+            }
+            body.push_str("</tr>\n");
+        }
+    }
+    body.push_str("</table>\n");
+    body.push_str(&plot("nDCG@10 on the evaluation split", &series("evaluation", "ndcg@10")));
+    body.push_str(&plot("Loss", &series("step", "loss")));
+    body.push_str(&plot("Gradient norm before clipping", &series("step", "gradient_norm")));
+    body.push_str(&refreshes(&of("refresh")));
+    let _ = write!(body, "<h2>Configuration</h2>\n<pre>{}</pre>\n", escape(config));
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{}</title>\n<style>body{{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}}\
+         table{{border-collapse:collapse}}td,th{{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}}td:first-child{{text-align:left}}\
+         pre{{background:#f6f6f6;padding:1em;overflow:auto}}svg{{background:#fafafa}}</style></head>\n<body>\n{body}</body></html>\n",
+        escape(name)
+    )
+}
+
+fn refreshes(lines: &[&Value]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let mut html = String::from(
+        "<h2>Refreshes of the negatives</h2>\n<table><tr><th>version</th><th>step</th><th>seconds</th><th>turnover</th><th>short rows</th>\
+         <th>negative p50</th><th>positive p50</th><th>false negatives</th></tr>\n",
+    );
+    for line in lines {
+        let share = |value: &Value| value.as_f64().map_or_else(|| "–".to_owned(), |value| format!("{:.1} %", value * 100.0));
+        let number = |value: &Value| value.as_f64().map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"));
+        let _ = writeln!(
+            html,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            text(&line["version"]),
+            text(&line["step"]),
+            number(&line["seconds"]),
+            share(&line["turnover"]),
+            text(&line["short_rows"]),
+            number(&line["negative_scores"]["p50"]),
+            number(&line["positive_scores"]["p50"]),
+            share(&line["false_negative_rate"])
+        );
+    }
+    html.push_str("</table>\n");
+    html
+}
+
+/// A line plot. At most one point per pixel column is drawn: the mean of those that fall into it.
+fn plot(title: &str, points: &[(f64, f64)]) -> String {
+    let points: Vec<(f64, f64)> = points.iter().copied().filter(|point| point.1.is_finite()).collect();
+    let (Some(first), Some(last)) = (points.first(), points.last()) else { return String::new() };
+    let low = points.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
+    let high = points.iter().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
+    let (span_x, span_y) = ((last.0 - first.0).max(1.0), (high - low).max(1e-9));
+    let mut columns: Vec<(f64, f64, usize)> = Vec::new();
+    for (x, y) in &points {
+        let x = ((x - first.0) / span_x * WIDTH).round();
+        match columns.last_mut() {
+            Some(column) if column.0 == x => {
+                column.1 += y;
+                column.2 += 1;
+            }
+            _ => columns.push((x, *y, 1)),
+        }
+    }
+    let line: Vec<String> =
+        columns.iter().map(|(x, y, n)| format!("{x:.0},{:.1}", HEIGHT - (y / *n as f64 - low) / span_y * HEIGHT)).collect();
+    format!(
+        "<h2>{}</h2>\n<svg viewBox=\"-60 -10 {} {}\" width=\"{}\"><polyline fill=\"none\" stroke=\"#1f6feb\" stroke-width=\"1.5\" points=\"{}\"/>\
+         <text x=\"-6\" y=\"8\" font-size=\"11\" text-anchor=\"end\">{high:.4}</text><text x=\"-6\" y=\"{HEIGHT}\" font-size=\"11\" text-anchor=\"end\">{low:.4}</text>\
+         <text x=\"0\" y=\"{}\" font-size=\"11\">step {}</text><text x=\"{WIDTH}\" y=\"{}\" font-size=\"11\" text-anchor=\"end\">step {}</text></svg>\n",
+        escape(title),
+        WIDTH + 80.0,
+        HEIGHT + 40.0,
+        WIDTH + 80.0,
+        line.join(" "),
+        HEIGHT + 20.0,
+        first.0,
+        HEIGHT + 20.0,
+        last.0
+    )
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => escape(text),
+        Value::Null => "–".to_owned(),
+        other => escape(&other.to_string()),
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_and_points_plotted() {
+        let events = [
+            serde_json::json!({ "event": "start", "step": 0, "model": "<script>", "collection": "demo" }),
+            serde_json::json!({ "event": "step", "step": 0, "loss": 2.0 }),
+            serde_json::json!({ "event": "step", "step": 10, "loss": 1.0 }),
+        ];
+        let html = page("run", &events, "a = \"<b>\"");
+        assert!(!html.contains("<script>") && html.contains("&lt;script&gt;"));
+        assert!(html.contains("points=\"0,0.0 720,200.0\""), "{html}");
+    }
+
+    #[test]
+    fn a_run_without_a_finite_loss_still_has_a_report() {
+        assert!(page("run", &[serde_json::json!({ "event": "step", "step": 0, "loss": null })], "").contains("<h1>run</h1>"));
+    }
+}

@@ -1,0 +1,103 @@
+//! The folder of a run: where each artefact lies, and how files get there whole.
+//!
+//! Every write goes to a temporary name beside its target, is synced, then renamed: a reader, or a run that was killed, finds the
+//! old file or the new one, never half of either.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::errors::Usage;
+
+#[derive(Clone, Debug)]
+pub(crate) struct RunFolder {
+    root: PathBuf,
+}
+
+impl RunFolder {
+    /// Creates the folder; one that holds anything already is refused.
+    pub(crate) fn create(root: PathBuf) -> Result<Self> {
+        if root.exists() && fs::read_dir(&root).with_context(|| format!("reading {}", root.display()))?.next().is_some() {
+            return Err(Usage::new(format!(
+                "the output folder {} is not empty; choose another --out, or go on with it: trainer train --resume {}",
+                root.display(),
+                root.display()
+            ))
+            .into());
+        }
+        let folder = Self { root };
+        for part in ["checkpoints", "evaluation", "negatives", "tensorboard"] {
+            let part = folder.root.join(part);
+            fs::create_dir_all(&part).with_context(|| format!("creating {}", part.display()))?;
+        }
+        Ok(folder)
+    }
+
+    /// An existing run.
+    pub(crate) fn open(root: PathBuf) -> Result<Self, Usage> {
+        if root.join("config.toml").is_file() {
+            Ok(Self { root })
+        } else {
+            Err(Usage::new(format!("{} is no run folder: it has no config.toml", root.display())))
+        }
+    }
+
+    /// `runs/<name>-<number>`, the first number that is free.
+    pub(crate) fn numbered(name: &str) -> PathBuf {
+        (1u32..)
+            .map(|number| PathBuf::from("runs").join(format!("{name}-{number}")))
+            .find(|path| !path.exists())
+            .unwrap_or_else(|| PathBuf::from("runs"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.root.join("run.jsonl")
+    }
+
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    pub(crate) fn model(&self) -> PathBuf {
+        self.root.join("model")
+    }
+
+    pub(crate) fn evaluation(&self) -> PathBuf {
+        self.root.join("evaluation")
+    }
+
+    pub(crate) fn negatives(&self, version: u64) -> PathBuf {
+        self.root.join("negatives").join(format!("version-{version}.jsonl"))
+    }
+
+    pub(crate) fn tensorboard(&self) -> PathBuf {
+        self.root.join("tensorboard")
+    }
+
+    pub(crate) fn report(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = path.with_file_name(format!(".{name}.partial"));
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().with_context(|| format!("writing {}", path.display()))
+}

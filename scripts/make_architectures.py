@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Writes tiny random models of every supported family with their expected outputs, for the test `architectures` of crates/encoder.
+
+usage: make_architectures.py FOLDER      then: DREDGE_ARCHITECTURES=FOLDER cargo test --release -p encoder architectures
+needs: torch, transformers, tokenizers, safetensors (CPU is enough)
+
+Each subfolder is a plain transformers folder (config.json, model.safetensors, tokenizer.json) plus expected.safetensors:
+input_ids and attention_mask [rows, width], last_hidden_state [rows, width, hidden], mean [rows, hidden].
+Everything is float32 on the CPU and seeded. Weights are larger than a fresh initialisation, so that details show.
+"""
+import os
+import sys
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import (BertConfig, BertModel, CamembertConfig, CamembertModel, DistilBertConfig, DistilBertModel, MPNetConfig, MPNetModel,
+                          RobertaConfig, RobertaModel, XLMRobertaConfig, XLMRobertaModel)
+
+VOCABULARY, HIDDEN, LAYERS, HEADS, INNER, POSITIONS = 50, 32, 2, 4, 64, 160
+USUAL = dict(vocab_size=VOCABULARY, hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=HEADS, intermediate_size=INNER,
+             max_position_embeddings=POSITIONS)
+# Folder, configuration, model, keyword arguments of the model, padding id.
+MODELS = [
+    ("bert-relu", BertConfig(**USUAL, hidden_act="relu", pad_token_id=0), BertModel, {"add_pooling_layer": True}, 0),
+    ("bert-gelu-new", BertConfig(**USUAL, hidden_act="gelu_new", pad_token_id=3, layer_norm_eps=1e-5), BertModel, {"add_pooling_layer": False}, 3),
+    ("camembert", CamembertConfig(**USUAL, pad_token_id=1, type_vocab_size=1, layer_norm_eps=1e-5), CamembertModel, {"add_pooling_layer": False}, 1),
+    ("distilbert", DistilBertConfig(vocab_size=VOCABULARY, dim=HIDDEN, n_layers=LAYERS, n_heads=HEADS, hidden_dim=INNER,
+                                    max_position_embeddings=POSITIONS, pad_token_id=0), DistilBertModel, {}, 0),
+    ("mpnet", MPNetConfig(**USUAL, pad_token_id=1), MPNetModel, {"add_pooling_layer": True}, 1),
+    ("roberta", RobertaConfig(**USUAL, pad_token_id=1, type_vocab_size=1, layer_norm_eps=1e-5), RobertaModel, {"add_pooling_layer": True}, 1),
+    ("xlm-roberta", XLMRobertaConfig(**USUAL, pad_token_id=1, type_vocab_size=1), XLMRobertaModel, {"add_pooling_layer": False}, 1),
+]
+# Long enough that relative positions reach the last logarithmic bucket.
+LENGTHS = [150, 1, 2, 17, 64]
+
+
+def write(folder, config, model_class, arguments, pad):
+    torch.manual_seed(7)
+    model = model_class(config, **arguments).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(5.0)
+            elif name.endswith("bias"):
+                parameter.uniform_(-0.1, 0.1)
+            else:
+                parameter.uniform_(0.7, 1.3)
+    model.save_pretrained(folder)
+    words = {f"w{i}": i for i in range(VOCABULARY) if i != pad}
+    words["[PAD]"] = pad
+    tokenizer = Tokenizer(WordLevel(words, unk_token="w2"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.enable_padding(pad_id=pad, pad_token="[PAD]")
+    tokenizer.save(f"{folder}/tokenizer.json")
+
+    width = max(LENGTHS)
+    mask = torch.tensor([[1] * n + [0] * (width - n) for n in LENGTHS])
+    ids = torch.where(mask == 1, torch.randint(5, VOCABULARY, mask.shape), torch.full_like(mask, pad))
+    with torch.no_grad():
+        states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    weights = mask.unsqueeze(-1).float()
+    save_file({"input_ids": ids, "attention_mask": mask, "last_hidden_state": states.contiguous(),
+               "mean": ((states * weights).sum(1) / weights.sum(1)).contiguous()}, f"{folder}/expected.safetensors")
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    torch.set_num_threads(2)
+    for name, *rest in MODELS:
+        folder = os.path.join(sys.argv[1], name)
+        os.makedirs(folder, exist_ok=True)
+        write(folder, *rest)
+        print(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+//! Wrong requests end with exit code 2 and one line that says what to do.
+
+use std::fs;
+
+use crate::collections::animals;
+use crate::command::failure;
+
+#[test]
+fn a_wrong_request_is_exit_code_2_and_names_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    fs::write(folder.path().join("bad.toml"), "[train]\nseed = 3\nlerning_rate = 1\n").unwrap();
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["train", "--recipe", "anse"], &["`ance`", "trainer recipes"]),
+        (&["train", "bad.toml"], &["bad.toml, line 3", "`learning_rate`"]),
+        (&["train", "missing.toml"], &["missing.toml"]),
+        (&["train", "--set", "train.stepz=3"], &["--set train.stepz=3", "`steps`"]),
+        (&["train", "--set", "nonsense"], &["KEY.PATH=VALUE"]),
+        (&["train", "--device", "cuda"], &["auto, gpu, gpu:N or cpu"]),
+        (&["train", "--data", "nowhere", "--device", "cpu"], &["nowhere"]),
+        (&["train", "--data", "data", "--device", "cpu", "--set", "data.train=trian"], &["trian", "train"]),
+        (&["train", "--data", "data", "--device", "cpu", "--model", "builtin:huge"], &["builtin:tiny"]),
+        (&["train", "--resume", "data"], &["no run folder", "config.toml"]),
+        (&["evaluate", "--data", "data", "--device", "cpu", "--model", "builtin:tiny", "--split", "tset"], &["tset", "test"]),
+        (&["search", "--data", "data", "--device", "cpu", "--model", "builtin:tiny", "--k", "0", "x"], &["1 to 1024"]),
+        (&["search", "--data", "data", "--device", "cpu", "--model", "builtin:tiny", " "], &["query is empty"]),
+        (&["mine", "--data", "data", "--device", "cpu", "--model", "builtin:tiny", "--output", "x", "--negatives", "0"], &["at least one"]),
+        (&["encode", "--model", "data", "--input", "data/corpus.jsonl", "--output", "x", "--device", "cpu"], &["config.json"]),
+        (&["recipes", "dpr2"], &["there is no recipe `dpr2`"]),
+        (&["export", "data", "--output", "x"], &["no run folder"]),
+    ];
+    for (arguments, parts) in cases {
+        let (code, line) = failure(folder.path(), arguments);
+        assert_eq!(code, 2, "{arguments:?}: {line}");
+        for part in *parts {
+            assert!(line.contains(part), "{arguments:?}: expected {part:?} in: {line}");
+        }
+    }
+}
+
+#[test]
+fn an_output_folder_in_use_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    fs::create_dir(folder.path().join("run")).unwrap();
+    fs::write(folder.path().join("run/precious"), "x").unwrap();
+    let (code, line) = failure(folder.path(), &["train", "--data", "data", "--out", "run", "--device", "cpu"]);
+    assert_eq!(code, 2);
+    assert!(line.contains("not empty") && line.contains("--resume"), "{line}");
+    assert_eq!(fs::read(folder.path().join("run/precious")).unwrap(), b"x");
+}
+
+#[test]
+fn a_broken_collection_names_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let qrels = folder.path().join("data/qrels/train.tsv");
+    let text = fs::read_to_string(&qrels).unwrap().replacen("\t1\n", "\tone\n", 1);
+    fs::write(&qrels, text).unwrap();
+    let (_, line) = failure(folder.path(), &["train", "--data", "data", "--device", "cpu"]);
+    assert!(line.contains("train.tsv") && line.contains('2') && line.contains("one"), "{line}");
+}

@@ -1,0 +1,195 @@
+//! The other commands, from files to files.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+use crate::collections::{SHORT_RUN, animals};
+use crate::command::{json, run, stderr, weights};
+
+/// A folder with the collection `data` and a trained model `run/model`.
+fn trained(folder: &Path) {
+    animals(&folder.join("data"));
+    let mut arguments = vec!["train", "--json", "--out", "run"];
+    arguments.extend(SHORT_RUN);
+    json(folder, &arguments);
+}
+
+fn rows(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn encode_keeps_the_input_order_and_search_agrees_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    trained(folder.path());
+    let result = json(
+        folder.path(),
+        &["encode", "--model", "run/model", "--input", "data/corpus.jsonl", "--output", "rows.safetensors", "--device", "cpu", "--json"],
+    );
+    assert_eq!(result["rows"], 144);
+    let bytes = fs::read(folder.path().join("rows.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensor = file.tensor("embeddings").unwrap();
+    assert_eq!(tensor.shape()[0], 144);
+    let width = tensor.shape()[1];
+    let values: Vec<f32> = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    for row in values.chunks(width) {
+        let norm: f32 = row.iter().map(|value| value * value).sum();
+        assert!((norm - 1.0).abs() < 1e-4, "rows have unit length, got {norm}");
+    }
+    let ids = fs::read_to_string(folder.path().join("rows.safetensors.ids")).unwrap();
+    assert_eq!(ids.lines().next(), Some("d0"));
+    assert_eq!(ids.lines().count(), 144);
+
+    // A compressed input gives the same rows.
+    let mut packed =
+        flate2::write::GzEncoder::new(fs::File::create(folder.path().join("corpus.jsonl.gz")).unwrap(), flate2::Compression::default());
+    packed.write_all(&fs::read(folder.path().join("data/corpus.jsonl")).unwrap()).unwrap();
+    packed.finish().unwrap();
+    json(
+        folder.path(),
+        &["encode", "--model", "run/model", "--input", "corpus.jsonl.gz", "--output", "again.safetensors", "--device", "cpu", "--json"],
+    );
+    assert!(fs::read(folder.path().join("again.safetensors")).unwrap() == bytes);
+
+    // Search answers with the document whose row has the largest product with the query's row.
+    fs::write(folder.path().join("query.jsonl"), "{\"_id\": \"q\", \"text\": \"where in the south is the azure hound\"}\n").unwrap();
+    json(
+        folder.path(),
+        &[
+            "encode",
+            "--model",
+            "run/model",
+            "--input",
+            "query.jsonl",
+            "--output",
+            "query.safetensors",
+            "--kind",
+            "query",
+            "--device",
+            "cpu",
+            "--json",
+        ],
+    );
+    let bytes = fs::read(folder.path().join("query.safetensors")).unwrap();
+    let query: Vec<f32> = SafeTensors::deserialize(&bytes)
+        .unwrap()
+        .tensor("embeddings")
+        .unwrap()
+        .data()
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+        .collect();
+    let score = |row: &[f32]| row.iter().zip(&query).map(|(a, b)| a * b).sum::<f32>();
+    let best = values.chunks(width).map(score).enumerate().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+    let found = json(
+        folder.path(),
+        &[
+            "search",
+            "--data",
+            "data",
+            "--model",
+            "run/model",
+            "--device",
+            "cpu",
+            "--json",
+            "--k",
+            "3",
+            "where in the south is the azure hound",
+        ],
+    );
+    let hits = found["hits"].as_array().unwrap();
+    assert_eq!(hits.len(), 3);
+    assert_eq!(hits[0]["id"], format!("d{}", best.0));
+    assert!((hits[0]["score"].as_f64().unwrap() - f64::from(best.1)).abs() < 1e-5);
+}
+
+#[test]
+fn mine_writes_every_format_and_never_a_judged_document() {
+    let folder = tempfile::tempdir().unwrap();
+    trained(folder.path());
+    for format in ["own", "tevatron", "flagembedding", "triplets", "tuples"] {
+        let output = format!("{format}.jsonl");
+        let arguments = [
+            "mine",
+            "--data",
+            "data",
+            "--model",
+            "run/model",
+            "--output",
+            &output,
+            "--negatives",
+            "3",
+            "--format",
+            format,
+            "--device",
+            "cpu",
+            "--json",
+        ];
+        let result = json(folder.path(), &arguments);
+        assert!(result["rows"].as_u64().unwrap() > 0, "{format}: {result}");
+        let written = rows(&folder.path().join(&output));
+        assert!(!written.is_empty(), "{format}");
+        match format {
+            "flagembedding" => {
+                for row in &written {
+                    let negatives = row["neg"].as_array().unwrap();
+                    assert_eq!(negatives.len(), 3);
+                    assert!(!negatives.contains(&row["pos"][0]), "{row}");
+                }
+            }
+            "triplets" => assert!(written.iter().all(|row| row["positive"] != row["negative"])),
+            "tuples" => assert!(written.iter().all(|row| row.get("negative_3").is_some() && row.get("negative_4").is_none())),
+            _ => {}
+        }
+    }
+    // A margin that nothing passes leaves no row, and says so instead of writing empty lists.
+    let arguments = [
+        "mine",
+        "--data",
+        "data",
+        "--model",
+        "run/model",
+        "--output",
+        "none.jsonl",
+        "--negatives",
+        "2",
+        "--max-score",
+        "-1",
+        "--format",
+        "flagembedding",
+        "--device",
+        "cpu",
+        "--json",
+    ];
+    let result = json(folder.path(), &arguments);
+    assert_eq!(result["rows"], 0);
+    assert!(result["dropped"].as_u64().unwrap() > 0, "{result}");
+}
+
+#[test]
+fn a_finished_run_exports_and_reports() {
+    let folder = tempfile::tempdir().unwrap();
+    trained(folder.path());
+    json(folder.path(), &["export", "run", "--output", "model", "--json"]);
+    assert!(weights(&folder.path().join("model")) == weights(&folder.path().join("run/model")));
+    fs::remove_file(folder.path().join("run/report.html")).unwrap();
+    json(folder.path(), &["report", "run", "--json"]);
+    let html = fs::read_to_string(folder.path().join("run/report.html")).unwrap();
+    for part in ["<svg", "BM25", "Refreshes of the negatives", "temperature"] {
+        assert!(html.contains(part), "{part:?} is missing in the report");
+    }
+}
+
+#[test]
+fn devices_always_lists_the_cpu() {
+    let folder = tempfile::tempdir().unwrap();
+    let devices = json(folder.path(), &["devices", "--json"]);
+    assert_eq!(devices["devices"][0]["device"], "cpu");
+    let output = run(folder.path(), &["devices"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("auto takes"), "{}", stderr(&output));
+}
