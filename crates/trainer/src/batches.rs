@@ -3,6 +3,7 @@
 //! Everything here is a function of (seed, step), never of thread timing, so a resumed run sees the same batches. A tokio task
 //! assembles them ahead of the device; the channel holds a few, and the device never waits for a draw or for padding.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -115,6 +116,23 @@ fn without_duplicates(pairs: Vec<(u32, u32)>, size: usize, same_text: &[u32]) ->
     batches
 }
 
+/// Fewest rows of a chunk that is cut for its length: below that, a launch costs more than padding.
+const FEWEST: usize = 8;
+
+/// Cuts rows, longest first, where they have become a quarter shorter than the longest of their chunk, and at `most` rows.
+fn cut_by_length<'a, 'b>(rows: &'a [&'b [u32]], most: usize) -> Vec<&'a [&'b [u32]]> {
+    let (mut chunks, mut start) = (Vec::new(), 0);
+    for end in 1..=rows.len() {
+        let size = end - start;
+        let shorter = size >= FEWEST && rows.get(end).is_some_and(|row| row.len() * 4 <= rows[start].len() * 3);
+        if end == rows.len() || size == most || shorter {
+            chunks.push(&rows[start..end]);
+            start = end;
+        }
+    }
+    chunks
+}
+
 /// A generator for one purpose, independent of every other draw.
 fn generator(seed: u64, stream: u64) -> ChaCha8Rng {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
@@ -154,7 +172,8 @@ impl Assembler {
         (receiver, task)
     }
 
-    fn assemble(&self, step: usize, epoch: usize, pairs: Vec<(u32, u32)>) -> Batch {
+    fn assemble(&self, step: usize, epoch: usize, mut pairs: Vec<(u32, u32)>) -> Batch {
+        pairs.sort_by_key(|&(query, positive)| (Reverse(self.data.queries.row(query).len()), query, positive));
         let own: Vec<Vec<u32>> = pairs
             .iter()
             .map(|&(query, positive)| {
@@ -171,17 +190,17 @@ impl Assembler {
                 columns.len() - 1
             });
         }
-        if self.config.chunk > 0 {
-            // With chunks of their own widths, neighbours of equal length waste no padding.
-            columns.sort_by_key(|&document| (std::cmp::Reverse(self.data.documents.row(document).len()), document));
-        }
+        // Neighbours of like length share a chunk, so that little of what the device computes is padding. The order of rows and columns
+        // means nothing to the loss.
+        let (queries, documents) = (&self.data.queries, &self.data.documents);
+        columns.sort_by_key(|&document| (Reverse(documents.row(document).len()), document));
         let place: HashMap<u32, usize> = columns.iter().enumerate().map(|(column, &document)| (document, column)).collect();
         let targets: Vec<usize> = pairs.iter().map(|(_, positive)| place[positive]).collect();
         let blocked = self.blocked(&pairs, &own, &columns, &place);
-        let chunk = if self.config.chunk > 0 { self.config.chunk } else { usize::MAX };
-        let query_rows: Vec<&[u32]> = pairs.iter().map(|&(query, _)| self.data.queries.row(query)).collect();
-        let document_rows: Vec<&[u32]> = columns.iter().map(|&document| self.data.documents.row(document)).collect();
-        let cut = |rows: &[&[u32]]| rows.chunks(chunk.min(rows.len().max(1))).map(|rows| TokenBatch::new(rows, self.data.pad)).collect();
+        let query_rows: Vec<&[u32]> = pairs.iter().map(|&(query, _)| queries.row(query)).collect();
+        let document_rows: Vec<&[u32]> = columns.iter().map(|&document| documents.row(document)).collect();
+        let most = if self.config.chunk > 0 { self.config.chunk } else { usize::MAX };
+        let cut = |rows: &[&[u32]]| cut_by_length(rows, most).into_iter().map(|rows| TokenBatch::new(rows, self.data.pad)).collect();
         let (query_chunks, document_chunks) = (cut(&query_rows), cut(&document_rows));
         Batch { step, query_chunks, document_chunks, pairs, columns, targets, blocked }
     }
@@ -231,6 +250,19 @@ mod tests {
             let texts: HashSet<_> = batch.iter().map(|pair| same_text[pair.1 as usize]).collect();
             assert_eq!((queries.len(), texts.len()), (batch.len(), batch.len()), "{batch:?}");
         }
+    }
+
+    #[test]
+    fn chunks_keep_every_row_in_order_and_hold_like_lengths() {
+        let rows: Vec<Vec<u32>> =
+            [64, 60, 50, 50, 49, 49, 48, 48, 48, 30, 20, 10, 10, 9, 8, 8, 8, 3].iter().map(|&length| vec![1; length]).collect();
+        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        let lengths = |most| cut_by_length(&rows, most).iter().map(|chunk| chunk.len()).collect::<Vec<_>>();
+        // 48 is a quarter less than 64, and 30 than 48, but no chunk has fewer than eight rows save the last.
+        assert_eq!(lengths(usize::MAX), [8, 8, 2]);
+        assert_eq!(lengths(5), [5, 5, 5, 3]);
+        assert_eq!(cut_by_length(&rows, usize::MAX).concat(), rows);
+        assert!(cut_by_length(&[], 4).is_empty());
     }
 
     #[test]

@@ -40,7 +40,9 @@ pub(crate) fn of_network(network: Network, device: &Device, data: &Data, judgmen
     let mut rows = Rows::new(network, device, data);
     let store =
         EmbeddingStore::encode(&mut rows, data.documents.len(), &device.clone().without_autodiff()).context("encoding the documents")?;
-    let queries: Vec<u32> = judgments.queries().collect();
+    let mut queries: Vec<u32> = judgments.queries().collect();
+    // Neighbours of like length are encoded together.
+    queries.sort_by_key(|&query| data.queries.row(query).len());
     let mut run = Run::new();
     for block in queries.chunks(QUERY_BLOCK) {
         let embedded = rows.queries(block).context("encoding the queries")?;

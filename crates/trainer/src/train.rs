@@ -111,7 +111,9 @@ impl Session {
         let train = &config.train;
         let judgments = Arc::new(data.collection.split(&config.data.train).or_usage()?.clone());
         let plan = Arc::new(Plan::new(&judgments, config.data.limit, &config.batch, train.seed));
-        let mut miner = Miner::new(&config.negatives, &data.collection, &judgments, train.seed).context("preparing the negatives")?;
+        let mut miner = Miner::new(&config.negatives, &data.collection, &judgments, train.seed)
+            .context("preparing the negatives")?
+            .expecting(config.batch.negatives);
         let steps = train.steps.unwrap_or(1);
         let optimizer = AdamW::new(AdamWConfig { weight_decay: train.weight_decay, ..AdamWConfig::default() }).or_usage()?;
         let mut learner = Learner::new(&encoder.network, optimizer, &chosen.device, &config);

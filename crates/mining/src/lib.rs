@@ -1,0 +1,45 @@
+//! Negatives: where they come from, which are kept, which are drawn, and when they are found anew.
+//!
+//! | part | owns |
+//! |---|---|
+//! | [`Candidate`] | one document that may be served as a negative, with where it came from |
+//! | [`RowEncoder`], [`EmbeddingStore`] | the encoder as mining sees it; document rows on the device |
+//! | [`sources`], [`filters`], [`draws`], [`Schedule`] | the four parts of a technique, one file each |
+//! | [`NegativesConfig`] | `[negatives]` of a run's configuration |
+//! | [`Miner`], [`RefreshReport`] | the filtered lists of a training run, their refreshes and what each one did |
+//! | [`mine`] | one-shot mining with the semantics of sentence-transformers' `mine_hard_negatives` |
+//! | [`bm25_run`] | the lexical baseline |
+//!
+//! Nothing here knows a network, a loss or a file format. Every choice is a function of (seed, query, visit): neither threads
+//! nor the order of calls change a draw.
+
+mod candidate;
+mod chance;
+mod config;
+pub mod draws;
+mod error;
+pub mod filters;
+mod knowledge;
+mod lists;
+mod mine;
+mod miner;
+mod report;
+mod row_encoder;
+mod schedule;
+pub mod sources;
+mod state;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use candidate::Candidate;
+pub use config::{DrawConfig, FilterConfig, NegativesConfig, Short, SourceConfig, WindowOrder};
+pub use error::{ConfigError, EncodeError, MiningError};
+pub use knowledge::Knowledge;
+pub use mine::{MineOptions, MineReport, Mined, mine};
+pub use miner::Miner;
+pub use report::{Quantiles, RefreshReport};
+pub use row_encoder::RowEncoder;
+pub use schedule::Schedule;
+pub use sources::bm25::bm25_run;
+pub use store::{EmbeddingStore, StorePrecision};

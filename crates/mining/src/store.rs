@@ -1,0 +1,373 @@
+//! Rows of all documents, on the device, in shards that one kernel argument can hold.
+//!
+//! The encoder's rows are written in place and never pass through host memory; row i is document i whatever the order of encoding. Search
+//! itself is `kernels`. Invariant: a store that answers is complete: every row finite, and none zero but those of documents without
+//! content.
+
+use std::cmp::Reverse;
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use kernels::{Exclusions, SearchRequest, TopK};
+
+use crate::config::DEEPEST;
+use crate::error::MiningError;
+use crate::row_encoder::RowEncoder;
+
+/// A shard is at most this large, where the adapter does not ask for less.
+const SHARD_BYTES: u64 = 64 << 20;
+/// Neighbouring documents that are sorted by length together and written together.
+const WINDOW: usize = 4096;
+/// Documents of one encoder call when lengths are unknown.
+const BLIND_BATCH: usize = 64;
+/// Documents of one encoder call at most.
+const WIDEST_BATCH: usize = 1024;
+/// Query and document pairs scored at a time.
+const PAIRS: usize = 16_384;
+/// Tokens that an empty text may have: the special ones.
+const SPECIAL_TOKENS: u32 = 2;
+
+/// How rows are stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StorePrecision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// 16-bit floats, half the memory; scores are still accumulated in 32 bits.
+    F16,
+}
+
+impl StorePrecision {
+    fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+        }
+    }
+
+    fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    /// How far the squared norm of a unit row may be from 1.
+    fn tolerance(self) -> f32 {
+        match self {
+            Self::F32 => 1e-4,
+            Self::F16 => 4e-3,
+        }
+    }
+}
+
+/// Document rows on a device.
+#[derive(Debug)]
+pub struct EmbeddingStore {
+    /// `[rows, dimension]` each; ids run over the shards in order.
+    shards: Vec<Tensor<2>>,
+    rows: usize,
+    dimension: usize,
+    rows_per_shard: usize,
+    precision: StorePrecision,
+    device: Device,
+    version: u64,
+    encoded_at_step: Option<usize>,
+    complete: bool,
+    unit: bool,
+}
+
+impl EmbeddingStore {
+    /// An empty store for `rows` documents; memory is taken by the first fill.
+    pub fn new(rows: usize, dimension: usize, precision: StorePrecision, device: &Device) -> Self {
+        let limit = kernels::describe(device).map_or(SHARD_BYTES, |limits| limits.max_binding_bytes.min(SHARD_BYTES));
+        Self::with_shard_bytes(rows, dimension, precision, device, limit)
+    }
+
+    /// As [`Self::new`], with shards of at most this many bytes.
+    pub(crate) fn with_shard_bytes(rows: usize, dimension: usize, precision: StorePrecision, device: &Device, bytes: u64) -> Self {
+        let row_bytes = (dimension as u64 * precision.bytes()).max(1);
+        let rows_per_shard = usize::try_from(bytes / row_bytes).unwrap_or(usize::MAX).max(1);
+        let device = device.clone().without_autodiff();
+        Self {
+            shards: Vec::new(),
+            rows,
+            dimension,
+            rows_per_shard,
+            precision,
+            device,
+            version: 0,
+            encoded_at_step: None,
+            complete: false,
+            unit: false,
+        }
+    }
+
+    /// Encodes documents `0..documents` into a new store of 32-bit rows on `device`.
+    ///
+    /// # Errors
+    /// See [`Self::fill`].
+    pub fn encode(encoder: &mut dyn RowEncoder, documents: usize, device: &Device) -> Result<Self, MiningError> {
+        let mut store = Self::new(documents, encoder.dimension(), StorePrecision::F32, device);
+        store.fill(encoder, None)?;
+        Ok(store)
+    }
+
+    /// Encodes every document anew, into the same memory. Within windows of neighbours, documents of like length are encoded together when
+    /// the encoder knows lengths. `step` is noted as the age of the rows.
+    ///
+    /// # Errors
+    /// When the encoder fails, gives rows of another shape, or a row is not finite or is zero; the store answers nothing then.
+    pub fn fill(&mut self, encoder: &mut dyn RowEncoder, step: Option<usize>) -> Result<(), MiningError> {
+        self.complete = false;
+        // Moved out, shard by shard: the device can then write into each rather than into a copy. A failed fill gives the memory back.
+        let shards = std::mem::take(&mut self.shards);
+        let shards = if shards.is_empty() { self.allocate() } else { shards };
+        let mut filled = Vec::with_capacity(shards.len());
+        let mut norms = Vec::new();
+        let mut start = 0;
+        for shard in shards {
+            let (shard, rows) = self.fill_shard(shard, start, encoder, &mut norms)?;
+            filled.push(shard);
+            start += rows;
+        }
+        self.shards = filled;
+        self.check(norms, encoder.document_lengths())?;
+        self.complete = true;
+        self.version += 1;
+        self.encoded_at_step = step;
+        Ok(())
+    }
+
+    fn allocate(&self) -> Vec<Tensor<2>> {
+        (0..self.rows)
+            .step_by(self.rows_per_shard)
+            .map(|start| {
+                let rows = self.rows_per_shard.min(self.rows - start);
+                Tensor::zeros([rows, self.dimension], (&self.device, self.precision.dtype()))
+            })
+            .collect()
+    }
+
+    fn fill_shard(
+        &self,
+        mut shard: Tensor<2>,
+        start: usize,
+        encoder: &mut dyn RowEncoder,
+        norms: &mut Vec<Tensor<2>>,
+    ) -> Result<(Tensor<2>, usize), MiningError> {
+        let rows = shard.dims()[0];
+        for first in (0..rows).step_by(WINDOW) {
+            let last = rows.min(first + WINDOW);
+            let window = self.encode_window(start + first, start + last, encoder)?.cast(self.precision.dtype());
+            // What the store holds, not what the encoder said: 16 bits can overflow.
+            let stored = window.clone().cast(DType::F32);
+            norms.push((stored.clone() * stored).sum_dim(1));
+            shard = shard.slice_assign([first..last, 0..self.dimension], window);
+        }
+        Ok((shard, rows))
+    }
+
+    /// Rows of documents `first..last`, `[last - first, dimension]`, encoded in batches of like length.
+    fn encode_window(&self, first: usize, last: usize, encoder: &mut dyn RowEncoder) -> Result<Tensor<2>, MiningError> {
+        let mut ids: Vec<u32> = (first as u32..last as u32).collect();
+        let mut batches = Vec::new();
+        match encoder.document_lengths() {
+            Some(lengths) if lengths.len() >= last => {
+                let length = |id: u32| lengths[id as usize].max(1) as usize;
+                // Longest first: a device that runs out of memory does so at once.
+                ids.sort_by_key(|&id| (Reverse(length(id)), id));
+                let mut rest = ids.as_slice();
+                while let Some(&longest) = rest.first() {
+                    let fits = (encoder.token_budget() / length(longest)).clamp(1, WIDEST_BATCH).min(rest.len());
+                    let (batch, later) = rest.split_at(fits);
+                    batches.push(batch);
+                    rest = later;
+                }
+            }
+            _ => batches.extend(ids.chunks(BLIND_BATCH)),
+        }
+        let mut encoded = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let rows = encoder.documents(batch).map_err(|source| MiningError::Encode { what: "documents", source })?;
+            check_shape("document rows", &rows, [batch.len(), self.dimension])?;
+            encoded.push(rows);
+        }
+        let encoded = Tensor::cat(encoded, 0);
+        if ids.is_sorted() {
+            return Ok(encoded);
+        }
+        let mut places = vec![0; ids.len()];
+        for (place, &id) in ids.iter().enumerate() {
+            places[id as usize - first] = place as u32;
+        }
+        Ok(encoded.select(0, self.indices(&places)))
+    }
+
+    fn indices(&self, indices: &[u32]) -> Tensor<1, Int> {
+        let indices: Vec<i32> = indices.iter().map(|&index| index as i32).collect();
+        let count = indices.len();
+        Tensor::from_data(TensorData::new(indices, [count]), &self.device)
+    }
+
+    /// One read for the whole store. A failed pass on a device can look like zeros, so zeros are errors too.
+    fn check(&mut self, norms: Vec<Tensor<2>>, lengths: Option<&[u32]>) -> Result<(), MiningError> {
+        if norms.is_empty() {
+            return Ok(());
+        }
+        let norms = read(Tensor::cat(norms, 0), "checking document rows")?;
+        let without_content = |row: usize| lengths.and_then(|lengths| lengths.get(row)).is_some_and(|&length| length <= SPECIAL_TOKENS);
+        let sound = |row: usize, norm: f32| norm.is_finite() && (norm > 0.0 || without_content(row));
+        let mut bad = norms.iter().enumerate().filter(|&(row, &norm)| !sound(row, norm));
+        if let Some((document, &norm)) = bad.next() {
+            return Err(MiningError::BadRows { bad: 1 + bad.count(), rows: norms.len(), document: document as u32, norm });
+        }
+        self.unit = norms.iter().all(|&norm| norm == 0.0 || (norm - 1.0).abs() <= self.precision.tolerance());
+        Ok(())
+    }
+
+    /// Number of documents.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there are no documents.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Width of a row.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// How many times it was filled.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The step given to the last fill.
+    pub fn encoded_at_step(&self) -> Option<usize> {
+        self.encoded_at_step
+    }
+
+    /// Where the rows are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The shards in order, `[rows, dimension]` each.
+    pub fn shards(&self) -> &[Tensor<2>] {
+        &self.shards
+    }
+
+    /// Rows of documents as 32-bit floats, `[ids, dimension]`, in the order of `ids`.
+    ///
+    /// # Errors
+    /// When the store is not filled or an id is beyond it.
+    pub fn rows(&self, ids: &[u32]) -> Result<Tensor<2>, MiningError> {
+        self.answers()?;
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.rows) {
+            return Err(MiningError::Beyond { side: "document", id, count: self.rows });
+        }
+        if ids.is_empty() {
+            return Ok(Tensor::zeros([0, self.dimension], (&self.device, DType::F32)));
+        }
+        let mut parts = Vec::new();
+        let mut places = vec![0; ids.len()];
+        let mut gathered = 0;
+        for (number, shard) in self.shards.iter().enumerate() {
+            let start = number * self.rows_per_shard;
+            let end = start + shard.dims()[0];
+            let here: Vec<usize> = (0..ids.len()).filter(|&at| (start..end).contains(&(ids[at] as usize))).collect();
+            if here.is_empty() {
+                continue;
+            }
+            let local: Vec<u32> = here.iter().map(|&at| ids[at] - start as u32).collect();
+            parts.push(shard.clone().select(0, self.indices(&local)).cast(DType::F32));
+            for at in here {
+                places[at] = gathered;
+                gathered += 1;
+            }
+        }
+        let rows = Tensor::cat(parts, 0);
+        Ok(if places.is_sorted() { rows } else { rows.select(0, self.indices(&places)) })
+    }
+
+    /// Inner products of `(row of queries, document)` pairs. `queries` is `[q, dimension]`.
+    ///
+    /// # Errors
+    /// When the store is not filled, a document is beyond it, or the device fails.
+    pub fn similarities(&self, queries: &Tensor<2>, pairs: &[(u32, u32)]) -> Result<Vec<f32>, MiningError> {
+        let queries = queries.clone().cast(DType::F32);
+        let mut scores = Vec::with_capacity(pairs.len());
+        for pairs in pairs.chunks(PAIRS) {
+            let (rows, documents): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
+            let left = queries.clone().select(0, self.indices(&rows));
+            scores.extend(read((left * self.rows(&documents)?).sum_dim(1), "scoring pairs")?);
+        }
+        Ok(scores)
+    }
+
+    /// The `k` documents with the highest inner product for each row of `queries`, `[q, dimension]`.
+    ///
+    /// # Errors
+    /// When the store is not filled, the depth is beyond what search offers, or search fails.
+    pub fn search(
+        &self,
+        queries: Tensor<2>,
+        k: usize,
+        exclusions: Option<&Exclusions>,
+        ceiling: Option<&[f32]>,
+    ) -> Result<TopK, MiningError> {
+        self.answers()?;
+        if k > DEEPEST {
+            return Err(MiningError::Depth { needed: k, most: DEEPEST });
+        }
+        let queries = queries.cast(DType::F32);
+        Ok(kernels::search(SearchRequest { queries, store: &self.shards, k, exclusions, ceiling })?)
+    }
+
+    /// A copy with rows of length 1 (a zero row stays zero), or `None` when this store is that already.
+    pub(crate) fn normalised(&self) -> Option<Self> {
+        if self.unit {
+            return None;
+        }
+        let dtype = self.precision.dtype();
+        let shards = self.shards.iter().map(|shard| unit(shard.clone().cast(DType::F32)).cast(dtype)).collect();
+        Some(Self { shards, device: self.device.clone(), unit: true, ..*self })
+    }
+
+    fn answers(&self) -> Result<(), MiningError> {
+        if self.complete { Ok(()) } else { Err(MiningError::Unfilled) }
+    }
+}
+
+/// Rows divided by their lengths, `[n, dimension]`; zero rows stay zero.
+pub(crate) fn unit(rows: Tensor<2>) -> Tensor<2> {
+    let lengths = (rows.clone() * rows.clone()).sum_dim(1).sqrt().clamp_min(1e-12);
+    rows / lengths
+}
+
+/// Encodes queries, `[ids, dimension]`.
+pub(crate) fn encode_queries(encoder: &mut dyn RowEncoder, ids: &[u32]) -> Result<Tensor<2>, MiningError> {
+    let dimension = encoder.dimension();
+    let mut encoded = Vec::new();
+    for batch in ids.chunks(BLIND_BATCH) {
+        let rows = encoder.queries(batch).map_err(|source| MiningError::Encode { what: "queries", source })?;
+        check_shape("query rows", &rows, [batch.len(), dimension])?;
+        encoded.push(rows);
+    }
+    Ok(Tensor::cat(encoded, 0))
+}
+
+pub(crate) fn check_shape(what: &'static str, rows: &Tensor<2>, expected: [usize; 2]) -> Result<(), MiningError> {
+    let got = rows.dims();
+    if got == expected { Ok(()) } else { Err(MiningError::Shape { what, got, expected }) }
+}
+
+/// Reads a column `[n, 1]`.
+fn read(column: Tensor<2>, doing: &'static str) -> Result<Vec<f32>, MiningError> {
+    let failed = |message: String| MiningError::Device { doing, message };
+    let data = column.try_into_data().map_err(|error| failed(format!("{error:?}")))?;
+    data.try_into_vec::<f32>().map_err(|error| failed(format!("{error:?}")))
+}

@@ -1,0 +1,153 @@
+//! Problems as data: shapes, edges and adversaries that every implementation of the search must get right.
+//!
+//! Vectors hold small whole numbers unless the case says otherwise, so that every implementation computes the same scores exactly, and ids must
+//! agree to the last one, ties included.
+
+use crate::exclusions::Exclusions;
+
+/// What the numbers look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// Whole numbers from -3 to 3: many ties.
+    Whole,
+    /// All rows equal: nothing but ties.
+    Equal,
+    /// Scores rise from row to row: every row enters the list.
+    Rising,
+    /// Scores fall: only the first k enter.
+    Falling,
+    /// All scores are negative.
+    Negative,
+    /// Products are multiples of 2^-140: denormal numbers, exact in f32.
+    Denormal,
+    /// Gaussian-like fractions, compared with a tolerance.
+    Real,
+}
+
+/// One search.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// What it is there for.
+    pub name: &'static str,
+    /// Queries.
+    pub queries: usize,
+    /// Rows of each shard.
+    pub shards: &'static [usize],
+    /// Width.
+    pub dimension: usize,
+    /// Depth.
+    pub k: usize,
+    /// The numbers.
+    pub values: Values,
+    /// Every how many-th row is excluded, shifted by the query; 0 = none, 1 = all.
+    pub exclude: usize,
+    /// Scores above this are left out; shifted by the query.
+    pub ceiling: Option<f32>,
+    /// Rows are stored as f16.
+    pub half: bool,
+}
+
+const BASE: Case =
+    Case { name: "", queries: 3, shards: &[100], dimension: 8, k: 5, values: Values::Whole, exclude: 0, ceiling: None, half: false };
+
+/// The cases, small enough for a software driver.
+pub const CASES: &[Case] = &[
+    Case { name: "plain", ..BASE },
+    Case { name: "k = 1", k: 1, ..BASE },
+    Case { name: "k = n", k: 100, ..BASE },
+    Case { name: "k above n", k: 128, ..BASE },
+    Case { name: "k = 32", k: 32, shards: &[700], ..BASE },
+    Case { name: "k = 33", k: 33, shards: &[700], ..BASE },
+    Case { name: "the largest list of the small kernel", k: 128, shards: &[700], ..BASE },
+    Case { name: "the smallest list of the large kernel", k: 129, shards: &[700], ..BASE },
+    Case { name: "k = 1024", k: 1024, shards: &[2100], queries: 2, ..BASE },
+    Case { name: "k = 1024 above n", k: 1024, shards: &[300], ..BASE },
+    Case { name: "one row", shards: &[1], ..BASE },
+    Case { name: "one query", queries: 1, ..BASE },
+    Case { name: "one number", dimension: 1, ..BASE },
+    Case { name: "three numbers", dimension: 3, ..BASE },
+    Case { name: "width 384", dimension: 384, shards: &[130], ..BASE },
+    Case { name: "one row more than a round", shards: &[257], ..BASE },
+    Case { name: "exactly two rounds", shards: &[512], ..BASE },
+    Case { name: "one row more than a tile", shards: &[2049], ..BASE },
+    Case { name: "seven shards, some empty", shards: &[17, 0, 1, 256, 3, 0, 90], ..BASE },
+    Case { name: "no rows at all", shards: &[0, 0], ..BASE },
+    Case { name: "no shards at all", shards: &[], ..BASE },
+    Case { name: "all equal", values: Values::Equal, shards: &[300, 300], k: 40, ..BASE },
+    Case { name: "rising", values: Values::Rising, shards: &[600], k: 20, ..BASE },
+    Case { name: "falling", values: Values::Falling, shards: &[600], k: 20, ..BASE },
+    Case { name: "negative", values: Values::Negative, ..BASE },
+    Case { name: "denormal", values: Values::Denormal, ..BASE },
+    Case { name: "a third excluded", exclude: 3, shards: &[150, 150], ..BASE },
+    Case { name: "all excluded", exclude: 1, ..BASE },
+    Case { name: "ceiling", ceiling: Some(4.0), ..BASE },
+    Case { name: "ceiling below all", ceiling: Some(-1e6), ..BASE },
+    Case { name: "ceiling and exclusions over shards", ceiling: Some(2.0), exclude: 2, shards: &[60, 61], k: 30, ..BASE },
+    Case { name: "fractions", values: Values::Real, dimension: 64, shards: &[500], k: 10, ..BASE },
+];
+
+/// Cases whose rows are stored as f16.
+pub const HALF_CASES: &[Case] = &[
+    Case { name: "f16", half: true, ..BASE },
+    Case { name: "f16, two shards, exclusions", half: true, exclude: 3, shards: &[150, 300], k: 20, ..BASE },
+];
+
+/// The numbers of a case.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// `[queries, dimension]`.
+    pub queries: Vec<f32>,
+    /// `[rows, dimension]` of all shards.
+    pub rows: Vec<f32>,
+    /// Excluded ids.
+    pub exclusions: Option<Exclusions>,
+    /// Ceilings.
+    pub ceiling: Option<Vec<f32>>,
+}
+
+impl Case {
+    /// Rows of all shards.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.shards.iter().sum()
+    }
+
+    /// Makes the numbers; the same for the same case and seed.
+    #[must_use]
+    pub fn problem(&self, seed: u64) -> Problem {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def1;
+        let mut random = move || {
+            // xorshift64 (Marsaglia 2003): small whole numbers need no better generator.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        let mut whole = move || (random() >> 33) as f32 % 7.0 - 3.0;
+        let (rows, width) = (self.rows(), self.dimension);
+        let mut fill = |count: usize, value: &dyn Fn(usize, usize, f32) -> f32| -> Vec<f32> {
+            (0..count * width).map(|place| value(place / width, place % width, whole())).collect()
+        };
+        let (queries, rows) = match self.values {
+            Values::Whole => (fill(self.queries, &|_, _, v| v), fill(rows, &|_, _, v| v)),
+            Values::Equal => (fill(self.queries, &|_, _, v| v), fill(rows, &|_, column, _| (column % 3) as f32)),
+            Values::Rising => {
+                (fill(self.queries, &|_, _, _| 1.0), fill(rows, &|row, column, _| if column == 0 { row as f32 } else { 0.0 }))
+            }
+            Values::Falling => {
+                (fill(self.queries, &|_, _, _| 1.0), fill(rows, &|row, column, _| if column == 0 { -(row as f32) } else { 0.0 }))
+            }
+            Values::Negative => (fill(self.queries, &|_, _, v| v.abs() + 1.0), fill(rows, &|_, _, v| -v.abs() - 1.0)),
+            Values::Denormal => (fill(self.queries, &|_, _, v| v * 2f32.powi(-70)), fill(rows, &|_, _, v| v * 2f32.powi(-70))),
+            Values::Real => {
+                (fill(self.queries, &|_, column, v| (v + 0.1) / (column + 1) as f32), fill(rows, &|row, _, v| v / 3.0 + row as f32 * 1e-4))
+            }
+        };
+        let exclusions = (self.exclude > 0).then(|| {
+            let ids = |query: usize| (0..self.rows() as u32).filter(|id| (*id as usize + query).is_multiple_of(self.exclude)).collect();
+            Exclusions::from_rows((0..self.queries).map(ids))
+        });
+        let ceiling = self.ceiling.map(|ceiling| (0..self.queries).map(|query| ceiling + query as f32).collect());
+        Problem { queries, rows, exclusions, ceiling }
+    }
+}

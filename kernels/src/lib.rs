@@ -1,0 +1,31 @@
+//! Exact top-k inner-product search on the device: `search(queries, store, k, exclusions, ceiling)`.
+//!
+//! | part | owns |
+//! |---|---|
+//! | [`search`], [`SearchRequest`], [`TopK`] | the call: checked before, checked after, answers on the host |
+//! | [`Exclusions`] | the documents each query may not get |
+//! | `scan` | the backend extension: running top-k of one shard; `scan/cube` is the GPU kernel, `scan/flex` the CPU path |
+//! | [`reference`] | the same in plain Rust and float64, for clarity, not for speed |
+//! | [`catalogue`] | problems as data, for the tests of every implementation and for benchmarks |
+//! | [`adapters`], [`describe`] | the GPUs of this machine and what they can do |
+//! | [`software_device`] | a software Vulkan driver through WGSL |
+//!
+//! The only crate that knows CubeCL, and the only one with `unsafe`. Invariants: exact, deterministic (score descending, then id ascending, ties at the
+//! boundary of k included), and never more memory than queries x k and one tile.
+
+#![recursion_limit = "256"]
+
+mod adapters;
+pub mod catalogue;
+mod exclusions;
+pub mod reference;
+mod scan;
+mod search;
+mod software;
+#[cfg(test)]
+mod tests;
+
+pub use adapters::{Adapter, AdapterKind, AdapterLimits, adapters, describe};
+pub use exclusions::Exclusions;
+pub use search::{MAX_K, SearchError, SearchRequest, TopK, search};
+pub use software::{SoftwareError, device as software_device};
