@@ -4,6 +4,7 @@
 //! `errors`    wrong requests: exit code, one line, the nearest right thing
 //! `files`     mine, encode, search, evaluate, export: from files to files
 //! `training`  a run and what it leaves behind
+//! `software`  the loop on a software GPU
 //! `resume`    Ctrl-C and kill -9 at any moment, then --resume
 
 mod collections;
@@ -11,4 +12,5 @@ mod command;
 mod errors;
 mod files;
 mod resume;
+mod software;
 mod training;

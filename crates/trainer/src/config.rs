@@ -23,6 +23,9 @@ pub(crate) struct Config {
     pub(crate) train: TrainConfig,
     pub(crate) output: OutputConfig,
     pub(crate) negatives: NegativesConfig,
+    /// Nobody wrote `loss.temperature`: `train` chooses it by the kind of encoder.
+    #[serde(skip)]
+    pub(crate) open_temperature: bool,
 }
 
 /// What to start from, and what to change about it. Keys left out keep what the model folder says.
@@ -116,6 +119,7 @@ pub(crate) enum Precision {
 pub(crate) struct TrainConfig {
     /// Optimiser steps. Wins over `epochs`.
     pub(crate) steps: Option<usize>,
+    /// Passes over the pairs; left out: 1 for a transformer, 20 for a static encoder.
     pub(crate) epochs: Option<f64>,
     /// Peak learning rate; left out: 2e-5 for a transformer, 0.02 for a static encoder.
     pub(crate) learning_rate: Option<f64>,
@@ -189,7 +193,8 @@ pub(crate) fn merge(name: &str, text: &str, values: &[(String, String)]) -> Resu
         insert(&mut table, key, parse_value(value)).map_err(|reason| Usage::new(format!("--set {key}={value}: {reason}")))?;
         check(&table).map_err(|reason| Usage::new(format!("--set {key}={value}: {reason}")))?;
     }
-    let config = check(&table).map_err(|reason| Usage::new(format!("{name}: {reason}")))?;
+    let mut config = check(&table).map_err(|reason| Usage::new(format!("{name}: {reason}")))?;
+    config.open_temperature = table.get("loss").is_none_or(|loss| loss.get("temperature").is_none());
     config.validate().map_err(|reason| Usage::new(format!("{name}: {reason}")))?;
     Ok(config)
 }
