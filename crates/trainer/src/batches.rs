@@ -61,6 +61,12 @@ impl Plan {
         self.pairs.len()
     }
 
+    /// The judgments of the queries that are trained on: what is mined for. All of a query's judgments stay, so that none is mined.
+    pub(crate) fn judgments(&self, judgments: &Judgments, queries: usize) -> Judgments {
+        let trained: HashSet<u32> = self.pairs.iter().map(|pair| pair.0).collect();
+        Judgments::from_pairs(queries, judgments.iter().filter(|(query, _, _)| trained.contains(query)).collect())
+    }
+
     /// Full batches in one epoch. The rest of an epoch (fewer pairs than a batch) is left out: a short last batch has fewer
     /// negatives and its loss jumps. Only a collection smaller than one batch trains on a short one.
     pub(crate) fn steps_per_epoch(&self) -> usize {

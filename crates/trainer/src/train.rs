@@ -111,7 +111,8 @@ impl Session {
         let train = &config.train;
         let judgments = Arc::new(data.collection.split(&config.data.train).or_usage()?.clone());
         let plan = Arc::new(Plan::new(&judgments, config.data.limit, &config.batch, train.seed));
-        let mut miner = Miner::new(&config.negatives, &data.collection, &judgments, train.seed)
+        let mined = plan.judgments(&judgments, data.collection.queries.len());
+        let mut miner = Miner::new(&config.negatives, &data.collection, &mined, train.seed)
             .context("preparing the negatives")?
             .expecting(config.batch.negatives);
         let steps = train.steps.unwrap_or(1);
