@@ -1,5 +1,7 @@
 //! The whole loop on a software Vulkan driver: mining, training and evaluation on the GPU path. Runs when DREDGE_TEST_DEVICE is `software`.
 
+#![allow(clippy::print_stderr)]
+
 use serde_json::Value;
 
 use crate::collections::{SHORT_RUN, animals};
