@@ -5,7 +5,7 @@
 //! | [`search`], [`SearchRequest`], [`TopK`] | the call: checked before, checked after, answers on the host |
 //! | [`Exclusions`] | the documents each query may not get |
 //! | `scan` | the backend extension: running top-k of one shard; `scan/cube` is the GPU kernel, `scan/flex` the CPU path |
-//! | [`reference`] | the same in plain Rust and float64, for clarity, not for speed |
+//! | [`mod@reference`] | the same in plain Rust and float64, for clarity, not for speed |
 //! | [`catalogue`] | problems as data, for the tests of every implementation and for benchmarks |
 //! | [`adapters`], [`describe`] | the GPUs of this machine and what they can do |
 //! | [`software_device`] | a software Vulkan driver through WGSL |

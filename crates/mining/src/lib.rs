@@ -7,7 +7,7 @@
 //! | [`sources`], [`filters`], [`draws`], [`Schedule`] | the four parts of a technique, one file each |
 //! | [`NegativesConfig`] | `[negatives]` of a run's configuration |
 //! | [`Miner`], [`RefreshReport`] | the filtered lists of a training run, their refreshes and what each one did |
-//! | [`mine`] | one-shot mining with the semantics of sentence-transformers' `mine_hard_negatives` |
+//! | [`mine()`] | one-shot mining with the semantics of sentence-transformers' `mine_hard_negatives` |
 //! | [`bm25_run`] | the lexical baseline |
 //!
 //! Nothing here knows a network, a loss or a file format. Every choice is a function of (seed, query, visit): neither threads

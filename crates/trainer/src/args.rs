@@ -70,7 +70,7 @@ pub(crate) struct TrainArgs {
     /// The encoder to start from: a folder, a hub id, or builtin:tiny
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
-    /// The run folder to create [default: runs/<collection>-<recipe>-<number>]
+    /// The run folder to create [default: runs/COLLECTION-RECIPE-NUMBER]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Overwrite one configuration value, for instance --set train.steps=200

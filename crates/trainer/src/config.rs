@@ -178,7 +178,7 @@ impl Default for TrainConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct OutputConfig {
-    /// The run folder. Left out: runs/<collection>-<recipe>-<number>.
+    /// The run folder. Left out: runs/COLLECTION-RECIPE-NUMBER.
     pub(crate) folder: Option<String>,
 }
 
