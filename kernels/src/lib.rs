@@ -2,12 +2,12 @@
 //!
 //! | part | owns |
 //! |---|---|
-//! | [`search`], [`SearchRequest`], [`TopK`] | the call: checked before, checked after, answers on the host |
+//! | [`search()`], [`SearchRequest`], [`TopK`] | the call: checked before, checked after, answers on the host |
 //! | [`Exclusions`] | the documents each query may not get |
 //! | `scan` | the backend extension: running top-k of one shard; `scan/cube` is the GPU kernel, `scan/flex` the CPU path |
 //! | [`mod@reference`] | the same in plain Rust and float64, for clarity, not for speed |
 //! | [`catalogue`] | problems as data, for the tests of every implementation and for benchmarks |
-//! | [`adapters`], [`describe`] | the GPUs of this machine and what they can do |
+//! | [`adapters()`], [`describe`] | the GPUs of this machine and what they can do |
 //! | [`software_device`] | a software Vulkan driver through WGSL |
 //!
 //! The only crate that knows CubeCL, and the only one with `unsafe`. Invariants: exact, deterministic (score descending, then id ascending, ties at the
