@@ -1,6 +1,6 @@
 //! Speed and memory of the search over generated rows.
 //!
-//! usage: cargo bench -p kernels --bench search -- [ROWS DIMENSION QUERIES K [cpu|gpu]]     (default: 20000 384 64 100 cpu)
+//! usage: cargo bench -p kernels --bench search -- [ROWS DIMENSION QUERIES K [cpu|gpu|software]]     (default: 20000 384 64 100 cpu)
 //!
 //! Prints shape, seconds, GFLOP/s of the product, bytes of inputs and outputs, and peak resident memory. The store is filled shard by shard, so the
 //! peak is that of the search.
@@ -35,8 +35,13 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let number = |place: usize, default: usize| arguments.get(place).map_or(default, |text| text.parse().expect("a number"));
     let (rows, width, count, k) = (number(0, 20_000), number(1, 384), number(2, 64), number(3, 100));
-    let gpu = arguments.get(4).is_some_and(|device| device == "gpu");
-    let device = if gpu { Device::wgpu(DeviceKind::DefaultDevice) } else { Device::flex() };
+    let name = arguments.get(4).map_or("cpu", String::as_str);
+    let device = match name {
+        "cpu" => Device::flex(),
+        "gpu" => Device::wgpu(DeviceKind::DefaultDevice),
+        "software" => kernels::software_device().expect("a software Vulkan driver"),
+        other => panic!("device {other}, expected cpu, gpu or software"),
+    };
     let mut generator = ChaCha8Rng::seed_from_u64(0);
     let store: Vec<Tensor<2>> =
         (0..rows).step_by(SHARD).map(|begin| random(&mut generator, SHARD.min(rows - begin), width, &device)).collect();
@@ -56,8 +61,7 @@ fn main() {
     let (peak, _) = resident();
     let flop = 2.0 * rows as f64 * width as f64 * count as f64;
     println!(
-        "{rows} rows x {width}, {count} queries, k = {k}, {}: {:.3} s, {:.1} GFLOP/s, {:.0} queries/s; store {:.0} MiB, answer {:.1} MiB, resident {before:.0} MiB before, {peak:.0} MiB at the peak",
-        if gpu { "gpu" } else { "cpu" },
+        "{rows} rows x {width}, {count} queries, k = {k}, {name}: {:.3} s, {:.1} GFLOP/s, {:.0} queries/s; store {:.0} MiB, answer {:.1} MiB, resident {before:.0} MiB before, {peak:.0} MiB at the peak",
         seconds[1],
         flop / seconds[1] / 1e9,
         count as f64 / seconds[1],

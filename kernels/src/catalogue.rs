@@ -67,14 +67,20 @@ pub const CASES: &[Case] = &[
     Case { name: "one number", dimension: 1, ..BASE },
     Case { name: "three numbers", dimension: 3, ..BASE },
     Case { name: "width 384", dimension: 384, shards: &[130], ..BASE },
-    Case { name: "one row more than a round", shards: &[257], ..BASE },
-    Case { name: "exactly two rounds", shards: &[512], ..BASE },
-    Case { name: "one row more than a tile", shards: &[2049], ..BASE },
+    Case { name: "one row more than a cube's block", shards: &[65], queries: 65, ..BASE },
+    Case { name: "exactly one block and one slab", shards: &[64], queries: 64, dimension: 16, ..BASE },
+    Case { name: "one number more than a slab", queries: 2, dimension: 17, ..BASE },
+    Case { name: "one row more than a round", shards: &[1025], ..BASE },
+    Case { name: "exactly two rounds", shards: &[2048], ..BASE },
+    Case { name: "one row more than a tile of the CPU", shards: &[2049], ..BASE },
+    Case { name: "more queries than a tile of the CPU", queries: 515, dimension: 3, exclude: 7, ceiling: Some(3.0), ..BASE },
+    Case { name: "more queries than a tile of the GPU", queries: 1030, shards: &[5, 4100], dimension: 2, k: 3, exclude: 4000, ..BASE },
     Case { name: "seven shards, some empty", shards: &[17, 0, 1, 256, 3, 0, 90], ..BASE },
     Case { name: "no rows at all", shards: &[0, 0], ..BASE },
     Case { name: "no shards at all", shards: &[], ..BASE },
     Case { name: "all equal", values: Values::Equal, shards: &[300, 300], k: 40, ..BASE },
     Case { name: "rising", values: Values::Rising, shards: &[600], k: 20, ..BASE },
+    Case { name: "rising, long, deep", values: Values::Rising, shards: &[3000, 3000], k: 1000, queries: 1, dimension: 1, ..BASE },
     Case { name: "falling", values: Values::Falling, shards: &[600], k: 20, ..BASE },
     Case { name: "negative", values: Values::Negative, ..BASE },
     Case { name: "denormal", values: Values::Denormal, ..BASE },
@@ -89,6 +95,7 @@ pub const CASES: &[Case] = &[
 /// Cases whose rows are stored as f16.
 pub const HALF_CASES: &[Case] = &[
     Case { name: "f16", half: true, ..BASE },
+    Case { name: "f16, an odd number of numbers", half: true, dimension: 3, shards: &[33, 31], ..BASE },
     Case { name: "f16, two shards, exclusions", half: true, exclude: 3, shards: &[150, 300], k: 20, ..BASE },
 ];
 

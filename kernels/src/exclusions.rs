@@ -18,7 +18,7 @@ impl Exclusions {
     /// One row per query, in any order, repeats allowed.
     ///
     /// # Panics
-    /// When there are 2^31 ids or more in all.
+    /// When there are 2^30 ids or more in all.
     #[must_use]
     pub fn from_rows(rows: impl IntoIterator<Item = Vec<u32>>) -> Self {
         let (mut offsets, mut ids) = (vec![0], Vec::new());
@@ -26,7 +26,7 @@ impl Exclusions {
             row.sort_unstable();
             row.dedup();
             ids.append(&mut row);
-            assert!(i32::try_from(ids.len()).is_ok(), "more than 2^31 excluded pairs");
+            assert!(ids.len() < 1 << 30, "2^30 or more excluded pairs");
             offsets.push(ids.len() as u32);
         }
         Self { offsets, ids }
@@ -52,14 +52,11 @@ impl Exclusions {
         self.ids.iter().copied().max()
     }
 
-    /// Offsets and ids of some queries as the device takes them: offsets from 0, at least one id (never read when there is none).
-    pub(crate) fn part(&self, queries: std::ops::Range<usize>) -> (Vec<i32>, Vec<i32>) {
-        let first = self.offsets[queries.start];
-        let offsets = self.offsets[queries.start..=queries.end].iter().map(|offset| (offset - first) as i32).collect();
-        let mut ids: Vec<i32> = self.ids[first as usize..self.offsets[queries.end] as usize].iter().map(|&id| id as i32).collect();
-        if ids.is_empty() {
-            ids.push(-1);
-        }
-        (offsets, ids)
+    /// Offsets and ids of some queries in one array, as the device takes them: row i is what stands from `[i]` to `[i + 1]`.
+    pub(crate) fn part(&self, queries: std::ops::Range<usize>) -> Vec<i32> {
+        let (first, last) = (self.offsets[queries.start], self.offsets[queries.end]);
+        let head = queries.len() as u32 + 1;
+        let offsets = self.offsets[queries.start..=queries.end].iter().map(|offset| (offset - first + head) as i32);
+        offsets.chain(self.ids[first as usize..last as usize].iter().map(|&id| id as i32)).collect()
     }
 }

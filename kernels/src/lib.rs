@@ -4,14 +4,14 @@
 //! |---|---|
 //! | [`search()`], [`SearchRequest`], [`TopK`] | the call: checked before, checked after, answers on the host |
 //! | [`Exclusions`] | the documents each query may not get |
-//! | `scan` | the backend extension: running top-k of one shard; `scan/cube` is the GPU kernel, `scan/flex` the CPU path |
+//! | `scan` | the backend extension: running top-k of one shard; `scan/cube` has the GPU kernels (`product`, `select`), `scan/flex` the CPU path |
 //! | [`mod@reference`] | the same in plain Rust and float64, for clarity, not for speed |
 //! | [`catalogue`] | problems as data, for the tests of every implementation and for benchmarks |
-//! | [`adapters()`], [`describe`] | the GPUs of this machine and what they can do |
+//! | [`adapters()`], [`describe`], [`max_rows_per_shard`] | the GPUs of this machine and what they can do |
 //! | [`software_device`] | a software Vulkan driver through WGSL |
 //!
 //! The only crate that knows CubeCL, and the only one with `unsafe`. Invariants: exact, deterministic (score descending, then id ascending, ties at the
-//! boundary of k included), and never more memory than queries x k and one tile.
+//! boundary of k included), and never more memory than queries x k and one tile. README.md has the formulas, the layout and the limits.
 
 #![recursion_limit = "256"]
 
@@ -25,7 +25,7 @@ mod software;
 #[cfg(test)]
 mod tests;
 
-pub use adapters::{Adapter, AdapterKind, AdapterLimits, adapters, describe};
+pub use adapters::{Adapter, AdapterKind, AdapterLimits, adapters, describe, max_rows_per_shard};
 pub use exclusions::Exclusions;
 pub use search::{MAX_K, SearchError, SearchRequest, TopK, search};
 pub use software::{SoftwareError, device as software_device};

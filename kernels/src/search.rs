@@ -3,20 +3,30 @@
 //! Sizes and ids are checked before the tensor library sees them (it answers with panics); after the scan every row must show that it was
 //! written (a failed launch can read back as zeros) and that no score was NaN.
 
+use std::ops::Range;
+
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use thiserror::Error;
 
 use crate::exclusions::Exclusions;
-use crate::scan::{MISSING, scan};
+use crate::scan::{LOST, MISSING, NOT_A_NUMBER, scan};
 
 /// The deepest list.
 pub const MAX_K: usize = 1024;
 
-/// Numbers of a scan's running lists held at a time: 32 MiB each for scores and ids.
-const RUNNING: usize = 8 << 20;
+/// What a search may hold beyond its inputs and its answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    /// Entries of running lists: queries beyond that come in a second pass over the store.
+    pub(crate) running: usize,
+    /// Scores of a tile.
+    pub(crate) scratch: usize,
+}
 
-/// Queries scanned at a time: cubes of one launch.
-const QUERIES: usize = 32_768;
+impl Budget {
+    /// Lists of 32 MiB each for scores and ids (three pairs on a GPU), tiles of 16 MiB.
+    const USUAL: Self = Self { running: 8 << 20, scratch: 4 << 20 };
+}
 
 /// What to search.
 #[derive(Debug)]
@@ -73,7 +83,7 @@ pub enum SearchError {
         expected: usize,
     },
     /// Ids do not fit 31 bits.
-    #[error("the store has {rows} rows, expected less than 2^31")]
+    #[error("the store has {rows} rows, expected less than 2^31 - 1")]
     Rows {
         /// Rows of all shards.
         rows: usize,
@@ -122,6 +132,30 @@ pub enum SearchError {
         /// Bytes that the device has.
         available: usize,
     },
+    /// The device cannot read 16-bit floats.
+    #[error("shard {shard} holds 16-bit floats, which this device cannot read; keep the store in 32-bit floats")]
+    Half {
+        /// The first such shard.
+        shard: usize,
+    },
+    /// A shard that the device cannot count through.
+    #[error("shard {shard} has {numbers} numbers, expected less than 2^32; make more and smaller shards")]
+    Shard {
+        /// The shard.
+        shard: usize,
+        /// Rows x dimension.
+        numbers: usize,
+    },
+    /// Queries and store are on different devices.
+    #[error("shard {shard} is on another device than the queries ({got} and {expected})")]
+    Elsewhere {
+        /// The shard.
+        shard: usize,
+        /// Its device.
+        got: String,
+        /// The queries' device.
+        expected: String,
+    },
     /// The device did not do its work.
     #[error("the device gave no answer for query {query}: {reason}")]
     Device {
@@ -134,96 +168,80 @@ pub enum SearchError {
 
 /// Searches exactly. The order at equal scores, and which of several equal scores is the last to be kept, is by ascending id.
 ///
-/// Memory beyond inputs and outputs: two lists of queries x k (in parts when large), and on the CPU one tile of scores.
+/// Memory beyond inputs and answer: lists of queries x k (in parts when large) and one tile of scores, at most 16 MiB. A row that is not a number is found
+/// when it is scored, so it is an error of the first query, excluded or not; with no row to score, queries are not looked at.
 ///
 /// # Errors
 /// See [`SearchError`].
 pub fn search(request: SearchRequest<'_>) -> Result<TopK, SearchError> {
+    search_within(request, Budget::USUAL)
+}
+
+/// [`search`] in so much memory.
+pub(crate) fn search_within(request: SearchRequest<'_>, budget: Budget) -> Result<TopK, SearchError> {
     let SearchRequest { queries, store, k, exclusions, ceiling } = request;
     let [count, dimension] = queries.dims();
-    check(&queries, store, k, exclusions, ceiling)?;
-    let device = queries.device().without_autodiff();
-    crate::scan::check_limits(&device, k)?;
-    let queries = queries.without_autodiff();
+    let rows = check(&queries, store, k, exclusions, ceiling)?;
     let mut answer = TopK { k, scores: Vec::with_capacity(count * k), ids: Vec::with_capacity(count * k) };
-    if dimension == 0 || store.iter().all(|shard| shard.dims()[0] == 0) {
+    if dimension == 0 || rows == 0 {
         answer.scores.resize(count * k, f32::NEG_INFINITY);
         answer.ids.resize(count * k, u32::MAX);
         return Ok(answer);
     }
-    let step = (RUNNING / k).clamp(1, QUERIES);
+    let queries = queries.without_autodiff();
+    let step = (budget.running / k).max(1);
     for begin in (0..count).step_by(step) {
         let part = begin..(begin + step).min(count);
-        let rows = if part.len() == count { queries.clone() } else { queries.clone().slice([part.clone(), 0..dimension]) };
-        let running = start(&part, k, exclusions, ceiling, &device);
-        let (scores, ids, scans) = running.over(&rows, store, k);
-        collect(&mut answer, begin, scores, ids, scans)?;
+        let some = if part.len() == count { queries.clone() } else { queries.clone().slice([part.clone(), 0..dimension]) };
+        let running = Running::start(&part, k, exclusions, ceiling, &queries.device());
+        let (scores, ids) = running.over(&some, store, k, budget.scratch);
+        collect(&mut answer, begin, rows, scores, ids)?;
     }
     Ok(answer)
 }
 
-/// The running lists of some queries, on the device.
+/// The running lists of some queries, on the device, and what keeps rows from them. See [`crate::scan`].
 struct Running {
     scores: Tensor<2>,
-    /// One column more than scores: whether the row was written, see [`crate::scan`].
     ids: Tensor<2, Int>,
-    offsets: Tensor<1, Int>,
     excluded: Tensor<1, Int>,
     ceiling: Tensor<1>,
 }
 
-fn start(part: &std::ops::Range<usize>, k: usize, exclusions: Option<&Exclusions>, ceiling: Option<&[f32]>, device: &Device) -> Running {
-    let count = part.len();
-    let none = Exclusions::none(0);
-    let (offsets, excluded) = match exclusions {
-        Some(exclusions) => exclusions.part(part.clone()),
-        None => (vec![0; count + 1], none.part(0..0).1),
-    };
-    let ceiling = ceiling.map_or_else(|| vec![f32::MAX; count], |ceiling| ceiling[part.clone()].to_vec());
-    let mut ids = vec![-1i32; count * (k + 1)];
-    ids.iter_mut().skip(k).step_by(k + 1).for_each(|status| *status = 1);
-    let int = |values: Vec<i32>| {
-        let length = values.len();
-        Tensor::<1, Int>::from_data(TensorData::new(values, [length]), (device, DType::I32))
-    };
-    Running {
-        scores: Tensor::from_data(TensorData::new(vec![MISSING; count * k], [count, k]), (device, DType::F32)),
-        ids: Tensor::from_data(TensorData::new(ids, [count, k + 1]), (device, DType::I32)),
-        offsets: int(offsets),
-        excluded: int(excluded),
-        ceiling: Tensor::from_data(TensorData::new(ceiling, [count]), (device, DType::F32)),
-    }
-}
-
 impl Running {
-    /// Scans all shards; gives the lists and the number of scans.
-    fn over(mut self, queries: &Tensor<2>, store: &[Tensor<2>], k: usize) -> (Tensor<2>, Tensor<2, Int>, i32) {
-        let (mut first, mut scans) = (0, 0);
+    fn start(part: &Range<usize>, k: usize, exclusions: Option<&Exclusions>, ceiling: Option<&[f32]>, device: &Device) -> Self {
+        let count = part.len();
+        let excluded = exclusions.map_or_else(|| Exclusions::none(count).part(0..count), |exclusions| exclusions.part(part.clone()));
+        let ceiling = ceiling.map_or_else(|| vec![f32::INFINITY; count], |ceiling| ceiling[part.clone()].to_vec());
+        let mut ids = vec![-1i32; count * (k + 1)];
+        ids.iter_mut().skip(k).step_by(k + 1).for_each(|status| *status = 1);
+        let length = excluded.len();
+        Self {
+            scores: Tensor::from_data(TensorData::new(vec![MISSING; count * k], [count, k]), (device, DType::F32)),
+            ids: Tensor::from_data(TensorData::new(ids, [count, k + 1]), (device, DType::I32)),
+            excluded: Tensor::from_data(TensorData::new(excluded, [length]), (device, DType::I32)),
+            ceiling: Tensor::from_data(TensorData::new(ceiling, [count]), (device, DType::F32)),
+        }
+    }
+
+    /// The lists after all shards.
+    fn over(self, queries: &Tensor<2>, store: &[Tensor<2>], k: usize, scratch: usize) -> (Tensor<2>, Tensor<2, Int>) {
+        let Self { mut scores, mut ids, excluded, ceiling } = self;
+        let mut first = 0;
         for shard in store {
             let rows = shard.dims()[0];
             if rows > 0 {
                 let shard = shard.clone().without_autodiff();
-                (self.scores, self.ids) = scan(
-                    queries.clone(),
-                    shard,
-                    self.scores,
-                    self.ids,
-                    self.offsets.clone(),
-                    self.excluded.clone(),
-                    self.ceiling.clone(),
-                    first,
-                    k,
-                );
-                scans += 1;
+                (scores, ids) = scan(queries.clone(), shard, scores, ids, excluded.clone(), ceiling.clone(), first, k, scratch);
             }
             first += rows;
         }
-        (self.scores, self.ids, scans)
+        (scores, ids)
     }
 }
 
-/// Reads the lists and checks that they are lists.
-fn collect(answer: &mut TopK, begin: usize, scores: Tensor<2>, ids: Tensor<2, Int>, scans: i32) -> Result<(), SearchError> {
+/// Reads the lists and checks that they are lists, of so many rows.
+fn collect(answer: &mut TopK, begin: usize, rows: usize, scores: Tensor<2>, ids: Tensor<2, Int>) -> Result<(), SearchError> {
     let k = answer.k;
     let lost = |query: usize, reason: String| SearchError::Device { query, reason };
     let scores = scores.try_into_vec_as::<f32>().map_err(|error| lost(begin, format!("{error:?}")))?;
@@ -231,11 +249,15 @@ fn collect(answer: &mut TopK, begin: usize, scores: Tensor<2>, ids: Tensor<2, In
     for (row, (scores, ids)) in scores.chunks_exact(k).zip(ids.chunks_exact(k + 1)).enumerate() {
         let query = begin + row;
         match ids[k] {
-            status if status < 0 => return Err(SearchError::NotANumber { query }),
-            status if status != 1 + scans => return Err(lost(query, format!("{scans} shards were scanned, its list says {}", status - 1))),
+            NOT_A_NUMBER => return Err(SearchError::NotANumber { query }),
+            LOST => return Err(lost(query, "its scores were not computed".to_owned())),
+            status if status as usize != 1 + rows => {
+                return Err(lost(query, format!("the store has {rows} rows, its list says {}", i64::from(status) - 1)));
+            }
             _ => {}
         }
         for (&score, &id) in scores.iter().zip(&ids[..k]) {
+            // -0 is 0.
             answer.scores.push(if id < 0 { f32::NEG_INFINITY } else { score + 0.0 });
             answer.ids.push(if id < 0 { u32::MAX } else { id as u32 });
         }
@@ -243,13 +265,14 @@ fn collect(answer: &mut TopK, begin: usize, scores: Tensor<2>, ids: Tensor<2, In
     Ok(())
 }
 
+/// Everything that can be said before the device works. Gives the rows of all shards.
 fn check(
     queries: &Tensor<2>,
     store: &[Tensor<2>],
     k: usize,
     exclusions: Option<&Exclusions>,
     ceiling: Option<&[f32]>,
-) -> Result<(), SearchError> {
+) -> Result<usize, SearchError> {
     let [count, dimension] = queries.dims();
     if !(1..=MAX_K).contains(&k) {
         return Err(SearchError::Depth { k });
@@ -262,12 +285,16 @@ fn check(
         if got != dimension {
             return Err(SearchError::Dimension { shard, got, expected: dimension });
         }
+        if rows.device() != queries.device() {
+            let [got, expected] = [rows, queries].map(|tensor| format!("{:?}", tensor.device()));
+            return Err(SearchError::Elsewhere { shard, got, expected });
+        }
         if !matches!(rows.dtype(), DType::F32 | DType::F16) {
             return Err(SearchError::Format { what: "rows of the store", got: format!("{:?}", rows.dtype()), expected: "F32 or F16" });
         }
     }
     let rows: usize = store.iter().map(|shard| shard.dims()[0]).sum();
-    if rows >= 1 << 31 {
+    if rows >= i32::MAX as usize {
         return Err(SearchError::Rows { rows });
     }
     if let Some(exclusions) = exclusions {
@@ -286,5 +313,7 @@ fn check(
             return Err(SearchError::NotANumber { query });
         }
     }
-    Ok(())
+    let store: Vec<(usize, DType)> = store.iter().map(|shard| (shard.dims().iter().product(), shard.dtype())).collect();
+    crate::scan::check_limits(&queries.device(), k, &store)?;
+    Ok(rows)
 }

@@ -4,13 +4,22 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
 
 use crate::catalogue::{CASES, Case, HALF_CASES, Problem, Values};
+use crate::search::{Budget, search_within};
 use crate::{Exclusions, SearchError, SearchRequest, TopK, reference, search};
+
+/// As callers get it; several tiles of several blocks of queries; tiles of one query, and a pass over the store for every few queries.
+const BUDGETS: [Budget; 3] =
+    [Budget { running: 8 << 20, scratch: 4 << 20 }, Budget { running: 4000, scratch: 8193 }, Budget { running: 64, scratch: 97 }];
 
 fn tensor(values: &[f32], rows: usize, width: usize, dtype: DType, device: &Device) -> Tensor<2> {
     Tensor::<2>::from_data(TensorData::new(values.to_vec(), [rows, width]), (device, DType::F32)).cast(dtype)
 }
 
 fn solve(case: &Case, problem: &Problem, device: &Device) -> Result<TopK, SearchError> {
+    solve_within(case, problem, device, BUDGETS[0])
+}
+
+fn solve_within(case: &Case, problem: &Problem, device: &Device, budget: Budget) -> Result<TopK, SearchError> {
     let dtype = if case.half { DType::F16 } else { DType::F32 };
     let mut begin = 0;
     let store: Vec<Tensor<2>> = case
@@ -22,21 +31,22 @@ fn solve(case: &Case, problem: &Problem, device: &Device) -> Result<TopK, Search
             tensor(values, rows, case.dimension, dtype, device)
         })
         .collect();
-    search(SearchRequest {
+    let request = SearchRequest {
         queries: tensor(&problem.queries, case.queries, case.dimension, DType::F32, device),
         store: &store,
         k: case.k,
         exclusions: problem.exclusions.as_ref(),
         ceiling: problem.ceiling.as_deref(),
-    })
+    };
+    search_within(request, budget)
 }
 
 /// Ids and scores must be the reference's: exactly for whole numbers; for fractions scores to rounding, and ids wherever scores are clearly apart.
-fn check(case: &Case, device: &Device) {
+fn check(case: &Case, device: &Device, budget: Budget) {
     let problem = case.problem(7);
     let expected =
         reference::search(&problem.queries, &problem.rows, case.dimension, case.k, problem.exclusions.as_ref(), problem.ceiling.as_deref());
-    let answer = solve(case, &problem, device).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+    let answer = solve_within(case, &problem, device, budget).unwrap_or_else(|error| panic!("{}: {error}", case.name));
     assert_eq!(answer.k, expected.k, "{}", case.name);
     match case.values {
         Values::Real => {
@@ -60,7 +70,9 @@ fn check(case: &Case, device: &Device) {
 
 #[test]
 fn the_catalogue_on_the_cpu() {
-    CASES.iter().chain(HALF_CASES).for_each(|case| check(case, &Device::flex()));
+    for budget in BUDGETS {
+        CASES.iter().chain(HALF_CASES).for_each(|case| check(case, &Device::flex(), budget));
+    }
 }
 
 /// The software device, when the environment asks for it.
@@ -78,7 +90,11 @@ fn software() -> Option<Device> {
 #[test]
 fn the_catalogue_on_a_software_gpu() {
     let Some(device) = software() else { return };
-    CASES.iter().for_each(|case| check(case, &device));
+    for budget in BUDGETS {
+        // Passes of a few queries and tiles of one are thousands of launches where the case is large.
+        let small = |case: &&Case| budget.scratch > 1000 || case.queries * case.rows() < 100_000;
+        CASES.iter().filter(small).for_each(|case| check(case, &device, budget));
+    }
 }
 
 #[test]
@@ -90,6 +106,32 @@ fn software_limits_are_read_and_nan_is_refused_there() {
     let mut problem = CASES[0].problem(1);
     problem.rows[13] = f32::NAN;
     assert_eq!(solve(&CASES[0], &problem, &device), Err(SearchError::NotANumber { query: 0 }));
+    let rows = crate::max_rows_per_shard(&device, 384, 4);
+    assert_eq!(rows as u64, limits.max_binding_bytes / (384 * 4));
+}
+
+#[test]
+fn sixteen_bit_rows_are_searched_or_refused_by_a_software_gpu() {
+    let Some(device) = software() else { return };
+    let half = |value: f32| burn::tensor::f16::from_f32(value);
+    let values: Vec<_> = (0..30).map(|place| half((place / 3) as f32)).collect();
+    let store = [Tensor::<2>::from_data(TensorData::new(values, [10, 3]), (&device, DType::F16))];
+    let queries = tensor(&[1.0, 1.0, 1.0], 1, 3, DType::F32, &device);
+    let answer = search(SearchRequest { queries, store: &store, k: 2, exclusions: None, ceiling: None });
+    let expected = match crate::describe(&device).expect("a GPU describes itself").f16 {
+        true => Ok(TopK { k: 2, scores: vec![27.0, 24.0], ids: vec![9, 8] }),
+        false => Err(SearchError::Half { shard: 0 }),
+    };
+    assert_eq!(answer, expected);
+}
+
+#[test]
+fn queries_on_another_device_than_the_store_are_refused_by_a_software_gpu() {
+    let Some(device) = software() else { return };
+    let store = [Tensor::<2>::zeros([10, 4], (&Device::flex(), DType::F32))];
+    let queries = tensor(&[0.0; 4], 1, 4, DType::F32, &device);
+    let answer = search(SearchRequest { queries, store: &store, k: 2, exclusions: None, ceiling: None });
+    assert!(matches!(answer, Err(SearchError::Elsewhere { shard: 0, .. })), "{answer:?}");
 }
 
 #[test]
@@ -123,6 +165,31 @@ fn wrong_requests_are_refused_before_the_device_sees_them() {
     assert_eq!(ask(4, 3, Some(&beyond), None), Err(SearchError::Excluded { id: 10, rows: 10 }));
     assert_eq!(ask(4, 3, None, Some(&[1.0])), Err(SearchError::Queries { what: "ceilings", got: 1, expected: 2 }));
     assert_eq!(ask(4, 3, Some(&Exclusions::none(2)), Some(&[1.0, 2.0])), Ok(()));
+}
+
+#[test]
+fn tensors_of_a_training_device_are_searched() {
+    let (plain, training) = (Device::flex(), Device::flex().autodiff());
+    let problem = CASES[0].problem(3);
+    assert_eq!(solve(&CASES[0], &problem, &training), solve(&CASES[0], &problem, &plain));
+}
+
+#[test]
+fn infinite_scores_are_scores() {
+    let device = Device::flex();
+    let store = [tensor(&[f32::MAX, f32::MIN, 1.0, f32::MAX], 4, 1, DType::F32, &device)];
+    let queries = tensor(&[2.0], 1, 1, DType::F32, &device);
+    let answer = search(SearchRequest { queries, store: &store, k: 4, exclusions: None, ceiling: None }).unwrap();
+    assert_eq!(answer.ids, [0, 3, 2, 1]);
+    assert_eq!(answer.scores, [f32::INFINITY, f32::INFINITY, 2.0, f32::NEG_INFINITY]);
+    assert_eq!(answer.row(0).count(), 4);
+}
+
+#[test]
+fn the_cpu_has_no_limits_but_those_of_ids() {
+    assert!(crate::describe(&Device::flex()).is_none());
+    assert_eq!(crate::max_rows_per_shard(&Device::flex(), 1, 4), i32::MAX as usize - 1);
+    assert_eq!(crate::max_rows_per_shard(&Device::flex(), 384, 2), u32::MAX as usize / 384);
 }
 
 #[test]

@@ -1,230 +1,93 @@
-//! The GPU kernel: one cube per query, one row per unit and round.
+//! The GPU path: tiles of scores, each merged into the running lists before the next is made.
 //!
-//! Each round every unit scores one row and writes it to shared memory. If any of them belongs among the best, ranks by counting merge the round into the
-//! sorted list: an entry's new place is its old place plus the number of better newcomers, a newcomer's is its rank among the newcomers plus the number of
-//! better entries. All pairs (score, id) differ, so every place is taken once and the result does not depend on timing. Two lists in shared memory take turns.
-//!
-//! Barriers stand outside every branch: WGSL asks for uniform control flow around them.
+//! `product` fills a tile, queries x rows, in a scratch buffer of bounded size; `select` merges each query's strip of it into that query's list. Lists go from
+//! one pair of buffers to the other, so that no kernel reads what it writes. This file decides the shapes from the device's limits and launches.
 
 #![allow(unsafe_code)]
 
+mod product;
+mod select;
+
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn_cubecl::cubecl;
-use burn_cubecl::cubecl::prelude::*;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::cubecl::features::TypeUsage;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 
 use super::Scan;
 use crate::search::SearchError;
 
-/// Units of a cube, and rows of a round.
-const UNITS: u32 = 256;
+/// Queries of a tile, at most: enough for the rows to be read seldom, few enough for long strips.
+const QUERIES: usize = 1024;
 
-/// Depths that lists are made for: each is one compiled kernel.
-const CAPACITIES: [usize; 2] = [128, 1024];
+/// Rows of a tile where the scratch buffer leaves the choice, so that many queries share it.
+const STRIP: usize = 4096;
 
-fn capacity(k: usize) -> usize {
-    CAPACITIES.into_iter().find(|&capacity| k <= capacity).unwrap_or(k)
+/// What the device allows.
+struct Limits {
+    /// Units along a side of a product cube.
+    side: usize,
+    /// Units of a selecting cube.
+    units: usize,
+    shared_bytes: usize,
+    /// Cubes along a dimension of a launch.
+    cubes: usize,
+    /// Numbers of the scratch buffer that one binding holds.
+    binding: usize,
 }
 
-/// Shared memory of a cube: two lists and one round of (score, id), and two flags.
-fn shared_bytes(k: usize, units: u32) -> usize {
-    (2 * capacity(k) + units as usize) * 8 + 16
+impl Limits {
+    fn of(client: &burn_cubecl::cubecl::client::Client) -> Self {
+        let properties = client.properties();
+        let hardware = &properties.hardware;
+        let cube = (hardware.max_units_per_cube as usize).min(hardware.max_cube_dim.0 as usize);
+        Self {
+            side: if cube >= 256 && product::shared_bytes(16) <= hardware.max_shared_memory_size { 16 } else { 8 },
+            units: cube.min(256),
+            shared_bytes: hardware.max_shared_memory_size,
+            cubes: hardware.max_cube_count.0.min(hardware.max_cube_count.1) as usize,
+            binding: usize::try_from(properties.memory.max_page_size / 4).unwrap_or(usize::MAX),
+        }
+    }
 }
 
-fn units(device: &CubeDevice) -> u32 {
-    UNITS.min(device.client().properties().hardware.max_units_per_cube)
+/// Queries and rows of a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    queries: usize,
+    rows: usize,
 }
 
-pub(super) fn check_limits(device: &CubeDevice, k: usize) -> Result<(), SearchError> {
-    let (needed, available) = (shared_bytes(k, units(device)), device.client().properties().hardware.max_shared_memory_size);
-    if needed > available { Err(SearchError::SharedMemory { k, needed, available }) } else { Ok(()) }
+/// The tile of at most `scratch` numbers, less one for the canary.
+fn tile(queries: usize, rows: usize, scratch: usize, limits: &Limits) -> Tile {
+    let room = scratch.min(limits.binding).saturating_sub(1).max(1);
+    let queries = queries.min((room / STRIP).clamp(1, QUERIES)).min(limits.cubes);
+    let most = (room / queries).min(limits.cubes * product::block(limits.side));
+    // Whole cubes, where there is room for more than one.
+    let whole = if most > 256 { most / 256 * 256 } else { most };
+    Tile { queries, rows: rows.min(whole) }
 }
 
-/// Whether (score, id) stands before another.
-#[cube]
-fn before(score: f32, id: i32, other_score: f32, other_id: i32) -> bool {
-    score > other_score || (score == other_score && id < other_id)
-}
-
-/// Whether an id is among `ids[from..to]`, ascending.
-#[cube]
-fn contains(ids: &[i32], from: usize, to: usize, id: i32) -> bool {
-    let mut low = from;
-    let mut high = to;
-    while low < high {
-        let middle = (low + high) / 2;
-        if ids[middle] < id {
-            low = middle + 1;
-        } else {
-            high = middle;
+pub(super) fn check_limits(device: &CubeDevice, k: usize, store: &[(usize, DType)]) -> Result<(), SearchError> {
+    let client = device.client();
+    let limits = Limits::of(&client);
+    if select::items(k, limits.units, limits.shared_bytes).is_none() {
+        return Err(SearchError::SharedMemory { k, needed: select::shared_bytes(k, limits.units, 1), available: limits.shared_bytes });
+    }
+    for (shard, &(numbers, dtype)) in store.iter().enumerate() {
+        let usage = client.properties().type_usage(burn::backend::cubecl::dtype_to_elem_type(dtype));
+        if !usage.contains(TypeUsage::Buffer) || !usage.contains(TypeUsage::Conversion) {
+            return Err(SearchError::Half { shard });
+        }
+        // Kernels count numbers in 32 bits.
+        if u32::try_from(numbers).is_err() {
+            return Err(SearchError::Shard { shard, numbers });
         }
     }
-    let mut found = false;
-    if low < to {
-        found = ids[low] == id;
-    }
-    found
-}
-
-// A kernel computes both sides of `&&`: nested ifs are what skips work there.
-#[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments, clippy::collapsible_if)]
-fn scan_kernel<F: Float>(
-    queries: &[f32],
-    rows: &[F],
-    scores: &[f32],
-    ids: &[i32],
-    offsets: &[i32],
-    excluded: &[i32],
-    ceiling: &[f32],
-    scores_out: &mut [f32],
-    ids_out: &mut [i32],
-    count: u32,
-    dimension: u32,
-    first: u32,
-    k: u32,
-    #[comptime] capacity: usize,
-    #[comptime] units: usize,
-    #[define(F)] _dtype: ElemType,
-) {
-    let missing = f32::new(f32::MIN);
-    let query = CUBE_POS;
-    let unit = UNIT_POS as usize;
-    let (count, dimension, k) = (count as usize, dimension as usize, k as usize);
-
-    let mut list_scores = Shared::<[f32]>::new_slice(2 * capacity);
-    let mut list_ids = Shared::<[i32]>::new_slice(2 * capacity);
-    let mut round_scores = Shared::<[f32]>::new_slice(units);
-    let mut round_ids = Shared::<[i32]>::new_slice(units);
-    // 0 and 1: whether a newcomer was seen, in even and odd rounds. 2: whether a score was NaN.
-    let mut seen = Shared::<[u32]>::new_slice(3usize);
-
-    let mut place = unit;
-    while place < k {
-        list_scores[place] = scores[query * k + place];
-        list_ids[place] = ids[query * (k + 1) + place];
-        place += units;
-    }
-    if unit < 3 {
-        seen[unit] = 0u32;
-    }
-    sync_cube();
-
-    let from = offsets[query] as usize;
-    let to = offsets[query + 1] as usize;
-    let highest = ceiling[query];
-    let base = query * dimension;
-    let mut current = 0usize;
-    let rounds = count.div_ceil(units);
-    for round in 0..rounds {
-        let row = round * units + unit;
-        let mut score = missing;
-        let mut id = i32::from_int(-1);
-        if row < count {
-            let start = row * dimension;
-            let mut sum = 0.0f32;
-            for column in 0..dimension {
-                sum += queries[base + column] * f32::cast_from(rows[start + column]);
-            }
-            let bits = u32::reinterpret(sum) & 0x7fff_ffffu32;
-            if bits > 0x7f80_0000u32 {
-                seen[2] = 1u32;
-            } else {
-                let own = (first as usize + row) as i32;
-                let last = current + k - 1;
-                if sum <= highest {
-                    if list_ids[last] < 0 || before(sum, own, list_scores[last], list_ids[last]) {
-                        if !contains(excluded, from, to, own) {
-                            score = sum;
-                            id = own;
-                            seen[round % 2] = 1u32;
-                        }
-                    }
-                }
-            }
-        }
-        round_scores[unit] = score;
-        round_ids[unit] = id;
-        sync_cube();
-
-        let any = seen[round % 2];
-        let other = capacity - current;
-        if any != 0 {
-            // The list's entries move back by the number of better newcomers.
-            let mut place = unit;
-            while place < k {
-                let entry_score = list_scores[current + place];
-                let entry_id = list_ids[current + place];
-                let mut target = place;
-                for newcomer in 0..units {
-                    if round_ids[newcomer] >= 0 {
-                        if entry_id < 0 || before(round_scores[newcomer], round_ids[newcomer], entry_score, entry_id) {
-                            target += 1;
-                        }
-                    }
-                }
-                if target < k {
-                    list_scores[other + target] = entry_score;
-                    list_ids[other + target] = entry_id;
-                }
-                place += units;
-            }
-            // A newcomer goes behind better newcomers and better entries.
-            if id >= 0 {
-                let mut target = 0usize;
-                for newcomer in 0..units {
-                    if round_ids[newcomer] >= 0 {
-                        if before(round_scores[newcomer], round_ids[newcomer], score, id) {
-                            target += 1;
-                        }
-                    }
-                }
-                // Entries are sorted and missing ones come last: count those that stand before by bisection.
-                let mut low = 0usize;
-                let mut high = k;
-                while low < high {
-                    let middle = (low + high) / 2;
-                    let entry_id = list_ids[current + middle];
-                    if entry_id >= 0 && before(list_scores[current + middle], entry_id, score, id) {
-                        low = middle + 1;
-                    } else {
-                        high = middle;
-                    }
-                }
-                target += low;
-                if target < k {
-                    list_scores[other + target] = score;
-                    list_ids[other + target] = id;
-                }
-            }
-        }
-        if unit == 0 {
-            seen[(round + 1) % 2] = 0u32;
-        }
-        sync_cube();
-        if any != 0 {
-            current = other;
-        }
-    }
-
-    let mut place = unit;
-    while place < k {
-        scores_out[query * k + place] = list_scores[current + place];
-        ids_out[query * (k + 1) + place] = list_ids[current + place];
-        place += units;
-    }
-    if unit == 0 {
-        let mut status = ids[query * (k + 1) + k];
-        if seen[2] != 0 {
-            status = i32::from_int(-1);
-        } else if status >= 0 {
-            status += 1;
-        }
-        ids_out[query * (k + 1) + k] = status;
-    }
+    Ok(())
 }
 
 impl Scan for CubeBackend {
@@ -233,47 +96,79 @@ impl Scan for CubeBackend {
         rows: FloatTensor<Self>,
         scores: FloatTensor<Self>,
         ids: IntTensor<Self>,
-        offsets: IntTensor<Self>,
         excluded: IntTensor<Self>,
         ceiling: FloatTensor<Self>,
         first: usize,
         k: usize,
+        scratch: usize,
     ) -> (FloatTensor<Self>, IntTensor<Self>) {
-        let units = units(&queries.device);
-        let (count, dimension) = (rows.shape()[0], rows.shape()[1]);
-        let cubes = queries.shape()[0] as u32;
         let client = queries.client.clone();
-        let like = |tensor: &burn_cubecl::tensor::CubeTensor| {
-            empty_device_contiguous_dtype(tensor.client.clone(), tensor.device.clone(), tensor.shape(), tensor.dtype)
+        let limits = Limits::of(&client);
+        let (count, total) = (queries.shape()[0], rows.shape()[0]);
+        let tile = tile(count, total, scratch, &limits);
+        let cell = tile.queries * tile.rows;
+        let product = product::Product {
+            side: limits.side,
+            queries: into_contiguous(queries),
+            rows: into_contiguous(rows),
+            tile: empty(&scores, Shape::new([cell + 1])),
+            cell,
         };
-        let (scores_out, ids_out) = (like(&scores), like(&ids));
-        let element = burn::backend::cubecl::dtype_to_elem_type(rows.dtype);
-        let argument = |tensor| into_contiguous(tensor).into_buffer_arg();
-        // SAFETY: one cube per query; every index is below the length of its tensor: rows by `row < count`, lists by `place < k`, offsets by
-        // query + 1, excluded ids by the offsets, which the host made.
-        unsafe {
-            scan_kernel::launch_unchecked(
-                &client,
-                CubeCount::Static(cubes, 1, 1),
-                CubeDim::new_1d(units),
-                argument(queries),
-                argument(rows),
-                argument(scores),
-                argument(ids),
-                argument(offsets),
-                argument(excluded),
-                argument(ceiling),
-                scores_out.clone().into_buffer_arg(),
-                ids_out.clone().into_buffer_arg(),
-                count as u32,
-                dimension as u32,
-                first as u32,
-                k as u32,
-                capacity(k),
-                units as usize,
-                element,
-            );
+        let select = select::Select {
+            k,
+            units: limits.units,
+            // Checked before the call; one per unit is the least there is.
+            items: select::items(k, limits.units, limits.shared_bytes).unwrap_or(1),
+            excluded: into_contiguous(excluded),
+            ceiling: into_contiguous(ceiling),
+        };
+        let shapes = (scores.shape(), ids.shape());
+        let pair = || (empty(&scores, shapes.0.clone()), empty(&ids, shapes.1.clone()));
+        let lists = [(into_contiguous(scores.clone()), into_contiguous(ids.clone())), pair(), pair()];
+        // The first tile reads the caller's lists, which are left as they are; then 1 and 2 take turns.
+        let (mut from, mut to) = (0, 1);
+        for begin in (0..total).step_by(tile.rows) {
+            let part = begin..(begin + tile.rows).min(total);
+            for block in (0..count).step_by(tile.queries) {
+                let block = block..(block + tile.queries).min(count);
+                // Exact in f32, and different from tile to tile.
+                let canary = ((first + begin) % (1 << 23) + 1) as f32;
+                product.launch(&client, block.clone(), part.clone(), canary);
+                select.launch(&client, block, part.len(), first + begin, &product, &lists[from], &lists[to], canary);
+            }
+            (from, to) = (to, 3 - to);
         }
-        (scores_out, ids_out)
+        let [.., one, two] = lists;
+        if from == 1 { one } else { two }
+    }
+}
+
+/// A new buffer of another tensor's kind, not written yet.
+fn empty(like: &CubeTensor, shape: Shape) -> CubeTensor {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, like.dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_fit_the_scratch_buffer_and_the_device() {
+        let limits = |binding, cubes| Limits { side: 16, units: 256, shared_bytes: 32 << 10, cubes, binding };
+        for (queries, rows, scratch, binding, cubes) in [
+            (1, 1, 1 << 22, 32 << 20, 65_535),
+            (1024, 1 << 20, 1 << 22, 32 << 20, 65_535),
+            (50_000, 300_000, 1 << 22, 32 << 20, 65_535),
+            (1, 100 << 20, 1 << 22, 32 << 20, 1024),
+            (3, 5000, 97, 32 << 20, 65_535),
+            (3, 5000, 1, 32 << 20, 65_535),
+            (9000, 5000, 1 << 22, 4096, 100),
+        ] {
+            let limits = limits(binding, cubes);
+            let tile = tile(queries, rows, scratch, &limits);
+            assert!(tile.queries >= 1 && tile.queries <= queries && tile.rows >= 1 && tile.rows <= rows, "{tile:?}");
+            assert!(tile.queries * tile.rows < scratch.min(binding).max(2), "{tile:?}");
+            assert!(tile.queries <= cubes && tile.rows.div_ceil(product::block(limits.side)) <= cubes, "{tile:?}");
+        }
     }
 }

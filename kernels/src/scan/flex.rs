@@ -10,12 +10,12 @@ use burn::tensor::{DType, FloatDType};
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
-use super::{MISSING, Scan};
+use super::{MISSING, NOT_A_NUMBER, Scan};
 
-/// Rows of a tile.
+/// Rows of a tile, at most.
 const ROWS: usize = 2048;
 
-/// Queries of a tile: with [`ROWS`], 4 MiB of scores.
+/// Queries of a tile, at most: with [`ROWS`], 4 MiB of scores, which the cache holds.
 const QUERIES: usize = 512;
 
 impl Scan for Flex {
@@ -24,23 +24,25 @@ impl Scan for Flex {
         rows: FloatTensor<Self>,
         scores: FloatTensor<Self>,
         ids: IntTensor<Self>,
-        offsets: IntTensor<Self>,
         excluded: IntTensor<Self>,
         ceiling: FloatTensor<Self>,
         first: usize,
         k: usize,
+        scratch: usize,
     ) -> (FloatTensor<Self>, IntTensor<Self>) {
         let (mut scores, mut ids) = (scores.to_contiguous(), ids.to_contiguous());
         let count = queries.layout().shape()[0];
-        let rules = Rules { offsets: offsets.to_contiguous(), excluded: excluded.to_contiguous(), ceiling: ceiling.to_contiguous(), first };
+        let rules = Rules { excluded: excluded.to_contiguous(), ceiling: ceiling.to_contiguous(), first };
         let mut lists: Vec<List> = {
             let (scores, ids) = (scores.storage::<f32>(), ids.storage::<i32>());
             (0..count).map(|query| List::resume(&scores[query * k..][..k], &ids[query * (k + 1)..][..=k])).collect()
         };
-        for (block, lists) in lists.chunks_mut(QUERIES).enumerate() {
-            let begin = block * QUERIES;
+        let step = QUERIES.min((scratch / ROWS).max(1));
+        let tile = ROWS.min((scratch / step).max(1));
+        for (block, lists) in lists.chunks_mut(step).enumerate() {
+            let begin = block * step;
             let queries = queries.narrow(0, begin, lists.len());
-            scan_block(&queries, &rows, begin, lists, &rules);
+            scan_block(&queries, &rows, tile, begin, lists, &rules);
         }
         let (into_scores, into_ids) = (scores.storage_mut::<f32>(), ids.storage_mut::<i32>());
         into_scores
@@ -54,24 +56,23 @@ impl Scan for Flex {
 
 /// What keeps a row from a list.
 struct Rules {
-    offsets: FlexTensor,
     excluded: FlexTensor,
     ceiling: FlexTensor,
     first: usize,
 }
 
-fn scan_block(queries: &FlexTensor, rows: &FlexTensor, begin: usize, lists: &mut [List], rules: &Rules) {
+fn scan_block(queries: &FlexTensor, rows: &FlexTensor, step: usize, begin: usize, lists: &mut [List], rules: &Rules) {
     let total = rows.layout().shape()[0];
-    let (offsets, excluded, ceiling) = (rules.offsets.storage::<i32>(), rules.excluded.storage::<i32>(), rules.ceiling.storage::<f32>());
-    for start in (0..total).step_by(ROWS) {
-        let tile = rows.narrow(0, start, ROWS.min(total - start));
+    let (excluded, ceiling) = (rules.excluded.storage::<i32>(), rules.ceiling.storage::<f32>());
+    for start in (0..total).step_by(step) {
+        let tile = rows.narrow(0, start, step.min(total - start));
         let tile = if tile.dtype() == DType::F32 { tile } else { Flex::float_cast(tile, FloatDType::F32) };
         let width = tile.layout().shape()[0];
         let product = Flex::float_matmul(queries.clone(), tile.transpose(0, 1)).to_contiguous();
         let product = product.storage::<f32>();
         lists.par_iter_mut().zip(product.par_chunks(width)).enumerate().for_each(|(row, (list, scores))| {
             let query = begin + row;
-            let excluded = &excluded[offsets[query] as usize..offsets[query + 1] as usize];
+            let excluded = &excluded[excluded[query] as usize..excluded[query + 1] as usize];
             list.take(scores, (rules.first + start) as i32, excluded, ceiling[query]);
         });
     }
@@ -106,8 +107,9 @@ impl List {
             best = best.max(score);
             sum += score * 0.0;
         }
+        self.status = if self.status < 0 { self.status } else { self.status + scores.len() as i32 };
         if f32::is_nan(sum) && scores.iter().any(|score| score.is_nan()) {
-            self.status = -1;
+            self.status = NOT_A_NUMBER;
             return;
         }
         if best < self.threshold.0 {
@@ -141,6 +143,6 @@ impl List {
             scores[place] = score;
             ids[place] = id;
         }
-        ids[self.k] = if self.status < 0 { -1 } else { self.status + 1 };
+        ids[self.k] = self.status;
     }
 }
