@@ -133,7 +133,7 @@ pub(crate) struct TrainConfig {
     pub(crate) precision: Precision,
     /// auto, gpu, gpu:N or cpu; the flag --device wins.
     pub(crate) device: String,
-    /// Evaluate on `data.evaluate` every so many steps; 0 = only at the end. Left out: ten times a run.
+    /// Evaluate on `data.evaluate` every so many steps; 0 = only at the end. Left out: five times a run.
     pub(crate) evaluate_every: Option<usize>,
     /// Write a checkpoint every so many steps; 0 = only when interrupted. Left out: ten times a run.
     pub(crate) checkpoint_every: Option<usize>,

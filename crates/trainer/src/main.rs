@@ -15,6 +15,7 @@ mod report;
 mod rows;
 mod runfolder;
 mod runlog;
+mod setup;
 mod step;
 mod tensorboard;
 mod train;

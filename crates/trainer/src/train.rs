@@ -18,14 +18,15 @@ use serde_json::json;
 use crate::batches::{Assembler, Plan};
 use crate::checkpoint::{Checkpoint, Position, Tensors};
 use crate::config::{Config, Keep};
-use crate::data::{self, Data};
-use crate::device::{self, Chosen};
+use crate::data::Data;
+use crate::device::Chosen;
 use crate::errors::{Interrupted, OrUsage, Usage};
 use crate::evaluation::{self, DEPTH, Scored, Summary};
 use crate::output;
 use crate::rows::Rows;
 use crate::runfolder::{RunFolder, write_whole};
 use crate::runlog::RunLog;
+use crate::setup;
 use crate::step::{Learner, Outcome};
 
 /// What a finished run reports; the JSON object of `train --json`.
@@ -67,13 +68,13 @@ pub(crate) struct Session {
 impl Session {
     /// A new run. `recipe` names its folder when the configuration does not.
     pub(crate) fn start(mut config: Config, recipe: &str) -> Result<Self> {
-        let (chosen, encoder, data) = open(&config)?;
+        let (chosen, encoder, data) = setup::open(&config)?;
         let root = match &config.output.folder {
             Some(folder) => folder.into(),
             None => RunFolder::numbered(&format!("{}-{recipe}", data.collection.name)),
         };
         config.output.folder = Some(root.display().to_string());
-        resolve(&mut config, &encoder, &data)?;
+        setup::resolve(&mut config, &encoder, &data)?;
         let folder = RunFolder::create(root)?;
         write_whole(&folder.config(), toml::to_string(&config).context("writing the resolved configuration")?.as_bytes())?;
         Self::assemble(config, folder, chosen, encoder, data, None)
@@ -96,7 +97,7 @@ impl Session {
             Some(checkpoint) => format!("resuming after step {}", checkpoint.position.step),
             None => "the run has no checkpoint yet: starting it anew".to_owned(),
         });
-        let (chosen, encoder, data) = open(&config)?;
+        let (chosen, encoder, data) = setup::open(&config)?;
         Self::assemble(config, folder, chosen, encoder, data, checkpoint)
     }
 
@@ -385,69 +386,6 @@ fn due(every: usize, step: usize) -> bool {
     every > 0 && step.is_multiple_of(every)
 }
 
-/// Device, encoder and data of a configuration.
-fn open(config: &Config) -> Result<(Chosen, Encoder, Arc<Data>)> {
-    let chosen = device::choose(&config.train.device)?;
-    let collection = data::open(&config.data.path)?;
-    let encoder = load_encoder(config, &collection, &chosen)?;
-    let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
-    Ok((chosen, encoder, Arc::new(data)))
-}
-
-/// The encoder with the configuration's changes.
-fn load_encoder(config: &Config, collection: &corpus::Collection, chosen: &Chosen) -> Result<Encoder> {
-    let wanted = &config.encoder;
-    let mut encoder = encoder_named(&wanted.model, collection, config.train.seed, chosen)?;
-    let mut settings = encoder.settings.clone();
-    settings.pooling = wanted.pooling.unwrap_or(settings.pooling);
-    settings.normalize = wanted.normalize.unwrap_or(settings.normalize);
-    settings.query_prompt = wanted.query_prompt.clone().unwrap_or(settings.query_prompt);
-    settings.document_prompt = wanted.document_prompt.clone().unwrap_or(settings.document_prompt);
-    settings.query_length = wanted.query_length.unwrap_or(settings.query_length);
-    settings.document_length = wanted.document_length.unwrap_or(settings.document_length);
-    encoder.configure(settings).or_usage()?;
-    encoder.card.datasets = vec![collection.name.clone()];
-    Ok(encoder)
-}
-
-/// A built-in encoder, a folder or a hub id. `builtin:tiny` makes its vocabulary from the collection.
-pub(crate) fn encoder_named(model: &str, collection: &corpus::Collection, seed: u64, chosen: &Chosen) -> Result<Encoder> {
-    let device = chosen.device.clone().without_autodiff();
-    match model.strip_prefix("builtin:") {
-        Some("tiny") => {
-            let texts = collection.documents.texts().iter().chain(collection.queries.texts().iter());
-            Ok(Encoder::tiny(texts, seed, &device))
-        }
-        Some(other) => Err(Usage::new(format!("there is no built-in encoder `{other}`; there is builtin:tiny")).into()),
-        None => Ok(Encoder::load(model, &device).or_usage()?),
-    }
-}
-
-/// Fills in what only the data or the model can decide.
-fn resolve(config: &mut Config, encoder: &Encoder, data: &Data) -> Result<()> {
-    let judgments = data.collection.split(&config.data.train).or_usage()?;
-    let plan = Plan::new(judgments, config.data.limit, &config.batch, config.train.seed);
-    if plan.pairs() == 0 {
-        return Err(
-            Usage::new(format!("the split `{}` of {} has no relevant pair to train on", config.data.train, data.collection.name)).into()
-        );
-    }
-    let train = &mut config.train;
-    let epochs = train.epochs.unwrap_or(if encoder.network.is_static() { 20.0 } else { 1.0 });
-    let steps = *train.steps.get_or_insert_with(|| ((epochs * plan.steps_per_epoch() as f64).round() as usize).max(1));
-    let tenth = (steps / 10).max(1);
-    train.evaluate_every.get_or_insert(if data.collection.splits.contains_key(&config.data.evaluate) { tenth } else { 0 });
-    train.checkpoint_every.get_or_insert(tenth);
-    train.learning_rate.get_or_insert(if encoder.network.is_static() { 2e-2 } else { 2e-5 });
-    if config.open_temperature && encoder.network.is_static() {
-        // An embedding bag cannot reach the sharp scores that 0.05 asks for: on builtin:demo, nDCG@10 .44 with 0.05, .61 with 0.15.
-        config.loss.temperature = 0.15;
-    }
-    config.encoder.query_length.get_or_insert(encoder.settings.query_length);
-    config.encoder.document_length.get_or_insert(encoder.settings.document_length);
-    Ok(())
-}
-
 /// Sets the flag at the first Ctrl-C; the loop writes a checkpoint after the step under way. A second Ctrl-C ends the process at once.
 fn listen_for_ctrl_c(runtime: &tokio::runtime::Runtime) -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
@@ -461,27 +399,4 @@ fn listen_for_ctrl_c(runtime: &tokio::runtime::Runtime) -> Arc<AtomicBool> {
         }
     });
     flag
-}
-
-/// Writes the model of a run to `output`: the finished model, else the best or newest weights of the last checkpoint.
-/// Says where they came from.
-pub(crate) fn export(run: &RunFolder, output: &std::path::Path) -> Result<String> {
-    let path = run.config();
-    let config = crate::config::merge(&path.display().to_string(), &crate::config::read(&path)?, &[])?;
-    let device = device::cpu();
-    if run.model().join("modules.json").is_file() {
-        Encoder::load(&run.model().display().to_string(), &device.device)?.save(output)?;
-        return Ok(run.model().display().to_string());
-    }
-    let checkpoint = Checkpoint::newest(&run.checkpoints())?
-        .ok_or_else(|| Usage::new(format!("{} has neither a model nor a checkpoint yet", run.path().display())))?;
-    let collection = data::open(&config.data.path)?;
-    let mut encoder = load_encoder(&config, &collection, &device)?;
-    let (weights, from) = match (checkpoint.best, checkpoint.position.best) {
-        (Some(best), Some((_, step))) => (best, step),
-        _ => (checkpoint.weights, checkpoint.position.step),
-    };
-    encoder.network = encoder.network.clone().with_tensors(weights)?;
-    encoder.save(output)?;
-    Ok(format!("the weights after step {from}"))
 }

@@ -22,17 +22,19 @@ use crate::{
     records::Records,
 };
 
-const DOCUMENT: &str = r#"{"_id": "…", "title": "…" (optional), "text": "…"} on each line"#;
+/// What a line of a corpus looks like.
+pub(super) const DOCUMENT: &str = r#"{"_id": "…", "title": "…" (optional), "text": "…"} on each line"#;
 const QUERY: &str = r#"{"_id": "…", "text": "…"} on each line"#;
 
+/// A document or a query as BEIR writes it.
 #[derive(Deserialize)]
-struct Row<'a> {
+pub(super) struct Row<'a> {
     #[serde(borrow, rename = "_id")]
-    id: Id<'a>,
+    pub(super) id: Id<'a>,
     #[serde(borrow, default)]
-    title: Text<'a>,
+    pub(super) title: Text<'a>,
     #[serde(borrow)]
-    text: Text<'a>,
+    pub(super) text: Text<'a>,
 }
 
 /// Opens a folder; `qrels` names the sub-folder of its judgments.

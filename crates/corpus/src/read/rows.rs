@@ -4,29 +4,16 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
-
 use super::{
+    beir::{DOCUMENT, Row},
     entry::{self, joined},
-    json::{self, Id, Text},
+    json,
     lines::Lines,
 };
 use crate::{
     error::{CorpusError, Side},
     records::Records,
 };
-
-const ROW: &str = r#"{"_id": "…", "title": "…" (optional), "text": "…"} on each line"#;
-
-#[derive(Deserialize)]
-struct Row<'a> {
-    #[serde(borrow, rename = "_id")]
-    id: Id<'a>,
-    #[serde(borrow, default)]
-    title: Text<'a>,
-    #[serde(borrow)]
-    text: Text<'a>,
-}
 
 /// Reads rows in order; a row's text is `title + " " + text` when it has a title.
 ///
@@ -37,12 +24,12 @@ pub fn read_rows(path: &Path) -> Result<Records, CorpusError> {
     let mut scratch = String::new();
     let mut lines = Lines::open(path)?;
     while let Some(line) = lines.next()? {
-        let row: Row<'_> = json::row(line, ROW)?;
+        let row: Row<'_> = json::row(line, DOCUMENT)?;
         let text = joined(&mut scratch, &row.title.0, &row.text.0);
         entry::push_any(&mut records, Side::Document, &row.id.0, text, || line.place())?;
     }
     if records.is_empty() {
-        return Err(CorpusError::EmptyFile { path: path.to_owned(), expected: ROW });
+        return Err(CorpusError::EmptyFile { path: path.to_owned(), expected: DOCUMENT });
     }
     Ok(records)
 }

@@ -27,7 +27,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         }
         (None, Some(model)) => {
             let chosen = device::choose(args.common.device())?;
-            let encoder = crate::train::encoder_named(model, &collection, 1, &chosen)?;
+            let encoder = crate::setup::encoder_named(model, &collection, 1, &chosen)?;
             let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
             let judgments = data.collection.split(&args.split).or_usage()?;
             let scored = evaluation::of_network(encoder.network, &chosen.device, &data, judgments, args.depth)?;

@@ -19,7 +19,7 @@ pub(super) fn run(args: &MineArgs) -> Result<()> {
     }
     let chosen = device::choose(args.common.device())?;
     let collection = data::open(&args.data)?;
-    let encoder = crate::train::encoder_named(&args.model, &collection, args.seed, &chosen)?;
+    let encoder = crate::setup::encoder_named(&args.model, &collection, args.seed, &chosen)?;
     let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
     let judgments = data.collection.split(&args.split).or_usage()?;
     let device = chosen.device.without_autodiff();

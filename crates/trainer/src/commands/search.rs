@@ -25,7 +25,7 @@ pub(super) fn run(args: &SearchArgs) -> Result<()> {
     }
     let chosen = device::choose(args.common.device())?;
     let collection = data::open(&args.data)?;
-    let encoder = crate::train::encoder_named(&args.model, &collection, 1, &chosen)?;
+    let encoder = crate::setup::encoder_named(&args.model, &collection, 1, &chosen)?;
     let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
     let device = chosen.device.without_autodiff();
     let mut query = Texts::new();
