@@ -1,4 +1,5 @@
-//! The documents that BM25 ranks best: tantivy's scorer (k1 1.2, b 0.75) over lower-case alphanumeric words, no stemming, no stop words.
+//! The documents that BM25 ranks best: tantivy's scorer (k1 1.2, b 0.75) over lower-case alphanumeric words, stemmed as English
+//! (Snowball), no stop words. Words of other languages mostly pass through the stemmer unchanged or alike in document and query.
 //!
 //! The index lives in memory as one segment, so document numbers are dense ids. A query is the disjunction of its words, repeated words
 //! counting repeatedly; it never goes through a query parser, so no punctuation has a meaning. Ties go to the lower id.
@@ -79,7 +80,7 @@ struct Lexicon {
 
 impl Lexicon {
     fn new(collection: &Collection) -> Result<Self, MiningError> {
-        let indexing = TextFieldIndexing::default().set_tokenizer("default").set_index_option(IndexRecordOption::WithFreqs);
+        let indexing = TextFieldIndexing::default().set_tokenizer("en_stem").set_index_option(IndexRecordOption::WithFreqs);
         let mut schema = Schema::builder();
         let text = schema.add_text_field("text", TextOptions::default().set_indexing_options(indexing));
         let mut writer = Index::builder().schema(schema.build()).single_segment_index_writer(RamDirectory::create(), WRITER_BYTES)?;
