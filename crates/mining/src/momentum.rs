@@ -193,6 +193,7 @@ mod tests {
         for key in [query.clone(), query.valid()] {
             let key = momentum_update(key, &query, 0.9).unwrap();
             assert_eq!(flat(&key).tracked, 0);
+            assert_eq!(flat(&key.clone().train()).tracked, 0, "dropout may be turned on, gradients stay off");
             assert_eq!(flat(&query).tracked, 8 - 1, "six of three layers and the scale are still trained");
             let gradients = (query.scale.val() * key.scale.val()).sum().backward();
             assert!(query.scale.val().grad(&gradients).is_some());
