@@ -2,7 +2,8 @@
 //!
 //! The nearest centre c of a row x is the one with the highest `x . c - |c|^2 / 2`: an inner product once rows have a 1 and centres that
 //! number as one more column, so assignment is the exact search of `kernels` at depth 1 and never holds rows x centres. Rows pass through
-//! in tiles. Invariants: the assignment is that of the centres, ties go to the lower number, and on one device equal input gives equal bits.
+//! in tiles. Invariants: the assignment is that of the centres, ties go to the lower number, and on one device equal input gives equal
+//! bits.
 
 use std::collections::HashSet;
 
@@ -26,17 +27,18 @@ pub struct Clusters {
     pub centres: Tensor<2>,
     /// The nearest centre by row.
     pub assignment: Vec<u32>,
-    /// Rows that changed their centre in the last assignment: 0 when the clusters are final, all of them when there was only one assignment.
+    /// Rows that changed their centre in the last assignment: 0 when the clusters are final, all of them when there was only one
+    /// assignment.
     pub moved: usize,
 }
 
-/// Clusters `rows`, `[rows, dimension]`, into `k`, by Euclidean distance. At most `iterations` times each centre becomes the mean of its rows
-/// and the rows are assigned anew; it ends sooner when no row moves.
+/// Clusters `rows`, `[rows, dimension]`, into `k`, by Euclidean distance. At most `iterations` times each centre becomes the mean of its
+/// rows and the rows are assigned anew; it ends sooner when no row moves.
 ///
 /// The first centres are `k` different rows drawn uniformly: what faiss does, whose centroids the topics of Hofstätter et al. 2021 (arXiv
-/// 2104.06967) are. k-means++ would start lower after k passes over the rows, one after another, which cost more than the few iterations they
-/// save. A cluster that loses its last row gets the row that is farthest from its own centre. Where there are fewer than `k` different rows,
-/// each is a cluster and there are no others.
+/// 2104.06967) are. k-means++ would start lower after k passes over the rows, one after another, which cost more than the few iterations
+/// they save. A cluster that loses its last row gets the row that is farthest from its own centre. Where there are fewer than `k` different
+/// rows, each is a cluster and there are no others.
 ///
 /// # Errors
 /// When there is nothing to cluster, a row is not finite, or the device fails.
@@ -137,7 +139,8 @@ fn nearest(rows: &Tensor<2>, centres: &[f32]) -> Result<Vec<u32>, MiningError> {
     Ok(assignment)
 }
 
-/// Gives each cluster without rows, in order, the row that is farthest from its own centre; the lower id of two. A cluster's only row stays.
+/// Gives each cluster without rows, in order, the row that is farthest from its own centre; the lower id of two. A cluster's only row
+/// stays.
 fn fill_empty(rows: &Tensor<2>, centres: &[f32], assignment: &mut [u32]) -> Result<(), MiningError> {
     let dimension = rows.dims()[1];
     let mut sizes = sizes(assignment, centres.len() / dimension);

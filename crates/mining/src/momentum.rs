@@ -9,9 +9,9 @@ use crate::error::MiningError;
 
 /// `theta_k <- m theta_k + (1 - m) theta_q`, for every float parameter, by path; on the device, without waiting for it.
 ///
-/// `key` keeps its parameter ids and its integer and boolean parameters, and nothing of it requires a gradient afterwards. It begins as a copy
-/// of the trained module: `query.valid()` for one without dropout. Let the trained module be used or loaded before it is copied: burn makes
-/// parameters on first use.
+/// `key` keeps its parameter ids and its integer and boolean parameters, and nothing of it requires a gradient afterwards. It begins as a
+/// copy of the trained module: `query.valid()` for one without dropout. Let the trained module be used or loaded before it is copied: burn
+/// makes parameters on first use.
 ///
 /// # Errors
 /// When `m` is not from 0 to 1, or the two do not have the same parameters.

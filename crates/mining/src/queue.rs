@@ -1,9 +1,10 @@
-//! Rows of documents of the last steps as further columns: the queue of MoCo (He et al. 2020, arXiv 1911.05722) when a momentum encoder fills
-//! it, a memory bank of pre-batch negatives when the trained one does.
+//! Rows of documents of the last steps as further columns: the queue of MoCo (He et al. 2020, arXiv 1911.05722) when a momentum encoder
+//! fills it, a memory bank of pre-batch negatives when the trained one does.
 //!
-//! A ring of rows on the device beside a ring of ids on the host; the oldest row makes room. Invariants: it holds the last K rows pushed, under
-//! the ids they were pushed with, and none carries a gradient. It starts empty. The released MoCo starts from random unit vectors, negatives
-//! that no document stands for; here columns are counted at every step anyway, so the first steps have fewer of them and none is noise.
+//! A ring of rows on the device beside a ring of ids on the host; the oldest row makes room. Invariants: it holds the last K rows pushed,
+//! under the ids they were pushed with, and none carries a gradient. It starts empty. The released MoCo starts from random unit vectors,
+//! negatives that no document stands for; here columns are counted at every step anyway, so the first steps have fewer of them and none is
+//! noise.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -63,8 +64,8 @@ impl Queue {
         self.capacity
     }
 
-    /// Puts `rows`, `[ids, dimension]`, in the place of the oldest; of more rows than it can hold, the last stay. Gradients are cut off. Written in
-    /// place when the columns handed out before are no longer held by anyone.
+    /// Puts `rows`, `[ids, dimension]`, in the place of the oldest; of more rows than it can hold, the last stay. Gradients are cut off.
+    /// Written in place when the columns handed out before are no longer held by anyone.
     ///
     /// # Errors
     /// When there is not one id per row, or rows have another width.
@@ -107,8 +108,9 @@ impl Queue {
 
     /// The rows held, `[len, dimension]`, and the document of each, in the order of slots (not of age).
     ///
-    /// The rows lie on the device without autodiff. burn takes such a tensor as a constant where it meets one with autodiff; to concatenate them
-    /// with columns that have gradients, lift them with `Tensor::from_inner(rows)`, and with the same checkpointing strategy where one is set.
+    /// The rows lie on the device without autodiff. burn takes such a tensor as a constant where it meets one with autodiff; to concatenate
+    /// them with columns that have gradients, lift them with `Tensor::from_inner(rows)`, and with the same checkpointing strategy where one
+    /// is set.
     pub fn columns(&self) -> (Tensor<2>, &[u32]) {
         let filled = self.ids.len();
         let rows = match &self.rows {
@@ -119,8 +121,8 @@ impl Queue {
         (rows, &self.ids)
     }
 
-    /// Which column is no negative of which query, `[queries, len]` row-major: documents judged for the query, and copies of their texts or of
-    /// the query's own.
+    /// Which column is no negative of which query, `[queries, len]` row-major: documents judged for the query, and copies of their texts or
+    /// of the query's own.
     ///
     /// # Errors
     /// When a document or a query is not in the collection.

@@ -1,8 +1,8 @@
 //! Negatives retrieved at every step with the query rows of that step, from documents that stay as they are (ADORE, Zhan et al. 2021, arXiv
 //! 2104.08051, section 4.2).
 //!
-//! The document rows never change, so only the query encoder is trained and no document is encoded again. Ranks are those of the search; what
-//! they weigh is the loss's business. Invariants: the store is only read; the positive of every pair is a column.
+//! The document rows never change, so only the query encoder is trained and no document is encoded again. Ranks are those of the search;
+//! what they weigh is the loss's business. Invariants: the store is only read; the positive of every pair is a column.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,15 +29,15 @@ pub struct Retrieved {
     pub columns: Vec<u32>,
     /// Their rows, `[c, dimension]`, f32, on the device without autodiff. burn takes them as constants beside query rows with gradients.
     pub rows: Tensor<2>,
-    /// Rank of the column on the query's list, from 1; 0 when it is not on the list. Appended positives have the ranks after the depth, in the order
-    /// of their ids: a loss that counts ranks to the depth or less gives them weight 0.
+    /// Rank of the column on the query's list, from 1; 0 when it is not on the list. Appended positives have the ranks after the depth, in
+    /// the order of their ids: a loss that counts ranks to the depth or less gives them weight 0.
     pub ranks: Vec<u32>,
     /// Whether the column is on the query's list.
     pub own: Vec<bool>,
     /// Whether the document was judged relevant to the query, or is the positive of its pair; on the list or not.
     pub positive: Vec<bool>,
-    /// Whether the column is neither positive nor negative for the query: it has the text of the query or of a judged document, or was judged
-    /// and not relevant (where such documents are not to be served).
+    /// Whether the column is neither positive nor negative for the query: it has the text of the query or of a judged document, or was
+    /// judged and not relevant (where such documents are not to be served).
     pub blocked: Vec<bool>,
     /// The column of each pair's positive.
     pub targets: Vec<usize>,

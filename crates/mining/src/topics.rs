@@ -1,7 +1,7 @@
 //! Batches whose queries share a topic, so that the other queries' positives are hard negatives (Hofstätter et al. 2021, arXiv 2104.06967).
 //!
-//! A topic is a cluster of queries, or a group that a file names (one data set per batch). Which pairs go together in an epoch is a function
-//! of seed and epoch alone. Invariants of every batch: a query stands in it once, and a positive's text stands in it once.
+//! A topic is a cluster of queries, or a group that a file names (one data set per batch). Which pairs go together in an epoch is a
+//! function of seed and epoch alone. Invariants of every batch: a query stands in it once, and a positive's text stands in it once.
 
 mod cover;
 mod uniform;
@@ -38,8 +38,8 @@ pub enum TopicDraw {
         /// Topics of a batch.
         topics: usize,
     },
-    /// Every pair once an epoch: batches of one topic as long as it can fill one; what is left of each topic goes together with what is left
-    /// of near ones. Full batches come first, in random order, then those that are short, because pairs clashed or ran out.
+    /// Every pair once an epoch: batches of one topic as long as it can fill one; what is left of each topic goes together with what is
+    /// left of near ones. Full batches come first, in random order, then those that are short, because pairs clashed or ran out.
     Cover {},
 }
 
@@ -76,8 +76,8 @@ impl Topics {
         Ok(Self { topic_of_query: by_query(queries.iter().copied().zip(assignment.iter().copied()))?, path })
     }
 
-    /// Topics from a list of queries with the name of each one's group: data sets, languages, sources. Groups are neighbours in the order of
-    /// their names.
+    /// Topics from a list of queries with the name of each one's group: data sets, languages, sources. Groups are neighbours in the order
+    /// of their names.
     ///
     /// # Errors
     /// When a query is listed twice.
@@ -103,7 +103,8 @@ impl Topics {
         self.topic_of_query.get(query as usize).copied().filter(|&topic| topic != NONE)
     }
 
-    /// The batches of one epoch over `pairs` of (query, positive document): a function of these arguments alone, the order of `pairs` included.
+    /// The batches of one epoch over `pairs` of (query, positive document): a function of these arguments alone, the order of `pairs`
+    /// included.
     ///
     /// # Errors
     /// When a query has no topic, a document no text class, or a batch could not be filled by its topics.

@@ -192,7 +192,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_clusters_keep_their_promises(count in 1_usize..80, dimension in 1_usize..6, k in 1_usize..12, places in 1_usize..6, seed in 0_u64..1000) {
+    fn any_clusters_keep_their_promises(
+        count in 1_usize..80, dimension in 1_usize..6, k in 1_usize..12, places in 1_usize..6, seed in 0_u64..1000,
+    ) {
         let (flat, rows) = blobs(count, dimension, places, seed);
         let device = Device::flex();
         let table = tensor(flat.clone(), dimension, &device);

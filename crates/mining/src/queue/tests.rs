@@ -58,7 +58,8 @@ proptest! {
 
     #[test]
     fn a_restored_queue_goes_on_alike(
-        capacity in 1_usize..9, before in prop::collection::vec(prop::collection::vec(0_u32..100, 0..9), 0..6), after in prop::collection::vec(0_u32..100, 0..9),
+        capacity in 1_usize..9, before in prop::collection::vec(prop::collection::vec(0_u32..100, 0..9), 0..6),
+        after in prop::collection::vec(0_u32..100, 0..9),
     ) {
         let device = Device::flex();
         let mut queue = Queue::new(capacity, 2, &device).unwrap();

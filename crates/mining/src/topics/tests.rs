@@ -210,8 +210,8 @@ proptest! {
 
     #[test]
     fn no_batch_repeats_a_query_or_a_text_and_cover_loses_no_pair(
-        pairs in prop::collection::btree_set((0_u32..12, 0_u32..20), 0..60), topics in 1_u32..5, per_batch in 1_usize..3, batch in 2_usize..8,
-        classes in 1_u32..20, seed in 0_u64..1000, epoch in 0_u64..5,
+        pairs in prop::collection::btree_set((0_u32..12, 0_u32..20), 0..60), topics in 1_u32..5,
+        per_batch in 1_usize..3, batch in 2_usize..8, classes in 1_u32..20, seed in 0_u64..1000, epoch in 0_u64..5,
     ) {
         let pairs: Vec<(u32, u32)> = pairs.into_iter().collect();
         let mut chance = keyed(seed, 0, b"testdata");
