@@ -113,6 +113,81 @@ pub enum MiningError {
         /// How many there are.
         count: usize,
     },
+    /// Nothing to cluster.
+    #[error("cannot make {k} clusters of {rows} rows of width {dimension}: each of these must be at least 1")]
+    NoClusters {
+        /// Clusters asked for.
+        k: usize,
+        /// Rows given.
+        rows: usize,
+        /// Their width.
+        dimension: usize,
+    },
+    /// Rows with values that are not finite.
+    #[error(
+        "{what}: row {row} holds a value that is not finite. The weights have diverged or a pass on the device failed: look at the loss \
+         before this step, or try --device cpu"
+    )]
+    NotFinite {
+        /// Which rows.
+        what: &'static str,
+        /// The first such row.
+        row: usize,
+    },
+    /// Not one of something for each of something else.
+    #[error("{got} {what}, expected {expected}")]
+    Count {
+        /// What is counted, and for what.
+        what: &'static str,
+        /// How many there are.
+        got: usize,
+        /// How many there must be.
+        expected: usize,
+    },
+    /// A batch that topics cannot fill.
+    #[error("a batch of {batch} queries cannot come from {topics} topics: expected at least 1 topic and at least 1 query from each")]
+    TopicSizes {
+        /// Queries of a batch.
+        batch: usize,
+        /// Topics of a batch.
+        topics: usize,
+    },
+    /// A training query without topic.
+    #[error("query {query} has no topic: every training query must be clustered, or stand in a group")]
+    NoTopic {
+        /// Dense id.
+        query: u32,
+    },
+    /// A query in more than one group.
+    #[error("query {query} stands in two groups: list it once")]
+    TwoTopics {
+        /// Dense id.
+        query: u32,
+    },
+    /// A queue that can hold nothing.
+    #[error("a queue of {capacity} rows of width {dimension} holds nothing: both must be at least 1")]
+    NoQueue {
+        /// Rows at most.
+        capacity: usize,
+        /// Their width.
+        dimension: usize,
+    },
+    /// A momentum that is none.
+    #[error("the momentum is {got}, expected a number from 0 to 1")]
+    Momentum {
+        /// What was given.
+        got: f64,
+    },
+    /// Two modules that are not copies of one another.
+    #[error("the momentum encoder and the trained one differ at `{path}`: {got}, expected {expected}; make the one as a copy of the other")]
+    NotACopy {
+        /// The parameter.
+        path: String,
+        /// Its shape in the trained module, if it is there.
+        got: String,
+        /// Its shape in the momentum encoder.
+        expected: String,
+    },
     /// A saved state that does not fit.
     #[error("the saved negatives cannot be restored: {problem}")]
     State {

@@ -8,6 +8,9 @@
 //! | [`NegativesConfig`] | `[negatives]` of a run's configuration |
 //! | [`Miner`], [`RefreshReport`] | the filtered lists of a training run, their refreshes and what each one did |
 //! | [`mine()`] | one-shot mining with the semantics of sentence-transformers' `mine_hard_negatives` |
+//! | [`cluster()`], [`Topics`] | clusters of rows; batches whose queries share a topic |
+//! | [`Queue`], [`momentum_update`] | rows of past steps as further columns; the slow encoder that may fill them |
+//! | [`Retrieval`] | negatives retrieved at every step from documents that stay as they are |
 //! | [`bm25_run`] | the lexical baseline |
 //!
 //! Nothing here knows a network, a loss or a file format. Every choice is a function of (seed, query, visit): neither threads
@@ -19,11 +22,15 @@ mod config;
 pub mod draws;
 mod error;
 pub mod filters;
+mod kmeans;
 mod knowledge;
 mod lists;
 mod mine;
 mod miner;
+mod momentum;
+mod queue;
 mod report;
+mod retrieval;
 mod row_encoder;
 mod schedule;
 pub mod sources;
@@ -31,15 +38,21 @@ mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 pub use candidate::Candidate;
 pub use config::{DrawConfig, FilterConfig, NegativesConfig, Short, SourceConfig, WindowOrder};
 pub use error::{ConfigError, EncodeError, MiningError};
+pub use kmeans::{Clusters, cluster};
 pub use knowledge::Knowledge;
 pub use mine::{MineOptions, MineReport, Mined, mine};
 pub use miner::Miner;
+pub use momentum::momentum_update;
+pub use queue::Queue;
 pub use report::{Quantiles, RefreshReport};
+pub use retrieval::{Retrieval, Retrieved};
 pub use row_encoder::RowEncoder;
 pub use schedule::Schedule;
 pub use sources::bm25::bm25_run;
 pub use store::{EmbeddingStore, StorePrecision};
+pub use topics::{TopicBatches, TopicDraw, Topics};
