@@ -7,9 +7,10 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use anyhow::{Context, Result};
 use corpus::Judgments;
 use encoder::TokenBatch;
-use mining::Miner;
+use mining::{Miner, TopicBatches, Topics};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -25,8 +26,7 @@ const AHEAD: usize = 3;
 /// The order of the training pairs, epoch by epoch.
 pub(crate) struct Plan {
     pairs: Vec<(u32, u32)>,
-    queries: usize,
-    compose: Compose,
+    config: BatchConfig,
     seed: u64,
 }
 
@@ -54,11 +54,19 @@ impl Plan {
             pairs.shuffle(&mut generator(seed, u64::MAX));
             pairs.truncate(limit);
         }
-        Self { pairs, queries: batch.queries, compose: batch.compose, seed }
+        Self { pairs, config: batch.clone(), seed }
     }
 
     pub(crate) fn pairs(&self) -> usize {
         self.pairs.len()
+    }
+
+    /// Every query that is trained on, ascending, with its first positive.
+    pub(crate) fn queries(&self) -> Vec<(u32, u32)> {
+        let mut queries = self.pairs.clone();
+        queries.sort_unstable();
+        queries.dedup_by_key(|pair| pair.0);
+        queries
     }
 
     /// The judgments of the queries that are trained on: what is mined for. All of a query's judgments stay, so that none is mined.
@@ -70,20 +78,28 @@ impl Plan {
     /// Full batches in one epoch. The rest of an epoch (fewer pairs than a batch) is left out: a short last batch has fewer
     /// negatives and its loss jumps. Only a collection smaller than one batch trains on a short one.
     pub(crate) fn steps_per_epoch(&self) -> usize {
-        (self.pairs.len() / self.queries).max(1)
+        (self.pairs.len() / self.config.queries).max(1)
     }
 
     pub(crate) fn epoch_of(&self, step: usize) -> usize {
         step / self.steps_per_epoch()
     }
 
-    /// The batches of one epoch, a function of the seed and the epoch alone.
-    fn epoch(&self, epoch: usize, data: &Data) -> Vec<Vec<(u32, u32)>> {
-        let mut pairs = self.pairs.clone();
-        pairs.shuffle(&mut generator(self.seed, epoch as u64));
-        let mut batches = match self.compose {
-            Compose::Random => pairs.chunks(self.queries).map(<[_]>::to_vec).collect(),
-            Compose::NoDuplicates => without_duplicates(pairs, self.queries, &data.same_text),
+    /// The batches of one epoch, a function of the seed, the epoch and the topics alone.
+    fn epoch(&self, epoch: usize, same_text: &[u32], topics: Option<&Topics>) -> Result<Vec<Vec<(u32, u32)>>> {
+        let size = self.config.queries;
+        let shuffled = || {
+            let mut pairs = self.pairs.clone();
+            pairs.shuffle(&mut generator(self.seed, epoch as u64));
+            pairs
+        };
+        let mut batches = match (self.config.compose, topics) {
+            (Compose::Random, _) => shuffled().chunks(size).map(<[_]>::to_vec).collect(),
+            (Compose::Topics | Compose::Groups, Some(topics)) => {
+                let how = TopicBatches { batch: size, draw: self.config.topics.draw, same_text };
+                topics.epoch(&self.pairs, &how, self.seed, epoch as u64).context("composing the batches of an epoch")?
+            }
+            _ => without_duplicates(shuffled(), size, same_text),
         };
         batches.truncate(self.steps_per_epoch());
         // Clashing pairs can leave an epoch short of batches: the first ones are then visited twice rather than a step skipped.
@@ -91,7 +107,7 @@ impl Plan {
         for missing in made..self.steps_per_epoch() {
             batches.push(batches[missing % made].clone());
         }
-        batches
+        Ok(batches)
     }
 }
 
@@ -155,11 +171,13 @@ pub(crate) struct Assembler {
     pub(crate) config: BatchConfig,
     /// Whether the other queries' positives are candidates.
     pub(crate) in_batch: bool,
+    /// With `batch.compose` = topics or groups.
+    pub(crate) topics: Option<Arc<Topics>>,
 }
 
 impl Assembler {
     /// Assembles the batches of `steps` on a blocking tokio task, in order, a few ahead of the receiver. Dropping the receiver ends it.
-    pub(crate) fn spawn(self: Arc<Self>, steps: std::ops::Range<usize>) -> (mpsc::Receiver<Batch>, JoinHandle<()>) {
+    pub(crate) fn spawn(self: Arc<Self>, steps: std::ops::Range<usize>) -> (mpsc::Receiver<Batch>, JoinHandle<Result<()>>) {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let task = tokio::task::spawn_blocking(move || {
             let mut epoch = None;
@@ -167,19 +185,20 @@ impl Assembler {
                 let number = self.plan.epoch_of(step);
                 let (_, batches) = match epoch.take() {
                     Some((current, batches)) if current == number => epoch.insert((current, batches)),
-                    _ => epoch.insert((number, self.plan.epoch(number, &self.data))),
+                    _ => epoch.insert((number, self.plan.epoch(number, &self.data.same_text, self.topics.as_deref())?)),
                 };
                 let pairs = batches[step % self.plan.steps_per_epoch()].clone();
                 if sender.blocking_send(self.assemble(step, number, pairs)).is_err() {
-                    return;
+                    break;
                 }
             }
+            Ok(())
         });
         (receiver, task)
     }
 
     fn assemble(&self, step: usize, epoch: usize, mut pairs: Vec<(u32, u32)>) -> Batch {
-        pairs.sort_by_key(|&(query, positive)| (Reverse(self.data.queries.row(query).len()), query, positive));
+        pairs.sort_by_key(|&(query, positive)| (Reverse(self.data.tokens.query(query).len()), query, positive));
         let own: Vec<Vec<u32>> = pairs
             .iter()
             .map(|&(query, positive)| {
@@ -198,15 +217,15 @@ impl Assembler {
         }
         // Neighbours of like length share a chunk, so that little of what the device computes is padding. The order of rows and columns
         // means nothing to the loss.
-        let (queries, documents) = (&self.data.queries, &self.data.documents);
-        columns.sort_by_key(|&document| (Reverse(documents.row(document).len()), document));
+        let tokens = &self.data.tokens;
+        columns.sort_by_key(|&document| (Reverse(tokens.document(document).len()), document));
         let place: HashMap<u32, usize> = columns.iter().enumerate().map(|(column, &document)| (document, column)).collect();
         let targets: Vec<usize> = pairs.iter().map(|(_, positive)| place[positive]).collect();
         let blocked = self.blocked(&pairs, &own, &columns, &place);
-        let query_rows: Vec<&[u32]> = pairs.iter().map(|&(query, _)| queries.row(query)).collect();
-        let document_rows: Vec<&[u32]> = columns.iter().map(|&document| documents.row(document)).collect();
+        let query_rows: Vec<&[u32]> = pairs.iter().map(|&(query, _)| tokens.query(query)).collect();
+        let document_rows: Vec<&[u32]> = columns.iter().map(|&document| tokens.document(document)).collect();
         let most = if self.config.chunk > 0 { self.config.chunk } else { usize::MAX };
-        let cut = |rows: &[&[u32]]| cut_by_length(rows, most).into_iter().map(|rows| TokenBatch::new(rows, self.data.pad)).collect();
+        let cut = |rows: &[&[u32]]| cut_by_length(rows, most).into_iter().map(|rows| tokens.batch(rows)).collect();
         let (query_chunks, document_chunks) = (cut(&query_rows), cut(&document_rows));
         Batch { step, query_chunks, document_chunks, pairs, columns, targets, blocked }
     }

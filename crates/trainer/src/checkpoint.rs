@@ -4,7 +4,7 @@
 //! name and renamed last, so one that is there is complete; a damaged one (manifest and files differ) is passed over for the one
 //! before it. All random draws are functions of (seed, step), so no generator state needs saving.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -26,16 +26,23 @@ pub(crate) type Tensors = Vec<(String, TensorData)>;
 pub(crate) struct Position {
     /// Steps done.
     pub(crate) step: usize,
+    /// The round that weights and negatives belong to, from 0.
+    #[serde(default)]
+    pub(crate) round: usize,
+    /// Versions of the negatives in the rounds before this one.
+    #[serde(default)]
+    pub(crate) versions: u64,
     /// Length of run.jsonl in bytes at this point.
     pub(crate) log_length: u64,
     /// Seconds spent so far, over all parts of an interrupted run.
     pub(crate) seconds: f64,
+    /// Of these, training and mining.
+    #[serde(default)]
+    pub(crate) busy_seconds: f64,
     pub(crate) before: Option<Summary>,
     pub(crate) bm25: Option<Summary>,
     /// Best figure on the evaluation split and the step it was reached at.
     pub(crate) best: Option<(f64, usize)>,
-    /// The epoch in which negatives were last refreshed.
-    pub(crate) refreshed_epoch: Option<usize>,
 }
 
 pub(crate) struct Checkpoint {
@@ -45,7 +52,12 @@ pub(crate) struct Checkpoint {
     pub(crate) best: Option<Tensors>,
     /// The miner's own serialised state.
     pub(crate) miner: Vec<u8>,
+    /// State of parts that not every run has, by file name.
+    pub(crate) parts: Parts,
 }
+
+/// Files of a checkpoint by name.
+pub(crate) type Parts = BTreeMap<String, Vec<u8>>;
 
 const MANIFEST: &str = "manifest.json";
 
@@ -65,6 +77,7 @@ impl Checkpoint {
         if let Some(best) = &self.best {
             files.push(("best.safetensors", to_safetensors(best)?));
         }
+        files.extend(self.parts.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())));
         let mut manifest = BTreeMap::new();
         for (name, bytes) in &files {
             write_whole(&temporary.join(name), bytes)?;
@@ -94,7 +107,7 @@ impl Checkpoint {
 
     fn read(path: &Path) -> Result<Self> {
         let manifest: BTreeMap<String, String> = serde_json::from_slice(&fs::read(path.join(MANIFEST)).context("it has no manifest")?)?;
-        let mut files = HashMap::new();
+        let mut files = Parts::new();
         for (name, expected) in manifest {
             let bytes = fs::read(path.join(&name)).with_context(|| format!("{name} is missing"))?;
             if digest(&bytes) != expected {
@@ -109,6 +122,7 @@ impl Checkpoint {
             optimizer: from_safetensors(&take("optimizer.safetensors")?)?,
             miner: take("miner.bin")?,
             best: take("best.safetensors").ok().map(|bytes| from_safetensors(&bytes)).transpose()?,
+            parts: files,
         })
     }
 }
@@ -183,6 +197,7 @@ mod tests {
             optimizer: tensors,
             best: None,
             miner: vec![1, 2, 3],
+            parts: Parts::from([("queue".to_owned(), vec![4, 5])]),
         }
     }
 
@@ -202,6 +217,7 @@ mod tests {
             assert_eq!((read.dtype(), read.as_bytes()), (written.dtype(), written.as_bytes()), "{name}");
         }
         assert_eq!(newest.miner, [1, 2, 3]);
+        assert_eq!(newest.parts, checkpoint(100).parts);
     }
 
     #[test]

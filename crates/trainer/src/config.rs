@@ -23,10 +23,16 @@ pub(crate) struct Config {
     pub(crate) train: TrainConfig,
     pub(crate) output: OutputConfig,
     pub(crate) negatives: NegativesConfig,
+    /// The steps are divided evenly into as many rounds; each entry holds what its round changes in the sections of [`ROUND_SECTIONS`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) round: Vec<toml::Table>,
     /// Nobody wrote `loss.temperature`: `train` chooses it by the kind of encoder.
     #[serde(skip)]
     pub(crate) open_temperature: bool,
 }
+
+/// Sections that a round may change.
+const ROUND_SECTIONS: [&str; 5] = ["batch", "encoder", "loss", "negatives", "train"];
 
 /// What to start from, and what to change about it. Keys left out keep what the model folder says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,6 +48,22 @@ pub(crate) struct EncoderConfig {
     pub(crate) query_length: Option<usize>,
     /// Longest document in tokens, special tokens included.
     pub(crate) document_length: Option<usize>,
+    /// Which encoder makes the document rows of a training step.
+    pub(crate) documents: DocumentEncoder,
+    /// With `documents = "momentum"`: how much of itself the document encoder keeps at each step (m of He et al. 2020, arXiv 1911.05722).
+    pub(crate) momentum: f64,
+}
+
+/// Which encoder makes the document rows of a training step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DocumentEncoder {
+    /// The trained one; gradients flow through both sides.
+    Shared,
+    /// The one that the run started from, its rows computed once: only the query side learns (ADORE, Zhan et al. 2021, arXiv 2104.08051).
+    Frozen,
+    /// A moving average of the trained one, without gradient (MoCo, He et al. 2020, arXiv 1911.05722).
+    Momentum,
 }
 
 impl Default for EncoderConfig {
@@ -54,6 +76,8 @@ impl Default for EncoderConfig {
             document_prompt: None,
             query_length: None,
             document_length: None,
+            documents: DocumentEncoder::Shared,
+            momentum: 0.999,
         }
     }
 }
@@ -86,6 +110,39 @@ pub(crate) enum Compose {
     Random,
     /// The same, but no text of a positive and no query stands twice in one batch; a clashing pair waits for the next batch.
     NoDuplicates,
+    /// Pairs whose queries are of one topic: clusters of the encoder's own rows (`[batch.topics]`).
+    Topics,
+    /// Pairs of one group, named by `data.groups`: one data set a batch.
+    Groups,
+}
+
+/// How topics are found, and how batches are drawn from them (Hofstätter et al. 2021, arXiv 2104.06967).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TopicsConfig {
+    /// Clusters; 0 = one for every 200 queries, as in the paper, and at least 8.
+    pub(crate) clusters: usize,
+    /// Clustered anew, with the weights of the moment, after so many epochs; 0 = once, at the start of the round.
+    pub(crate) every_epochs: usize,
+    /// Whose rows are clustered.
+    pub(crate) by: TopicSide,
+    /// How batches are drawn.
+    pub(crate) draw: mining::TopicDraw,
+}
+
+/// Whose rows are clustered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TopicSide {
+    Queries,
+    /// Each query's first positive.
+    Positives,
+}
+
+impl Default for TopicsConfig {
+    fn default() -> Self {
+        Self { clusters: 0, every_epochs: 0, by: TopicSide::Queries, draw: mining::TopicDraw::default() }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -95,6 +152,8 @@ pub(crate) struct BatchConfig {
     /// Hard negatives of each query, drawn from `[negatives]`.
     pub(crate) negatives: usize,
     pub(crate) compose: Compose,
+    /// With `compose = "topics"` or `"groups"`.
+    pub(crate) topics: TopicsConfig,
     /// Whether the hard negatives of one query are columns for all queries of the batch.
     pub(crate) share_negatives: bool,
     /// Texts encoded at a time with gradient caching; 0 = the whole batch at once.
@@ -103,7 +162,7 @@ pub(crate) struct BatchConfig {
 
 impl Default for BatchConfig {
     fn default() -> Self {
-        Self { queries: 32, negatives: 0, compose: Compose::NoDuplicates, share_negatives: true, chunk: 0 }
+        Self { queries: 32, negatives: 0, compose: Compose::NoDuplicates, topics: TopicsConfig::default(), share_negatives: true, chunk: 0 }
     }
 }
 
@@ -119,6 +178,11 @@ pub(crate) enum Precision {
 pub(crate) struct TrainConfig {
     /// Optimiser steps. Wins over `epochs`.
     pub(crate) steps: Option<usize>,
+    /// Stop after this many seconds of training and mining (evaluation not counted); the learning rate follows the time. `steps` is then the most
+    /// steps that are done.
+    pub(crate) seconds: Option<f64>,
+    /// Whether each `[[round]]` after the first starts from the start weights, or from where the round before ended.
+    pub(crate) restart: bool,
     /// Passes over the pairs; left out: 1 for a transformer, 20 for a static encoder.
     pub(crate) epochs: Option<f64>,
     /// Peak learning rate; left out: 2e-5 for a transformer, 0.02 for a static encoder.
@@ -157,6 +221,8 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             steps: None,
+            seconds: None,
+            restart: true,
             epochs: None,
             learning_rate: None,
             schedule: ScheduleKind::Linear,
@@ -281,6 +347,36 @@ fn with_nearest(message: &str) -> String {
 }
 
 impl Config {
+    /// Rounds of the run, at least 1.
+    pub(crate) fn rounds(&self) -> usize {
+        self.round.len().max(1)
+    }
+
+    /// The configuration of a round, from 0: a key that the round names takes the place of the run's whole value.
+    ///
+    /// # Errors
+    /// When what comes out makes no sense.
+    pub(crate) fn of_round(&self, round: usize) -> Result<Self, Usage> {
+        let Some(changes) = self.round.get(round) else { return Ok(self.clone()) };
+        let fault = |reason: String| Usage::new(format!("[[round]] number {}: {reason}", round + 1));
+        let mut table = toml::Table::try_from(Self { round: Vec::new(), ..self.clone() }).map_err(|error| fault(error.to_string()))?;
+        for (section, keys) in changes {
+            let toml::Value::Table(keys) = keys else {
+                return Err(fault(format!("`{section}` is no section; write {section}.KEY = ... with one of {}", ROUND_SECTIONS.join(", "))));
+            };
+            if !ROUND_SECTIONS.contains(&section.as_str()) {
+                return Err(fault(format!("a round cannot change `{section}`, only {}", ROUND_SECTIONS.join(", "))));
+            }
+            let place = table.entry(section.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            if let toml::Value::Table(place) = place {
+                place.extend(keys.clone());
+            }
+        }
+        let config = check(&table).map_err(fault)?;
+        config.validate().map_err(fault)?;
+        Ok(config)
+    }
+
     /// Checks what needs neither file nor device.
     fn validate(&self) -> Result<(), String> {
         self.loss.validate().map_err(|error| error.to_string())?;
@@ -288,6 +384,9 @@ impl Config {
         let bounds = [
             (self.batch.queries >= 1, "batch.queries must be at least 1"),
             (self.train.steps != Some(0), "train.steps must be at least 1"),
+            (self.train.seconds.is_none_or(|seconds| seconds > 0.0 && seconds.is_finite()), "train.seconds must be above 0"),
+            (self.train.seconds.is_none() || self.round.len() < 2, "train.seconds and several [[round]]s cannot be combined; set train.steps"),
+            ((0.0..=1.0).contains(&self.encoder.momentum), "encoder.momentum must be 0 to 1, for instance 0.999"),
             (self.train.epochs.is_none_or(|epochs| epochs > 0.0 && epochs.is_finite()), "train.epochs must be above 0"),
             (self.train.learning_rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()), "train.learning_rate must be above 0"),
             (self.train.warmup >= 0.0 && self.train.warmup.is_finite(), "train.warmup must be 0 or more"),
@@ -311,6 +410,9 @@ impl Config {
         }
         if self.batch.negatives == 0 && self.batch.queries < 2 {
             return Err("in-batch negatives need batch.queries of at least 2".into());
+        }
+        for round in 0..self.round.len() {
+            self.of_round(round).map_err(|error| error.to_string())?;
         }
         Ok(())
     }

@@ -1,29 +1,49 @@
-//! What a run reads: the collection, the tokens of both sides, and which documents share one text.
+//! What a run reads: the collection, the token rows of both sides, and which documents share one text.
 //!
-//! Opened once, then immutable and shared by the batch tasks, the miner and the evaluation.
+//! Opened once, then immutable and shared by the batch tasks, the miner and the evaluation. Another encoder reads the same collection
+//! through token rows of its own.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use corpus::{Collection, TextTokenizer, TokenSpec, Tokens};
-use encoder::Settings;
+use encoder::{Settings, TokenBatch};
 
 use crate::errors::{OrUsage, Usage};
 
 pub(crate) struct Data {
     pub(crate) collection: Collection,
-    pub(crate) queries: Tokens,
-    pub(crate) documents: Tokens,
+    pub(crate) tokens: Arc<TokenRows>,
     /// For each document the first document with the same text, itself where the text is unique.
     pub(crate) same_text: Vec<u32>,
-    /// The tokenizer's padding id.
-    pub(crate) pad: u32,
 }
 
 impl Data {
     /// Tokenises both sides of `collection` as the encoder's settings say, through the token cache.
     pub(crate) fn prepare(collection: Collection, tokenizer: &TextTokenizer, settings: &Settings) -> Result<Self> {
+        let tokens = Arc::new(TokenRows::prepare(&collection, tokenizer, settings)?);
+        let same_text = first_with_same_text(&collection);
+        Ok(Self { collection, tokens, same_text })
+    }
+
+    /// Documents of the corpus.
+    pub(crate) fn documents(&self) -> usize {
+        self.collection.documents.len()
+    }
+}
+
+/// Both sides of a collection as one encoder reads them.
+pub(crate) struct TokenRows {
+    queries: Tokens,
+    documents: Tokens,
+    /// The tokenizer's padding id.
+    pad: u32,
+}
+
+impl TokenRows {
+    pub(crate) fn prepare(collection: &Collection, tokenizer: &TextTokenizer, settings: &Settings) -> Result<Self> {
         let cache = token_cache();
         let queries = TokenSpec { prompt: &settings.query_prompt, max_length: settings.query_length };
         let documents = TokenSpec { prompt: &settings.document_prompt, max_length: settings.document_length };
@@ -31,8 +51,25 @@ impl Data {
             Tokens::prepare(cache.as_deref(), tokenizer, &queries, collection.queries.texts()).context("tokenising the queries")?;
         let documents =
             Tokens::prepare(cache.as_deref(), tokenizer, &documents, collection.documents.texts()).context("tokenising the documents")?;
-        let same_text = first_with_same_text(&collection);
-        Ok(Self { collection, queries, documents, same_text, pad: tokenizer.pad_id() })
+        Ok(Self { queries, documents, pad: tokenizer.pad_id() })
+    }
+
+    pub(crate) fn query(&self, id: u32) -> &[u32] {
+        self.queries.row(id)
+    }
+
+    pub(crate) fn document(&self, id: u32) -> &[u32] {
+        self.documents.row(id)
+    }
+
+    /// Tokens of every document.
+    pub(crate) fn document_lengths(&self) -> Vec<u32> {
+        (0..self.documents.len() as u32).map(|document| self.documents.row(document).len() as u32).collect()
+    }
+
+    /// Rows of tokens as one padded batch.
+    pub(crate) fn batch(&self, rows: &[&[u32]]) -> TokenBatch {
+        TokenBatch::new(rows, self.pad)
     }
 }
 

@@ -3,7 +3,6 @@
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use corpus::{Collection, Judgments};
-use encoder::Network;
 use metrics::{Evaluation, Options, Qrels, Run};
 use mining::{EmbeddingStore, RowEncoder};
 use serde::{Deserialize, Serialize};
@@ -35,18 +34,21 @@ pub(crate) struct Scored {
     pub(crate) summary: Summary,
 }
 
-/// Encodes corpus and queries with `network`, searches exactly and scores the run.
-pub(crate) fn of_network(network: Network, device: &Device, data: &Data, judgments: &Judgments, depth: usize) -> Result<Scored> {
-    let mut rows = Rows::new(network, device, data);
-    let store =
-        EmbeddingStore::encode(&mut rows, data.documents.len(), &device.clone().without_autodiff()).context("encoding the documents")?;
+/// Encodes the corpus, then as [`of_rows`].
+pub(crate) fn of_encoder(rows: &mut Rows, device: &Device, data: &Data, judgments: &Judgments, depth: usize) -> Result<Scored> {
+    let store = EmbeddingStore::encode(rows, data.documents(), &device.clone().without_autodiff()).context("encoding the documents")?;
+    of_rows(rows, &store, data, judgments, depth)
+}
+
+/// Encodes the queries with `rows`, searches the documents of `store` exactly and scores the run.
+pub(crate) fn of_rows(rows: &mut Rows, store: &EmbeddingStore, data: &Data, judgments: &Judgments, depth: usize) -> Result<Scored> {
     let mut queries: Vec<u32> = judgments.queries().collect();
     // Neighbours of like length are encoded together.
-    queries.sort_by_key(|&query| data.queries.row(query).len());
+    queries.sort_by_key(|&query| data.tokens.query(query).len());
     let mut run = Run::new();
     for block in queries.chunks(QUERY_BLOCK) {
         let embedded = rows.queries(block).context("encoding the queries")?;
-        let top = store.search(embedded, depth.min(data.documents.len()), None, None).context("searching")?;
+        let top = store.search(embedded, depth.min(data.documents()), None, None).context("searching")?;
         for (row, &query) in block.iter().enumerate() {
             for (document, score) in top.row(row) {
                 run.push(data.collection.queries.id(query), data.collection.documents.id(document), score);

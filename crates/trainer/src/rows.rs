@@ -3,41 +3,63 @@
 //! Rows never pass through host memory. Batches are cut by a token budget, longest rows first within a call's order, so that
 //! padding stays small; the caller decides the order of ids.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
-use encoder::{Network, TokenBatch};
+use encoder::Network;
 use mining::{EncodeError, RowEncoder};
 
-use crate::data::Data;
+use crate::data::TokenRows;
 
-/// A frozen snapshot of the network with the tokens it encodes.
-pub(crate) struct Rows<'a> {
+/// Texts encoded at a time.
+const BLOCK: usize = 128;
+
+/// A frozen snapshot of a network with the token rows it encodes.
+pub(crate) struct Rows {
     network: Network,
     device: Device,
-    data: &'a Data,
+    tokens: Arc<TokenRows>,
     lengths: Vec<u32>,
 }
 
-impl<'a> Rows<'a> {
+impl Rows {
     /// `network` without autodiff and dropout, on `device`.
-    pub(crate) fn new(network: Network, device: &Device, data: &'a Data) -> Self {
-        let lengths = (0..data.documents.len() as u32).map(|document| data.documents.row(document).len() as u32).collect();
-        Self { network, device: device.clone().without_autodiff(), data, lengths }
+    pub(crate) fn new(network: Network, device: &Device, tokens: &Arc<TokenRows>) -> Self {
+        Self { network, device: device.clone().without_autodiff(), lengths: tokens.document_lengths(), tokens: Arc::clone(tokens) }
+    }
+
+    /// Rows of any number of queries, `[ids, dimension]`.
+    ///
+    /// # Errors
+    /// When the encoder fails.
+    pub(crate) fn queries_in_blocks(&mut self, ids: &[u32]) -> Result<Tensor<2>, EncodeError> {
+        let blocks: Vec<_> = ids.chunks(BLOCK).map(|ids| self.queries(ids)).collect::<Result<_, _>>()?;
+        Ok(Tensor::cat(blocks, 0))
+    }
+
+    /// Rows of any number of documents, `[ids, dimension]`.
+    ///
+    /// # Errors
+    /// When the encoder fails.
+    pub(crate) fn documents_in_blocks(&mut self, ids: &[u32]) -> Result<Tensor<2>, EncodeError> {
+        let blocks: Vec<_> = ids.chunks(BLOCK).map(|ids| self.documents(ids)).collect::<Result<_, _>>()?;
+        Ok(Tensor::cat(blocks, 0))
     }
 }
 
-impl RowEncoder for Rows<'_> {
+impl RowEncoder for Rows {
     fn dimension(&self) -> usize {
         self.network.dimension()
     }
 
     fn documents(&mut self, ids: &[u32]) -> Result<Tensor<2>, EncodeError> {
-        let rows: Vec<&[u32]> = ids.iter().map(|&id| self.data.documents.row(id)).collect();
-        Ok(self.network.encode(&TokenBatch::new(&rows, self.data.pad), &self.device))
+        let rows: Vec<&[u32]> = ids.iter().map(|&id| self.tokens.document(id)).collect();
+        Ok(self.network.encode(&self.tokens.batch(&rows), &self.device))
     }
 
     fn queries(&mut self, ids: &[u32]) -> Result<Tensor<2>, EncodeError> {
-        let rows: Vec<&[u32]> = ids.iter().map(|&id| self.data.queries.row(id)).collect();
-        Ok(self.network.encode(&TokenBatch::new(&rows, self.data.pad), &self.device))
+        let rows: Vec<&[u32]> = ids.iter().map(|&id| self.tokens.query(id)).collect();
+        Ok(self.network.encode(&self.tokens.batch(&rows), &self.device))
     }
 
     fn document_lengths(&self) -> Option<&[u32]> {

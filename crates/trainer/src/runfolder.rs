@@ -80,6 +80,16 @@ impl RunFolder {
         self.root.join("negatives").join(format!("version-{version}.jsonl"))
     }
 
+    /// The model that a round (from 0) ended with; only in runs of several rounds.
+    pub(crate) fn round(&self, round: usize) -> PathBuf {
+        self.root.join("rounds").join(format!("round-{}", round + 1))
+    }
+
+    /// The encoder of the documents, where it is not the trained one.
+    pub(crate) fn document_model(&self) -> PathBuf {
+        self.root.join("document-model")
+    }
+
     pub(crate) fn tensorboard(&self) -> PathBuf {
         self.root.join("tensorboard")
     }

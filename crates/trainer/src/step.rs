@@ -9,16 +9,19 @@ use objective::{AdamW, Embedded, LossConfig, clip_global_norm, gradient_cache};
 use crate::batches::Batch;
 use crate::checkpoint::Tensors;
 use crate::config::Config;
+use crate::document_side::DocumentSide;
 
 /// The state that a step changes.
 pub(crate) struct Learner {
     /// `None` only while a step holds it.
     network: Option<Network>,
     pub(crate) optimizer: AdamW,
-    pub(crate) device: Device,
-    pub(crate) seed: u64,
-    pub(crate) clip: f64,
-    pub(crate) gradient_caching: bool,
+    /// Where the document rows of a step come from.
+    pub(crate) documents: DocumentSide,
+    device: Device,
+    seed: u64,
+    clip: f64,
+    gradient_caching: bool,
 }
 
 /// What a step leaves for the log, still on the device: reading it would wait for the device.
@@ -29,11 +32,12 @@ pub(crate) struct Outcome {
 
 impl Learner {
     /// `network` is moved onto the autodiff form of `device`.
-    pub(crate) fn new(network: &Network, optimizer: AdamW, device: &Device, config: &Config) -> Self {
+    pub(crate) fn new(network: &Network, optimizer: AdamW, documents: DocumentSide, device: &Device, config: &Config) -> Self {
         let device = device.clone().autodiff();
         Self {
             network: Some(network.on_device(&device)),
             optimizer,
+            documents,
             device,
             seed: config.train.seed,
             clip: config.train.clip,
@@ -65,17 +69,23 @@ impl Learner {
     }
 
     /// The step. Gradients are those of the whole batch, however it is cut into chunks; dropout is seeded by (seed, step, chunk).
-    pub(crate) fn step(&mut self, batch: &Batch, loss: &LossConfig, learning_rate: f64) -> Outcome {
+    ///
+    /// # Errors
+    /// When rows that are not encoded here cannot be had.
+    pub(crate) fn step(&mut self, batch: &Batch, loss: &LossConfig, learning_rate: f64) -> Result<Outcome> {
+        let network = self.network.as_ref().expect("a step gives the network back");
+        let fixed = self.documents.fixed_rows(batch, network, &self.device)?;
         let network = self.network.take().expect("a step gives the network back");
-        let chunks: Vec<&TokenBatch> = batch.query_chunks.iter().chain(&batch.document_chunks).collect();
+        let documents: &[TokenBatch] = if fixed.is_some() { &[] } else { &batch.document_chunks };
+        let chunks: Vec<&TokenBatch> = batch.query_chunks.iter().chain(documents).collect();
         let seeds: Vec<u64> = match network.has_dropout() {
             true => (0..chunks.len() as u64).map(|chunk| mix(self.seed, batch.step as u64, chunk)).collect(),
             false => Vec::new(),
         };
-        let queries = batch.query_chunks.len();
         let encode = |network: &Network, chunk: &&TokenBatch| network.encode(chunk, &self.device);
         let scored = |mut rows: Vec<Tensor<2>>| {
-            let documents = Tensor::cat(rows.split_off(queries), 0);
+            let encoded = rows.split_off(batch.query_chunks.len());
+            let documents = fixed.unwrap_or_else(|| Tensor::cat(encoded, 0));
             let queries = Tensor::cat(rows, 0);
             loss.loss(&Embedded { queries, documents, targets: batch.targets.clone(), blocked: batch.blocked.clone() })
         };
@@ -83,7 +93,7 @@ impl Learner {
         let (value, gradients) = backward(&network, &chunks, &seeds, &self.device, encode, scored);
         let (gradients, gradient_norm) = clip_global_norm(&network, gradients, self.clip);
         self.network = Some(self.optimizer.step(learning_rate, network, gradients));
-        Outcome { loss: value, gradient_norm }
+        Ok(Outcome { loss: value, gradient_norm })
     }
 }
 

@@ -1,7 +1,7 @@
 //! A training run from start, or from its last checkpoint, to the end.
 //!
-//! `Session::start` and `Session::resume` put the parts together; `Session::run` is the loop: refresh negatives when due, train the
-//! steps until the next refresh, evaluate and checkpoint on the way. The step itself is in `step`, batches in `batches`.
+//! `Session::run` is the loop: begin a round or refresh negatives when due, train the steps until that is due again, evaluate and checkpoint on
+//! the way. What a round consists of is in `stage`, the step itself in `step`, batches in `batches`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,24 +10,25 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use corpus::Judgments;
 use encoder::Encoder;
-use mining::Miner;
-use objective::{AdamW, AdamWConfig, Schedule, Warmup};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::batches::{Assembler, Plan};
 use crate::checkpoint::{Checkpoint, Position, Tensors};
 use crate::config::{Config, Keep};
 use crate::data::Data;
 use crate::device::Chosen;
+use crate::document_side::DocumentSide;
 use crate::errors::{Interrupted, OrUsage, Usage};
 use crate::evaluation::{self, DEPTH, Scored, Summary};
+use crate::models::Models;
 use crate::output;
+use crate::rounds::Course;
 use crate::rows::Rows;
 use crate::runfolder::{RunFolder, write_whole};
 use crate::runlog::RunLog;
 use crate::setup;
-use crate::step::{Learner, Outcome};
+use crate::stage::{Stage, Surroundings};
+use crate::step::Outcome;
 
 /// What a finished run reports; the JSON object of `train --json`.
 #[derive(Debug, Serialize)]
@@ -46,23 +47,21 @@ pub(crate) struct Finished {
 
 /// All parts of a run.
 pub(crate) struct Session {
+    /// As resolved, before any round's changes.
     config: Config,
     folder: RunFolder,
-    chosen: Chosen,
     encoder: Encoder,
-    data: Arc<Data>,
-    judgments: Arc<Judgments>,
-    plan: Arc<Plan>,
-    miner: Arc<Miner>,
-    learner: Learner,
-    schedule: Schedule,
-    steps: usize,
+    around: Surroundings,
+    models: Models,
+    stage: Stage,
     evaluate_every: usize,
     checkpoint_every: usize,
     position: Position,
     best: Option<Tensors>,
     log: RunLog,
     started: Instant,
+    /// When the seconds of training and mining were last added up.
+    busy_since: Instant,
 }
 
 impl Session {
@@ -109,44 +108,31 @@ impl Session {
         data: Arc<Data>,
         checkpoint: Option<Checkpoint>,
     ) -> Result<Self> {
-        let train = &config.train;
         let judgments = Arc::new(data.collection.split(&config.data.train).or_usage()?.clone());
-        let plan = Arc::new(Plan::new(&judgments, config.data.limit, &config.batch, train.seed));
-        let mined = plan.judgments(&judgments, data.collection.queries.len());
-        let mut miner = Miner::new(&config.negatives, &data.collection, &mined, train.seed)
-            .context("preparing the negatives")?
-            .expecting(config.batch.negatives);
-        let steps = train.steps.unwrap_or(1);
-        let optimizer = AdamW::new(AdamWConfig { weight_decay: train.weight_decay, ..AdamWConfig::default() }).or_usage()?;
-        let mut learner = Learner::new(&encoder.network, optimizer, &chosen.device, &config);
-        let (mut position, mut best) = (Position::default(), None);
-        if let Some(checkpoint) = checkpoint {
-            learner.restore(checkpoint.weights, checkpoint.optimizer)?;
-            miner.restore(&checkpoint.miner).context("restoring the negatives")?;
-            (position, best) = (checkpoint.position, checkpoint.best);
+        let around = Surroundings { chosen, data, judgments, course: Course::new(&config) };
+        let mut models = Models::new(encoder.network.clone(), &around.data, &around.chosen.device, &folder);
+        let position = checkpoint.as_ref().map_or_else(Position::default, |checkpoint| checkpoint.position.clone());
+        let mut stage = Stage::new(config.of_round(position.round)?, &around, &mut models)?;
+        let mut best = None;
+        if let Some(mut checkpoint) = checkpoint {
+            stage.restore(&mut checkpoint)?;
+            best = checkpoint.best;
         }
         let log = RunLog::open(&folder.log(), &folder.tensorboard(), position.log_length)?;
-        let schedule =
-            Schedule::new(train.schedule, Warmup::try_from(train.warmup).or_usage()?, steps, train.learning_rate.unwrap_or(2e-5))
-                .or_usage()?;
         Ok(Self {
-            evaluate_every: train.evaluate_every.unwrap_or(0),
-            checkpoint_every: train.checkpoint_every.unwrap_or(0),
-            miner: Arc::new(miner),
+            evaluate_every: config.train.evaluate_every.unwrap_or(0),
+            checkpoint_every: config.train.checkpoint_every.unwrap_or(0),
             config,
             folder,
-            chosen,
             encoder,
-            data,
-            judgments,
-            plan,
-            learner,
-            schedule,
-            steps,
+            around,
+            models,
+            stage,
             position,
             best,
             log,
             started: Instant::now(),
+            busy_since: Instant::now(),
         })
     }
 
@@ -156,19 +142,15 @@ impl Session {
         let interrupted = listen_for_ctrl_c(&runtime);
         let test = self.test_split()?;
         self.measure_start(&test)?;
-        let bar = output::progress(self.steps, "steps");
+        let bar = output::progress(self.course().steps(), "steps");
         bar.set_position(self.position.step as u64);
-        while self.position.step < self.steps {
+        while !self.course().is_over(self.position.step, self.position.busy_seconds) {
+            self.busy_since = Instant::now();
+            self.begin_round_if_due()?;
+            self.regroup_if_due()?;
             self.refresh_if_due(&bar)?;
-            let until = self.next_refresh();
-            let assembler = Arc::new(Assembler {
-                data: Arc::clone(&self.data),
-                plan: Arc::clone(&self.plan),
-                miner: Arc::clone(&self.miner),
-                judgments: Arc::clone(&self.judgments),
-                config: self.config.batch.clone(),
-                in_batch: self.config.negatives.in_batch(),
-            });
+            let until = self.next_boundary();
+            let assembler = self.stage.assembler(&self.around);
             let (mut batches, task) = {
                 let _inside = runtime.enter();
                 assembler.spawn(self.position.step..until)
@@ -176,8 +158,8 @@ impl Session {
             let mut pending: Option<Pending> = None;
             while let Some(batch) = batches.blocking_recv() {
                 let begun = Instant::now();
-                let rate = self.schedule.rate(batch.step);
-                let outcome = self.learner.step(&batch, &self.config.loss, rate);
+                let rate = self.stage.schedule.rate(self.course().step_in_round(batch.step, self.busy_seconds()));
+                let outcome = self.stage.learner.step(&batch, &self.stage.config.loss, rate)?;
                 self.position.step = batch.step + 1;
                 let texts = batch.pairs.len() + batch.columns.len();
                 // The loss of the step before: reading this one's would wait for the device.
@@ -186,10 +168,12 @@ impl Session {
                 bar.set_position(self.position.step as u64);
                 let step = self.position.step;
                 let stop = interrupted.load(Ordering::Relaxed);
-                let evaluate = due(self.evaluate_every, step) && step < self.steps;
+                let over = self.course().is_over(step, self.busy_seconds());
+                let evaluate = due(self.evaluate_every, step) && !over;
                 let checkpoint = stop || due(self.checkpoint_every, step);
-                if evaluate || checkpoint || step == until {
+                if evaluate || checkpoint || over || step == until {
                     self.log_step(pending.take(), &bar)?;
+                    self.pause_clock();
                 }
                 if evaluate {
                     self.evaluate_on_dev()?;
@@ -200,17 +184,72 @@ impl Session {
                 if stop {
                     bar.abandon();
                     let run = self.folder.path().display().to_string();
-                    return Err(Interrupted { step, steps: self.steps, run }.into());
+                    return Err(Interrupted { step, steps: self.course().steps(), run }.into());
                 }
+                if over {
+                    break;
+                }
+                self.busy_since = if evaluate || checkpoint { Instant::now() } else { self.busy_since };
             }
-            runtime.block_on(task).context("the batch task failed")?;
+            drop(batches);
+            runtime.block_on(task).context("the batch task failed")??;
         }
         bar.finish_and_clear();
         self.finish(&test)
     }
 
+    /// Seconds of training and mining so far: what a budget counts. Evaluation, checkpoints and start-up are not in it.
+    fn busy_seconds(&self) -> f64 {
+        self.position.busy_seconds + self.busy_since.elapsed().as_secs_f64()
+    }
+
+    fn pause_clock(&mut self) {
+        self.position.busy_seconds = self.busy_seconds();
+        self.busy_since = Instant::now();
+    }
+
+    /// At the first step of a later round: keeps what the round before has learned, and starts over.
+    fn begin_round_if_due(&mut self) -> Result<()> {
+        let step = self.position.step;
+        if !self.course().begins_round(step) {
+            return Ok(());
+        }
+        let round = self.course().round_of(step);
+        self.encoder.network = self.stage.learner.snapshot();
+        self.encoder.save(&self.folder.round(round - 1)).context("writing the model of a round")?;
+        let mut next = Stage::new(self.config.of_round(round)?, &self.around, &mut self.models)?;
+        if !next.config.train.restart {
+            next.learner.restore_weights(self.stage.learner.network().tensors())?;
+        }
+        self.position.round = round;
+        self.position.versions += self.stage.miner.version();
+        // The best weights of a round belong to that round.
+        (self.position.best, self.best) = (None, None);
+        self.log.event("round", step, &json!({ "round": round + 1, "restart": next.config.train.restart }))?;
+        output::note(&format!("round {} begins at step {step}", round + 1));
+        self.stage = next;
+        Ok(())
+    }
+
+    fn regroup_if_due(&mut self) -> Result<()> {
+        let step = self.position.step;
+        if !self.stage.regroups(step) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let topics = self.stage.regroup(step, &self.around)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        self.log.event("topics", step, &json!({ "topics": topics, "seconds": seconds }))?;
+        output::note(&format!("topics at step {step}: {topics} groups of queries in {seconds:.1} s"));
+        Ok(())
+    }
+
+    fn course(&self) -> &Course {
+        &self.around.course
+    }
+
     fn test_split(&self) -> Result<Judgments> {
-        let collection = &self.data.collection;
+        let collection = &self.around.data.collection;
         let name = if collection.splits.contains_key(&self.config.data.test) { &self.config.data.test } else { &self.config.data.evaluate };
         Ok(collection.split(name).or_usage()?.clone())
     }
@@ -218,26 +257,26 @@ impl Session {
     /// BM25 and the untrained encoder on the test split, once.
     fn measure_start(&mut self, test: &Judgments) -> Result<()> {
         if self.position.before.is_some() {
-            self.log.event("resume", self.position.step, &json!({ "device": self.chosen.name }))?;
+            self.log.event("resume", self.position.step, &json!({ "device": self.around.chosen.name }))?;
             return Ok(());
         }
         let about = json!({
-            "version": env!("CARGO_PKG_VERSION"), "device": self.chosen.name, "collection": self.data.collection.name,
-            "collection_fingerprint": self.data.collection.fingerprint(), "model": self.config.encoder.model,
-            "model_fingerprint": self.encoder.fingerprint(), "pairs": self.plan.pairs(), "steps": self.steps,
-            "documents": self.data.documents.len(),
+            "version": env!("CARGO_PKG_VERSION"), "device": self.around.chosen.name, "collection": self.around.data.collection.name,
+            "collection_fingerprint": self.around.data.collection.fingerprint(), "model": self.config.encoder.model,
+            "model_fingerprint": self.encoder.fingerprint(), "pairs": self.stage.plan.pairs(), "steps": self.course().steps(),
+            "documents": self.around.data.documents(),
         });
         self.log.event("start", 0, &about)?;
         output::note(&format!(
             "training on {} ({} pairs, {} documents) for {} steps on {}; run folder {}",
-            self.data.collection.name,
-            self.plan.pairs(),
-            self.data.documents.len(),
-            self.steps,
-            self.chosen.name,
+            self.around.data.collection.name,
+            self.stage.plan.pairs(),
+            self.around.data.documents(),
+            self.course().steps(),
+            self.around.chosen.name,
             self.folder.path().display()
         ));
-        let bm25 = evaluation::of_bm25(&self.data.collection, test, DEPTH)?.summary;
+        let bm25 = evaluation::of_bm25(&self.around.data.collection, test, DEPTH)?.summary;
         self.log.event("bm25", 0, &bm25)?;
         let before = self.evaluate(test)?.summary;
         self.log.event("before", 0, &before)?;
@@ -247,28 +286,35 @@ impl Session {
     }
 
     fn evaluate(&self, judgments: &Judgments) -> Result<Scored> {
-        evaluation::of_network(self.learner.snapshot(), &self.chosen.device, &self.data, judgments, DEPTH)
+        let mut rows = Rows::new(self.stage.learner.snapshot(), &self.around.chosen.device, &self.around.data.tokens);
+        match &self.stage.learner.documents {
+            DocumentSide::Frozen(store) => evaluation::of_rows(&mut rows, store, &self.around.data, judgments, DEPTH),
+            _ => evaluation::of_encoder(&mut rows, &self.around.chosen.device, &self.around.data, judgments, DEPTH),
+        }
     }
 
     fn refresh_if_due(&mut self, bar: &indicatif::ProgressBar) -> Result<()> {
         let step = self.position.step;
-        if !self.miner.due(step, self.plan.epoch_of(step)) {
+        if !self.stage.miner.due(step, self.stage.plan.epoch_of(step)) {
             return Ok(());
         }
         bar.set_message("refreshing negatives");
-        let mut rows = Rows::new(self.learner.snapshot(), &self.chosen.device, &self.data);
-        let miner = Arc::get_mut(&mut self.miner).context("the miner is still in use by a batch task")?;
-        let report = miner.refresh(step, self.plan.epoch_of(step), &mut rows).context("refreshing the negatives")?;
+        let mut rows = Rows::new(self.stage.learner.snapshot(), &self.around.chosen.device, &self.around.data.tokens);
+        let miner = Arc::get_mut(&mut self.stage.miner).context("the miner is still in use by a batch task")?;
+        let report = miner.refresh(step, self.stage.plan.epoch_of(step), &mut rows).context("refreshing the negatives")?;
         bar.set_message("");
+        let version = self.position.versions + report.version;
         self.log.event("refresh", step, &report)?;
         output::note(&report.line());
-        write_whole(&self.folder.negatives(report.version), miner.lists_jsonl(&self.data.collection)?.as_bytes())
+        write_whole(&self.folder.negatives(version), miner.lists_jsonl(&self.around.data.collection)?.as_bytes())
     }
 
-    /// The next step at which negatives are due, or the end of the run.
-    fn next_refresh(&self) -> usize {
+    /// The next step before which something happens that changes batches: a refresh, a new round, or the end of the run.
+    fn next_boundary(&self) -> usize {
         let step = self.position.step;
-        (step + 1..self.steps).find(|&next| self.miner.due(next, self.plan.epoch_of(next))).unwrap_or(self.steps)
+        let end = self.course().round_end(step);
+        let changes = |next: usize| self.stage.miner.due(next, self.stage.plan.epoch_of(next)) || self.stage.regroups(next);
+        (step + 1..end).find(|&next| changes(next)).unwrap_or(end)
     }
 
     fn log_step(&mut self, pending: Option<Pending>, bar: &indicatif::ProgressBar) -> Result<()> {
@@ -288,14 +334,14 @@ impl Session {
         bar.set_message(format!("loss {loss:.4}"));
         let fields = json!({
             "loss": loss, "gradient_norm": gradient_norm, "learning_rate": pending.rate, "seconds": seconds,
-            "texts_per_second": pending.texts as f64 / seconds, "epoch": self.plan.epoch_of(pending.step),
+            "texts_per_second": pending.texts as f64 / seconds, "epoch": self.stage.plan.epoch_of(pending.step),
         });
         self.log.event("step", pending.step, &fields)
     }
 
     /// Evaluates on the evaluation split and keeps the weights when they are the best so far.
     fn evaluate_on_dev(&mut self) -> Result<()> {
-        let Some(judgments) = self.data.collection.splits.get(&self.config.data.evaluate).cloned() else { return Ok(()) };
+        let Some(judgments) = self.around.data.collection.splits.get(&self.config.data.evaluate).cloned() else { return Ok(()) };
         let begun = Instant::now();
         let summary = self.evaluate(&judgments)?.summary;
         let step = self.position.step;
@@ -311,7 +357,7 @@ impl Session {
         ));
         if better && self.config.train.keep == Keep::Best {
             self.position.best = Some((summary.ndcg, step));
-            self.best = Some(self.learner.network().tensors());
+            self.best = Some(self.stage.learner.network().tensors());
         }
         Ok(())
     }
@@ -323,10 +369,11 @@ impl Session {
         position.seconds += self.started.elapsed().as_secs_f64();
         let checkpoint = Checkpoint {
             position,
-            weights: self.learner.network().tensors(),
-            optimizer: self.learner.optimizer.state(),
+            weights: self.stage.learner.network().tensors(),
+            optimizer: self.stage.learner.optimizer.state(),
             best: self.best.clone(),
-            miner: self.miner.state()?,
+            miner: self.stage.miner.state()?,
+            parts: self.stage.parts()?,
         };
         checkpoint.write(&self.folder.checkpoints(), self.config.train.keep_checkpoints)?;
         Ok(())
@@ -337,17 +384,23 @@ impl Session {
         if self.config.train.keep == Keep::Best && self.evaluate_every > 0 {
             self.evaluate_on_dev()?;
             if let Some(best) = self.best.take() {
-                self.learner.restore_weights(best)?;
+                self.stage.learner.restore_weights(best)?;
             }
         }
-        self.encoder.network = self.learner.snapshot();
+        self.encoder.network = self.stage.learner.snapshot();
         self.encoder.save(&self.folder.model()).context("writing the model folder")?;
+        if matches!(self.stage.learner.documents, DocumentSide::Frozen(_)) {
+            // The trained encoder reads queries only; its documents are the start encoder's.
+            let trained = std::mem::replace(&mut self.encoder.network, self.models.start());
+            self.encoder.save(&self.folder.document_model()).context("writing the model folder of the documents")?;
+            self.encoder.network = trained;
+        }
         let scored = self.evaluate(test)?;
         let after = scored.summary;
-        self.log.event("after", self.steps, &after)?;
+        self.log.event("after", self.position.step, &after)?;
         scored.run.write_trec(self.folder.evaluation().join("run.trec"), "dredge").context("writing run.trec")?;
         let seconds = self.position.seconds + self.started.elapsed().as_secs_f64();
-        self.log.event("end", self.steps, &json!({ "seconds": seconds }))?;
+        self.log.event("end", self.position.step, &json!({ "seconds": seconds }))?;
         self.log.sync()?;
         crate::report::write(&self.folder)?;
         // Last: its presence says that the run is finished.
@@ -361,8 +414,8 @@ impl Session {
             model: self.folder.model().display().to_string(),
             run: self.folder.path().display().to_string(),
             report: self.folder.report().display().to_string(),
-            device: self.chosen.name,
-            steps: self.steps,
+            device: self.around.chosen.name,
+            steps: self.position.step,
             seconds,
             data: self.config.data.path,
         })

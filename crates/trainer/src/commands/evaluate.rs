@@ -10,6 +10,7 @@ use crate::device;
 use crate::errors::{OrUsage, Usage};
 use crate::evaluation;
 use crate::output;
+use crate::rows::Rows;
 use crate::runfolder::write_whole;
 
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
@@ -30,7 +31,8 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
             let encoder = crate::setup::encoder_named(model, &collection, 1, &chosen)?;
             let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
             let judgments = data.collection.split(&args.split).or_usage()?;
-            let scored = evaluation::of_network(encoder.network, &chosen.device, &data, judgments, args.depth)?;
+            let mut rows = Rows::new(encoder.network, &chosen.device, &data.tokens);
+            let scored = evaluation::of_encoder(&mut rows, &chosen.device, &data, judgments, args.depth)?;
             (scored.evaluation, scored.summary, Some(scored.run))
         }
         (None, None) => return Err(Usage::new("give --model or --run").into()),

@@ -23,8 +23,8 @@ pub(super) fn run(args: &MineArgs) -> Result<()> {
     let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
     let judgments = data.collection.split(&args.split).or_usage()?;
     let device = chosen.device.without_autodiff();
-    let mut rows = Rows::new(encoder.network.clone(), &device, &data);
-    let store = EmbeddingStore::encode(&mut rows, data.documents.len(), &device).context("encoding the documents")?;
+    let mut rows = Rows::new(encoder.network.clone(), &device, &data.tokens);
+    let store = EmbeddingStore::encode(&mut rows, data.documents(), &device).context("encoding the documents")?;
     let queries: Vec<u32> = judgments.queries().collect();
     let embedded = queries.chunks(256).map(|block| rows.queries(block)).collect::<Result<Vec<_>, _>>().context("encoding the queries")?;
     let options = MineOptions {

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result};
 use corpus::{Texts, TokenSpec, Tokens};
-use encoder::TokenBatch;
 use mining::EmbeddingStore;
 use serde_json::json;
 
@@ -32,10 +31,10 @@ pub(super) fn run(args: &SearchArgs) -> Result<()> {
     query.push(&args.query);
     let spec = TokenSpec { prompt: &encoder.settings.query_prompt, max_length: encoder.settings.query_length };
     let tokens = Tokens::prepare(None, &encoder.tokenizer, &spec, &query)?;
-    let embedded = encoder.network.encode(&TokenBatch::new(&[tokens.row(0)], data.pad), &device);
-    let mut rows = Rows::new(encoder.network.clone(), &device, &data);
-    let store = EmbeddingStore::encode(&mut rows, data.documents.len(), &device).context("encoding the documents")?;
-    let top = store.search(embedded, args.k.min(data.documents.len()), None, None).context("searching")?;
+    let embedded = encoder.network.encode(&data.tokens.batch(&[tokens.row(0)]), &device);
+    let mut rows = Rows::new(encoder.network.clone(), &device, &data.tokens);
+    let store = EmbeddingStore::encode(&mut rows, data.documents(), &device).context("encoding the documents")?;
+    let top = store.search(embedded, args.k.min(data.documents()), None, None).context("searching")?;
     let documents = &data.collection.documents;
     if args.common.json {
         let hits: Vec<_> =

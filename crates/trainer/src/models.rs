@@ -1,0 +1,63 @@
+//! Encoders by name, other than the one in training: `start`, `previous-round`, a model folder or a hub id.
+//!
+//! They mine (a stronger miner, a frozen start, the model of the round before) and guide (masks of false negatives). Each is opened when it is
+//! first asked for and reads the collection through token rows of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use encoder::{Encoder, Network};
+
+use crate::data::{Data, TokenRows};
+use crate::errors::OrUsage;
+use crate::rows::Rows;
+use crate::runfolder::RunFolder;
+
+/// The encoder that the run started from.
+pub(crate) const START: &str = "start";
+/// The encoder that the round before ended with; in the first round the start.
+pub(crate) const PREVIOUS_ROUND: &str = "previous-round";
+
+pub(crate) struct Models {
+    start: Network,
+    data: Arc<Data>,
+    device: Device,
+    folder: RunFolder,
+    opened: BTreeMap<String, Rows>,
+}
+
+impl Models {
+    /// `start` without autodiff.
+    pub(crate) fn new(start: Network, data: &Arc<Data>, device: &Device, folder: &RunFolder) -> Self {
+        let device = device.clone().without_autodiff();
+        Self { start, data: Arc::clone(data), device, folder: folder.clone(), opened: BTreeMap::new() }
+    }
+
+    /// The encoder that the run started from.
+    pub(crate) fn start(&self) -> Network {
+        self.start.clone()
+    }
+
+    /// The encoder called `name` in round `round` (from 0).
+    pub(crate) fn rows(&mut self, name: &str, round: usize) -> Result<&mut Rows> {
+        let key = match name {
+            PREVIOUS_ROUND if round > 0 => self.folder.round(round - 1).display().to_string(),
+            START | PREVIOUS_ROUND => START.to_owned(),
+            path => path.to_owned(),
+        };
+        let rows = match self.opened.remove(&key) {
+            Some(rows) => rows,
+            None if key == START => Rows::new(self.start.clone(), &self.device, &self.data.tokens),
+            None => self.load(&key)?,
+        };
+        Ok(self.opened.entry(key).or_insert(rows))
+    }
+
+    fn load(&self, model: &str) -> Result<Rows> {
+        let encoder = Encoder::load(model, &self.device).or_usage()?;
+        let tokens = TokenRows::prepare(&self.data.collection, &encoder.tokenizer, &encoder.settings)?;
+        Ok(Rows::new(encoder.network, &self.device, &Arc::new(tokens)))
+    }
+}
