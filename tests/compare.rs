@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::collections::animals;
-use crate::command::{failure, json, run, stderr};
+use crate::command::{failure, json, run, stderr, trainer};
 
 const REQUEST: [&str; 13] = [
     "compare",
@@ -80,7 +83,7 @@ fn a_stopped_comparison_goes_on_and_its_table_is_that_of_its_runs() {
     assert_eq!(against["queries"], 500);
     assert!((0.0..=1.0).contains(&against["p_randomisation"].as_f64().unwrap()));
     assert!(row(&table, "in-batch")["against_first"].is_null());
-    assert_eq!(row(&table, "in-batch")["mining_seconds"]["mean"], 0.0);
+    assert_eq!(row(&table, "in-batch")["mining_seconds"]["mean"].to_string(), "0.0");
     assert!(row(&table, "ance")["mining_seconds"]["mean"].as_f64().unwrap() > 0.0);
     assert!(row(&table, "ance")["false_negative_rate"]["mean"].is_f64());
     for (seed, start) in table["starts"].as_array().unwrap().iter().enumerate() {
@@ -193,4 +196,31 @@ fn wrong_comparisons_end_before_anything_is_written() {
         }
         assert!(!folder.path().join("c").exists(), "{arguments:?} left a folder");
     }
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_ends_the_whole_comparison_with_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let mut command = trainer(folder.path());
+    // Long enough that it cannot end before the signal.
+    command.args(["compare", "--recipes", "in-batch,bm25", "--budget", "100000steps", "--data", "data", "--device", "cpu", "--out", "c"]);
+    command.args(["--set", "batch.queries=16", "--set", "train.evaluate_every=0", "--set", "train.checkpoint_every=0"]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the command starts");
+    let log = folder.path().join("c/in-batch-seed1/run.jsonl");
+    for _ in 0..600 {
+        if fs::metadata(&log).is_ok_and(|data| data.len() > 2000) {
+            break;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    let signal = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+    assert!(signal.success());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.trim_end().lines().last().unwrap().contains("the same command goes on"), "{text}");
+    assert!(fs::read_dir(folder.path().join("c/in-batch-seed1/checkpoints")).unwrap().next().is_some());
+    assert!(!folder.path().join("c/bm25-seed1").exists(), "no other run is begun");
 }

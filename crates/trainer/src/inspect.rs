@@ -3,7 +3,7 @@
 //! Reads the files of `negatives/` as their writer's successors may write them: of a candidate only the id must be there. Files are read
 //! line by line, since those of a large collection do not fit into memory.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -81,6 +81,12 @@ pub(crate) struct Candidate {
 }
 
 /// The part of a row that tells whose it is.
+#[derive(Deserialize)]
+struct RowId {
+    query_id: String,
+}
+
+/// The part of a row that tells what it holds.
 #[derive(Deserialize)]
 struct RowIds {
     query_id: String,
@@ -198,80 +204,94 @@ impl Inspection {
         Ok(order)
     }
 
-    /// The negatives of one query over all versions, `limit` of each list (0 = all).
-    pub(crate) fn history(&self, query: u32, limit: usize) -> Result<History> {
-        let id = self.collection.queries.id(query);
-        let mut before: Option<Vec<Candidate>> = None;
-        let mut versions = Vec::with_capacity(self.versions.len());
+    /// The negatives of each query over all versions, `limit` of each list (0 = all). Every file is read once.
+    pub(crate) fn histories(&self, queries: &[u32], limit: usize) -> Result<Vec<History>> {
+        let mut histories: Vec<History> = queries.iter().map(|&query| self.without_versions(query)).collect();
+        let mut before: Option<HashMap<u32, Vec<Candidate>>> = None;
         for file in &self.versions {
-            let mut list = self.list(file, query)?;
-            if let Some(before) = &before {
-                let known: HashSet<&str> = before.iter().map(|it| it.id.as_str()).collect();
-                list.iter_mut().for_each(|candidate| candidate.new = Some(!known.contains(candidate.id.as_str())));
+            let mut lists = self.lists(file, queries)?;
+            for (history, &query) in histories.iter_mut().zip(queries) {
+                let list = lists.entry(query).or_default();
+                let before = before.as_ref().map(|before| before.get(&query).map_or(&[][..], Vec::as_slice));
+                history.versions.push(self.version(file, list, before, limit));
             }
-            let now: HashSet<&str> = list.iter().map(|it| it.id.as_str()).collect();
-            let dropped: Vec<&Candidate> = before.iter().flatten().filter(|it| !now.contains(it.id.as_str())).collect();
-            let shown = |position: usize| limit == 0 || position < limit;
-            versions.push(Version {
-                version: file.number,
-                step: file.step,
-                candidates: list.len(),
-                new: before.as_ref().map(|_| list.iter().filter(|it| it.new == Some(true)).count()),
-                false_negatives: self.collection.truth.as_ref().map(|_| list.iter().filter(|it| it.relevant == Some(true)).count()),
-                negatives: list
-                    .iter()
-                    .enumerate()
-                    .filter(|(position, it)| shown(*position) || it.relevant == Some(true))
-                    .map(|(_, it)| it.clone())
-                    .collect(),
-                dropped: dropped.len(),
-                dropped_negatives: dropped
-                    .into_iter()
-                    .enumerate()
-                    .filter(|(position, _)| shown(*position))
-                    .map(|(_, it)| it.clone())
-                    .collect(),
-            });
-            before = Some(list);
+            before = Some(lists);
         }
-        let documents = &self.collection.documents;
+        Ok(histories)
+    }
+
+    fn without_versions(&self, query: u32) -> History {
+        let Collection { queries, documents, .. } = &self.collection;
         let positives = self.judgments.positives(query);
-        Ok(History {
-            id: id.to_owned(),
-            text: self.collection.queries.text(query).to_owned(),
+        History {
+            id: queries.id(query).to_owned(),
+            text: queries.text(query).to_owned(),
             positives: positives.map(|it| Document { id: documents.id(it).to_owned(), text: documents.text(it).to_owned() }).collect(),
-            versions,
-        })
+            versions: Vec::new(),
+        }
     }
 
-    /// The candidates of a query in one version, by rank, those without rank last; empty when it has none.
-    fn list(&self, file: &VersionFile, query: u32) -> Result<Vec<Candidate>> {
-        let id = self.collection.queries.id(query);
-        // Rows are long: only those that hold the id somewhere are taken apart.
-        let quoted = Value::from(id).to_string();
-        let mut list = Vec::new();
+    /// Marks what is new in a list, and says what of it is to be shown and what is gone.
+    fn version(&self, file: &VersionFile, list: &mut [Candidate], before: Option<&[Candidate]>, limit: usize) -> Version {
+        if let Some(before) = before {
+            let known: HashSet<&str> = before.iter().map(|it| it.id.as_str()).collect();
+            list.iter_mut().for_each(|candidate| candidate.new = Some(!known.contains(candidate.id.as_str())));
+        }
+        let now: HashSet<&str> = list.iter().map(|it| it.id.as_str()).collect();
+        let dropped: Vec<&Candidate> = before.unwrap_or_default().iter().filter(|it| !now.contains(it.id.as_str())).collect();
+        let shown = |position: usize| limit == 0 || position < limit;
+        let ranked = list.iter().enumerate().filter(|(position, it)| shown(*position) || it.relevant == Some(true));
+        let count = |holds: fn(&Candidate) -> bool| list.iter().filter(|it| holds(it)).count();
+        Version {
+            version: file.number,
+            step: file.step,
+            candidates: list.len(),
+            new: before.map(|_| count(|it| it.new == Some(true))),
+            false_negatives: self.collection.truth.as_ref().map(|_| count(|it| it.relevant == Some(true))),
+            negatives: ranked.map(|(_, it)| self.with_text(it)).collect(),
+            dropped: dropped.len(),
+            dropped_negatives: dropped
+                .iter()
+                .enumerate()
+                .filter(|(position, _)| shown(*position))
+                .map(|(_, it)| self.with_text(it))
+                .collect(),
+        }
+    }
+
+    /// The candidates of the queries in one version, by rank, those without rank last; a query that has none is left out.
+    fn lists(&self, file: &VersionFile, queries: &[u32]) -> Result<HashMap<u32, Vec<Candidate>>> {
+        let wanted: HashSet<u32> = queries.iter().copied().collect();
+        // Rows are long: for a single query, only those that hold its id somewhere are taken apart.
+        let quoted = (queries.len() == 1).then(|| Value::from(self.collection.queries.id(queries[0])).to_string());
+        let mut lists = HashMap::with_capacity(wanted.len());
         each_row(&file.path, |number, line| {
-            if !line.contains(&quoted) {
+            if quoted.as_ref().is_some_and(|quoted| !line.contains(quoted)) {
                 return Ok(true);
             }
-            let row: Value = serde_json::from_str(line).with_context(|| format!("{}, line {number}", file.path.display()))?;
-            if row["query_id"] != id {
-                return Ok(true);
+            let faulty = || format!("{}, line {number}", file.path.display());
+            let RowId { query_id } = serde_json::from_str(line).with_context(faulty)?;
+            let query = self.collection.queries.find(&query_id).filter(|query| wanted.contains(query) && !lists.contains_key(query));
+            if let Some(query) = query {
+                let row: Value = serde_json::from_str(line).with_context(faulty)?;
+                let written = row["negatives"].as_array().into_iter().flatten();
+                let mut list: Vec<Candidate> = written.filter_map(|it| self.candidate(query, it)).collect();
+                list.sort_by_key(|candidate| candidate.rank.unwrap_or(u64::MAX));
+                lists.insert(query, list);
             }
-            list = row["negatives"].as_array().into_iter().flatten().filter_map(|it| self.candidate(query, it)).collect();
-            Ok(false)
+            Ok(lists.len() < wanted.len())
         })?;
-        list.sort_by_key(|candidate: &Candidate| candidate.rank.unwrap_or(u64::MAX));
-        Ok(list)
+        Ok(lists)
     }
 
+    /// A candidate as written, its text still left out: most are never shown.
     fn candidate(&self, query: u32, written: &Value) -> Option<Candidate> {
         let id = written["id"].as_str()?;
         let document = self.collection.documents.find(id);
         let truth = self.collection.truth.as_ref();
         Some(Candidate {
             id: id.to_owned(),
-            text: document.map_or_else(|| "(not in the collection)".to_owned(), |it| self.collection.documents.text(it).to_owned()),
+            text: String::new(),
             // Rank 0 is what a document has that no search found.
             rank: written["rank"].as_u64().filter(|&rank| rank > 0),
             score: written["score"].as_f64(),
@@ -280,6 +300,12 @@ impl Inspection {
             new: None,
             relevant: truth.zip(document).map(|(truth, document)| truth.is_positive(query, document)),
         })
+    }
+
+    fn with_text(&self, candidate: &Candidate) -> Candidate {
+        let documents = &self.collection.documents;
+        let text = documents.find(&candidate.id).map_or("(not in the collection)", |document| documents.text(document));
+        Candidate { text: text.to_owned(), ..candidate.clone() }
     }
 }
 
@@ -383,7 +409,7 @@ mod tests {
         let first = json!([row("q1", &["d2", "d3"]), row("q2", &["d2"])]);
         let second = json!([row("q1", &["d5", "d3", "d6", "d4"]), row("q2", &["d2"])]);
         let run = inspection(folder.path(), &[first, second, json!([row("q2", &["d2"])])]);
-        let history = run.history(0, 2).unwrap();
+        let history = &run.histories(&[1, 0], 2).unwrap()[1];
         assert_eq!((history.text.as_str(), history.positives[0].id.as_str()), ("Where is the red dog", "d0"));
         let [one, two, three] = history.versions.as_slice() else { panic!("three versions") };
         assert_eq!((one.step, one.candidates, one.new, one.dropped, one.false_negatives), (Some(10), 2, None, 0, Some(0)));
@@ -393,7 +419,7 @@ mod tests {
         assert_eq!(shown, [("d5", Some(true), Some(false)), ("d3", Some(false), Some(false)), ("d4", Some(true), Some(true))]);
         assert_eq!((two.dropped_negatives[0].id.as_str(), two.dropped_negatives[0].rank), ("d2", Some(1)));
         assert_eq!((three.candidates, three.new, three.dropped, three.dropped_negatives.len()), (0, Some(0), 4, 2));
-        assert_eq!(run.history(0, 0).unwrap().versions[1].negatives.len(), 4);
+        assert_eq!(run.histories(&[0], 0).unwrap()[0].versions[1].negatives.len(), 4);
         assert_eq!(run.most_changed(5).unwrap(), [0, 1]);
     }
 
@@ -407,7 +433,7 @@ mod tests {
             { "rank": 7 },
         ]);
         let run = inspection(folder.path(), &[json!([{ "query_id": "q1", "negatives": negatives, "extra": {} }])]);
-        let version = &run.history(0, 0).unwrap().versions[0];
+        let version = &run.histories(&[0], 0).unwrap()[0].versions[0];
         let shown: Vec<_> =
             version.negatives.iter().map(|it| (it.id.as_str(), it.rank, it.teacher, it.source.as_str(), it.relevant)).collect();
         assert_eq!(

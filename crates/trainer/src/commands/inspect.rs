@@ -23,7 +23,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
         }
         None => (inspection.most_changed(args.queries)?, 0),
     };
-    let histories = queries.into_iter().map(|query| inspection.history(query, args.limit)).collect::<Result<Vec<_>>>()?;
+    let histories = inspection.histories(&queries, args.limit)?;
     let (name, complete) = (&inspection.collection.name, inspection.collection.truth.is_some());
     if args.json {
         return output::json(&json!({
@@ -39,7 +39,10 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
         }
     }
     output::line("");
-    output::line(&format!("+ new against the version before{}", if complete { "; ! in fact relevant: a false negative" } else { "" }));
+    output::line("columns: rank, score, source, document; + new against the version before");
+    if complete {
+        output::line("! in fact relevant, though not judged so: a false negative");
+    }
     if others > 0 {
         output::line(&format!(
             "{others} other training quer{} this text; name one by its id",

@@ -52,7 +52,8 @@ pub(crate) struct Cost {
 impl Cost {
     fn of(events: &[Value]) -> Result<Self> {
         let named = |name: &'static str| events.iter().filter(move |event| event["event"] == name);
-        let seconds = |name| named(name).filter_map(|event| event["seconds"].as_f64()).sum::<f64>();
+        // From 0: the sum of nothing is -0.
+        let seconds = |name| named(name).filter_map(|event| event["seconds"].as_f64()).fold(0.0, |sum, seconds| sum + seconds);
         let end = named("end").next_back().context("the log has no end event")?;
         let mining = end["mining_seconds"].as_f64().unwrap_or_else(|| seconds("refresh"));
         let rest = || (end["seconds"].as_f64().unwrap_or(0.0) - mining - seconds("evaluation")).max(0.0);

@@ -135,8 +135,7 @@ impl Request {
         ];
         match (self.budget, steps) {
             (Some(Budget::Steps(steps)), _) | (None, Some(steps)) => values.push(("train.steps".to_owned(), steps.to_string())),
-            // As a float, whatever was written: TOML tells 120 from 120.0.
-            (Some(Budget::Seconds(seconds)), _) => values.push(("train.seconds".to_owned(), format!("{seconds:?}"))),
+            (Some(Budget::Seconds(seconds)), _) => values.push(("train.seconds".to_owned(), seconds.to_string())),
             (None, None) => {}
         }
         self.merge(recipe, values)
