@@ -1,16 +1,20 @@
 //! The integration tests: the real command over real files, in temporary folders, on the CPU device.
 //!
 //! `command`   runs the command; `collections` makes small collections
+//! `compare`   recipes side by side, stopped and asked for again
 //! `errors`    wrong requests: exit code, one line, the nearest right thing
 //! `files`     mine, encode, search, evaluate, export: from files to files
+//! `inspect`   the negatives of a query over a run
 //! `training`  a run and what it leaves behind
 //! `software`  the loop on a software GPU
 //! `resume`    Ctrl-C and kill -9 at any moment, then --resume
 
 mod collections;
 mod command;
+mod compare;
 mod errors;
 mod files;
+mod inspect;
 mod resume;
 mod software;
 mod training;

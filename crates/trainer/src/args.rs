@@ -21,6 +21,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Train an encoder, mining hard negatives inside the run
     Train(TrainArgs),
+    /// Train several recipes under equal conditions and write one table
+    Compare(CompareArgs),
     /// Mine hard negatives once and write them to a file
     Mine(MineArgs),
     /// Encode texts into a safetensors file
@@ -33,6 +35,8 @@ pub(crate) enum Command {
     Recipes(RecipesArgs),
     /// Copy the model out of a run as a sentence-transformers folder
     Export(ExportArgs),
+    /// Show what the negatives of a query were over a run
+    Inspect(InspectArgs),
     /// Write the HTML report of a run
     Report(ReportArgs),
     /// List the devices of this machine and what they can do
@@ -79,6 +83,34 @@ pub(crate) struct TrainArgs {
     /// Go on with an interrupted run from its last checkpoint
     #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "recipe", "data", "model", "out", "set"])]
     pub(crate) resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// Every recipe is trained with every seed; a comparison that was stopped goes on when it is asked for again.
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// The recipes (see `trainer recipes`); the first one is what the others are measured against
+    #[arg(long, value_name = "NAME,NAME,...", value_delimiter = ',', required = true)]
+    pub(crate) recipes: Vec<String>,
+    /// The collection: a folder, a file, or builtin:demo
+    #[arg(long, value_name = "DIR", default_value = "builtin:demo")]
+    pub(crate) data: String,
+    /// The encoder to start from: a folder, a hub id, or builtin:tiny [default: what the recipes say]
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Train every recipe with the seeds 1 to N
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) seeds: u64,
+    /// What every run may spend: 500steps, or 120s of training and mining [default: the steps of the first recipe]
+    #[arg(long, value_name = "BUDGET")]
+    pub(crate) budget: Option<String>,
+    /// Overwrite one configuration value of every recipe, for instance --set batch.queries=32
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// The folder of the comparison, new or to go on with [default: runs/compare-NUMBER]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) common: Common,
 }
@@ -238,6 +270,24 @@ pub(crate) struct ExportArgs {
     /// The model folder to create
     #[arg(long, value_name = "DIR")]
     pub(crate) output: PathBuf,
+    /// Print one JSON object on standard output and nothing else there
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The run folder
+    pub(crate) run: PathBuf,
+    /// A training query: its id, or words that stand in it [default: the queries whose negatives changed most]
+    #[arg(long, value_name = "ID|TEXT")]
+    pub(crate) query: Option<String>,
+    /// Negatives to show of each version, best first; 0 = all. False negatives are shown whatever their rank
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) limit: usize,
+    /// Queries to show when none is named
+    #[arg(long, value_name = "N", default_value_t = 3, conflicts_with = "query")]
+    pub(crate) queries: usize,
     /// Print one JSON object on standard output and nothing else there
     #[arg(long)]
     pub(crate) json: bool,

@@ -39,6 +39,9 @@ pub(crate) struct Position {
     /// Of these, training and mining.
     #[serde(default)]
     pub(crate) busy_seconds: f64,
+    /// Of these, mining.
+    #[serde(default)]
+    pub(crate) mining_seconds: f64,
     pub(crate) before: Option<Summary>,
     pub(crate) bm25: Option<Summary>,
     /// Best figure on the evaluation split and the step it was reached at.

@@ -137,7 +137,8 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
+/// Text for HTML and SVG, inside and outside of attributes.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

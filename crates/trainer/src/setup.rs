@@ -12,6 +12,9 @@ use crate::data::{self, Data};
 use crate::device::{self, Chosen};
 use crate::errors::{OrUsage, Usage};
 
+/// Steps of a run that a budget of seconds ends.
+const MOST_STEPS: usize = 1_000_000_000;
+
 /// Device, encoder and data of a configuration.
 pub(crate) fn open(config: &Config) -> Result<(Chosen, Encoder, Arc<Data>)> {
     let chosen = device::choose(&config.train.device)?;
@@ -60,11 +63,16 @@ pub(crate) fn resolve(config: &mut Config, encoder: &Encoder, data: &Data) -> Re
         );
     }
     let train = &mut config.train;
+    let timed = train.seconds.is_some() && train.steps.is_none() && train.epochs.is_none();
     let epochs = train.epochs.unwrap_or(if encoder.network.is_static() { 20.0 } else { 1.0 });
-    let steps = *train.steps.get_or_insert_with(|| ((epochs * plan.steps_per_epoch() as f64).round() as usize).max(1));
+    let steps = *train.steps.get_or_insert_with(|| match timed {
+        true => MOST_STEPS,
+        false => ((epochs * plan.steps_per_epoch() as f64).round() as usize).max(1),
+    });
     let evaluated = data.collection.splits.contains_key(&config.data.evaluate);
-    train.evaluate_every.get_or_insert(if evaluated { (steps / 5).max(1) } else { 0 });
-    train.checkpoint_every.get_or_insert((steps / 10).max(1));
+    // Under a budget of seconds nobody knows the number of steps: evaluated at the end, saved once an epoch.
+    train.evaluate_every.get_or_insert(if evaluated && !timed { (steps / 5).max(1) } else { 0 });
+    train.checkpoint_every.get_or_insert(if timed { plan.steps_per_epoch() } else { (steps / 10).max(1) });
     train.learning_rate.get_or_insert(if encoder.network.is_static() { 2e-2 } else { 2e-5 });
     if config.open_temperature && encoder.network.is_static() {
         // An embedding bag cannot reach the sharp scores that 0.05 asks for: on builtin:demo, nDCG@10 .44 with 0.05, .61 with 0.15.

@@ -303,16 +303,19 @@ impl Session {
         let miner = Arc::get_mut(&mut self.stage.miner).context("the miner is still in use by a batch task")?;
         let report = miner.refresh(step, self.stage.plan.epoch_of(step), &mut rows).context("refreshing the negatives")?;
         bar.set_message("");
+        let lists = miner.lists_jsonl(&self.around.data.collection)?;
         let version = self.position.versions + report.version;
+        self.position.mining_seconds += report.seconds;
         self.log.event("refresh", step, &report)?;
         output::note(&report.line());
-        write_whole(&self.folder.negatives(version), miner.lists_jsonl(&self.around.data.collection)?.as_bytes())
+        write_whole(&self.folder.negatives(version), lists.as_bytes())
     }
 
     /// The next step before which something happens that changes batches: a refresh, a new round, or the end of the run.
     fn next_boundary(&self) -> usize {
         let step = self.position.step;
-        let end = self.course().round_end(step);
+        // Looking ahead further than an epoch would take long where nothing ever comes.
+        let end = self.course().round_end(step).min(step + self.stage.plan.steps_per_epoch());
         let changes = |next: usize| self.stage.miner.due(next, self.stage.plan.epoch_of(next)) || self.stage.regroups(next);
         (step + 1..end).find(|&next| changes(next)).unwrap_or(end)
     }
@@ -400,7 +403,9 @@ impl Session {
         self.log.event("after", self.position.step, &after)?;
         scored.run.write_trec(self.folder.evaluation().join("run.trec"), "dredge").context("writing run.trec")?;
         let seconds = self.position.seconds + self.started.elapsed().as_secs_f64();
-        self.log.event("end", self.position.step, &json!({ "seconds": seconds }))?;
+        let mining = self.position.mining_seconds;
+        let training = self.position.busy_seconds - mining;
+        self.log.event("end", self.position.step, &json!({ "seconds": seconds, "training_seconds": training, "mining_seconds": mining }))?;
         self.log.sync()?;
         crate::report::write(&self.folder)?;
         // Last: its presence says that the run is finished.

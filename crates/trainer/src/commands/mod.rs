@@ -1,9 +1,11 @@
 //! One file per sub-command; each turns its flags into work and prints the result.
 
+mod compare;
 mod devices;
 mod encode;
 mod evaluate;
 mod export;
+mod inspect;
 mod mine;
 mod recipes;
 mod report;
@@ -18,12 +20,14 @@ use crate::args::Command;
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Train(args) => train::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Mine(args) => mine::run(&args),
         Command::Encode(args) => encode::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Recipes(args) => recipes::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Devices(args) => devices::run(&args),
     }

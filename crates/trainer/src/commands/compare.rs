@@ -1,0 +1,59 @@
+//! `trainer compare`: recipes side by side, under equal conditions.
+
+use anyhow::Result;
+
+use crate::args::CompareArgs;
+use crate::compare::{self, Budget, Request, Table};
+use crate::data;
+use crate::device;
+use crate::errors::{OrUsage, Usage};
+use crate::evaluation;
+use crate::output;
+
+pub(super) fn run(args: &CompareArgs) -> Result<()> {
+    let request = Request {
+        recipes: args.recipes.iter().map(|name| name.trim().to_owned()).collect(),
+        data: args.data.clone(),
+        model: args.model.clone(),
+        seeds: args.seeds,
+        budget: args.budget.as_deref().map(str::parse::<Budget>).transpose().map_err(Usage::new)?,
+        device: args.common.device().to_owned(),
+        set: args.set.clone(),
+    };
+    request.validate()?;
+    device::choose(&request.device)?;
+    let (split, qrels) = {
+        let config = request.config(request.recipes()?[0], 1, None, "run".as_ref())?;
+        let collection = data::open(&request.data)?;
+        let split = if collection.splits.contains_key(&config.data.test) { config.data.test } else { config.data.evaluate };
+        let qrels = evaluation::qrels(&collection, collection.split(&split).or_usage()?);
+        (split, qrels)
+    };
+    let folder = compare::open_folder(args.out.as_deref(), &request)?;
+    let attempts = compare::run_all(&request, &folder)?;
+    let table = Table::read(&request, &folder, &attempts, &split, &qrels)?;
+    compare::write(&table, &folder)?;
+    if args.common.json {
+        output::json(&table)?;
+    } else {
+        print(&table);
+    }
+    match table.failures().as_slice() {
+        [] => Ok(()),
+        failures => {
+            let list: Vec<String> = failures.iter().map(|(name, reason)| format!("{name} ({reason})")).collect();
+            anyhow::bail!("{} of {} recipes failed: {}", failures.len(), request.recipes.len(), list.join(", "))
+        }
+    }
+}
+
+fn print(table: &Table) {
+    let (conditions, rows, notes) = compare::text_table(table);
+    output::line(&format!("{conditions}\n"));
+    output::table(&rows);
+    output::line("");
+    for note in notes {
+        output::line(&note);
+    }
+    output::line(&format!("\ntable  {0}/compare.md, {0}/compare.json\nplot   {0}/compare.svg, {0}/compare.html", table.folder));
+}

@@ -1,0 +1,226 @@
+//! Trains what a comparison still lacks: a finished run is kept, an interrupted one resumed, a missing one started.
+//!
+//! Seed by seed, so that a comparison stopped half-way has whole seeds. A run that fails is noted and the next one tried; only Ctrl-C,
+//! and runs that could not be compared, end the loop.
+
+use std::any::Any;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::figures::Start;
+use super::request::{Budget, Request};
+use crate::config;
+use crate::errors::{Interrupted, Usage};
+use crate::output;
+use crate::recipes::Recipe;
+use crate::runfolder::RunFolder;
+use crate::train::Session;
+
+/// One recipe with one seed, and what became of it.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// Position of the recipe in the request.
+    pub(crate) recipe: usize,
+    pub(crate) seed: u64,
+    pub(crate) folder: PathBuf,
+    /// One line; `None` for a finished run.
+    pub(crate) failure: Option<String>,
+}
+
+/// Brings every run of the request to its end, inside `folder`.
+///
+/// # Errors
+/// When interrupted, when the first recipe cannot start and the budget is its, and when recipes do not start alike for a seed.
+pub(crate) fn run_all(request: &Request, folder: &Path) -> Result<Vec<Attempt>> {
+    let recipes = request.recipes()?;
+    let stop = Stop::listen()?;
+    let all = recipes.len() as u64 * request.seeds;
+    let (mut attempts, mut steps) = (Vec::new(), None);
+    for seed in 1..=request.seeds {
+        let mut first: Option<(&str, Start)> = None;
+        for (number, recipe) in recipes.iter().enumerate() {
+            let run = folder.join(format!("{}-seed{seed}", recipe.name));
+            output::note(&format!("run {} of {all}: {}, seed {seed}", attempts.len() + 1, recipe.name));
+            let outcome = finish(request, recipe, seed, steps, &run, &stop);
+            if request.budget.is_none() && steps.is_none() {
+                steps = Some(resolved_steps(&run, recipe.name, &outcome)?);
+            }
+            let failure = match outcome {
+                Ok(()) => {
+                    let start = Start::read(&run)?;
+                    match &first {
+                        Some((baseline, expected)) => alike(seed, (baseline, expected), (recipe.name, &start), request.budget)?,
+                        None => first = Some((recipe.name, start)),
+                    }
+                    None
+                }
+                Err(error) => match error.downcast_ref::<Interrupted>() {
+                    Some(Interrupted { step, steps, .. }) => bail!(
+                        "interrupted in {}, seed {seed}, at step {step} of {steps}; a checkpoint is written, and the same command goes on",
+                        recipe.name
+                    ),
+                    None => Some(format!("{error:#}").replace('\n', "; ")),
+                },
+            };
+            if let Some(failure) = &failure {
+                output::note(&format!("{}, seed {seed}, failed: {failure}", recipe.name));
+            }
+            attempts.push(Attempt { recipe: number, seed, folder: run, failure });
+            if stop.asked() && (attempts.len() as u64) < all {
+                bail!("interrupted after {} of {all} runs; the same command goes on", attempts.len());
+            }
+        }
+    }
+    Ok(attempts)
+}
+
+/// The run in `folder`, finished.
+fn finish(request: &Request, recipe: &Recipe, seed: u64, steps: Option<usize>, folder: &Path, stop: &Stop) -> Result<()> {
+    if folder.join("evaluation").join("metrics.json").is_file() {
+        return Ok(());
+    }
+    let config = request.config(recipe, seed, steps, folder)?;
+    // burn and its backends panic where they run out of memory; the other recipes need not suffer for it.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let session = if folder.join("config.toml").is_file() {
+            Session::resume(RunFolder::open(folder.to_owned())?, None)?
+        } else {
+            clear(folder)?;
+            Session::start(config, recipe.name)?
+        };
+        stop.leave_to_the_run(|| session.run().map(|_| ()))
+    }));
+    outcome.unwrap_or_else(|panic| Err(anyhow!("the run panicked: {}", message(panic.as_ref()))))
+}
+
+/// A run that was killed before its configuration was written left empty folders, in which no run starts.
+fn clear(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    let _ = fs::remove_file(folder.join(".config.toml.partial"));
+    for part in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        // Only empty folders can be removed this way: what else lies here stays, and the start then says so.
+        let _ = fs::remove_dir(part.with_context(|| format!("reading {}", folder.display()))?.path());
+    }
+    Ok(())
+}
+
+/// The length of the first run, which all others get.
+fn resolved_steps(run: &Path, recipe: &str, outcome: &Result<()>) -> Result<usize> {
+    let path = run.join("config.toml");
+    if let (Err(error), false) = (outcome, path.is_file()) {
+        let message = format!("the budget is the steps of {recipe}, which did not start: {error:#}");
+        return Err(if error.is::<Usage>() { Usage::new(message).into() } else { anyhow!(message) });
+    }
+    let config = config::merge(&path.display().to_string(), &config::read(&path)?, &[])?;
+    config.train.steps.with_context(|| format!("{} has no train.steps", path.display()))
+}
+
+/// Runs of one seed can be compared when they start from the same weights, on the same data, for the same number of steps.
+fn alike(seed: u64, (baseline, expected): (&str, &Start), (recipe, start): (&str, &Start), budget: Option<Budget>) -> Result<()> {
+    let short = |text: &str| text.chars().take(12).collect::<String>();
+    let refuse = |what: &str, ours: String, theirs: String, way_out: &str| {
+        bail!("seed {seed}: {baseline} and {recipe} do not start alike: {what} {ours} and {theirs}. {way_out}")
+    };
+    if expected.model_fingerprint != start.model_fingerprint {
+        let (ours, theirs) = (short(&expected.model_fingerprint), short(&start.model_fingerprint));
+        return refuse("start weights", ours, theirs, "Give both the same encoder and [encoder] settings");
+    }
+    if expected.collection_fingerprint != start.collection_fingerprint {
+        let (ours, theirs) = (short(&expected.collection_fingerprint), short(&start.collection_fingerprint));
+        return refuse("collection", ours, theirs, "The data has changed in between: compare anew in another folder");
+    }
+    if expected.steps != start.steps && !matches!(budget, Some(Budget::Seconds(_))) {
+        return refuse("steps", expected.steps.to_string(), start.steps.to_string(), "Compare anew in another folder");
+    }
+    Ok(())
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "without a message".to_owned()).replace('\n', "; ")
+}
+
+/// Ctrl-C between runs. A run listens for itself and writes a checkpoint; but once anything has listened, the system no longer ends the
+/// process, so the time in which models and data are opened needs a listener too.
+struct Stop {
+    asked: Arc<AtomicBool>,
+    in_run: Arc<AtomicBool>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Stop {
+    fn listen() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("starting tokio")?;
+        let (asked, in_run) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (seen, busy) = (Arc::clone(&asked), Arc::clone(&in_run));
+        runtime.spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                seen.store(true, Ordering::Relaxed);
+                if !busy.load(Ordering::Relaxed) {
+                    output::note("interrupted between two runs; the same command goes on");
+                    std::process::exit(1);
+                }
+            }
+        });
+        Ok(Self { asked, in_run, _runtime: runtime })
+    }
+
+    fn asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn leave_to_the_run<T>(&self, run: impl FnOnce() -> T) -> T {
+        self.in_run.store(true, Ordering::Relaxed);
+        let outcome = run();
+        self.in_run.store(false, Ordering::Relaxed);
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(weights: &str, collection: &str, steps: u64) -> Start {
+        Start { model_fingerprint: weights.into(), collection_fingerprint: collection.into(), steps, ..Start::default() }
+    }
+
+    #[test]
+    fn runs_that_do_not_start_alike_are_refused() {
+        let expected = start("aaaaaaaaaaaaaaaa", "c", 20);
+        let check = |other: &Start, budget| alike(2, ("ance", &expected), ("random", other), budget);
+        check(&expected, None).unwrap();
+        let error = check(&start("bbbbbbbbbbbbbbbb", "c", 20), None).unwrap_err().to_string();
+        for part in ["seed 2", "ance", "random", "start weights aaaaaaaaaaaa and bbbbbbbbbbbb"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(check(&start("aaaaaaaaaaaaaaaa", "d", 20), None).unwrap_err().to_string().contains("collection"));
+        let longer = start("aaaaaaaaaaaaaaaa", "c", 30);
+        assert!(check(&longer, Some(Budget::Steps(20))).unwrap_err().to_string().contains("steps 20 and 30"));
+        check(&longer, Some(Budget::Seconds(3.0))).unwrap();
+    }
+
+    #[test]
+    fn only_the_empty_parts_of_a_run_are_cleared() {
+        let place = tempfile::tempdir().unwrap();
+        let run = place.path().join("ance-seed1");
+        clear(&run).unwrap();
+        for part in ["checkpoints", "evaluation"] {
+            fs::create_dir_all(run.join(part)).unwrap();
+        }
+        fs::write(run.join(".config.toml.partial"), "[enc").unwrap();
+        clear(&run).unwrap();
+        assert_eq!(fs::read_dir(&run).unwrap().count(), 0);
+        fs::create_dir_all(run.join("mine")).unwrap();
+        fs::write(run.join("mine/precious"), "x").unwrap();
+        clear(&run).unwrap();
+        assert!(run.join("mine/precious").is_file());
+    }
+}
