@@ -88,6 +88,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn every_scored_pair_is_found_and_no_other(
             negatives in prop::collection::vec(prop::collection::vec((0..12_u32, prop::option::of(-9.0..9.0_f32)), 0..8), 0..6),
