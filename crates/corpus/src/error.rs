@@ -209,6 +209,28 @@ pub enum CorpusError {
         /// The first few, with their lines.
         examples: String,
     },
+    /// Rows that name records by texts which no record has.
+    #[error(
+        "{}: {count} {side} text(s) are no {side} of the collection: {examples}; texts are compared exactly, with `title text` \
+         joined by one space: name records by id, or remove these rows",
+        path.display()
+    )]
+    UnknownText {
+        /// The file that holds them.
+        path: PathBuf,
+        /// Documents or queries.
+        side: Side,
+        /// Texts concerned.
+        count: usize,
+        /// The first few, cut short, with their lines.
+        examples: String,
+    },
+    /// A file of teacher scores without a single score.
+    #[error("{}: no row of this file has a score; score its documents with the teacher first, or do not use it as a teacher", path.display())]
+    NoScores {
+        /// The file.
+        path: PathBuf,
+    },
     /// A split that a collection does not have.
     #[error("`{collection}` has no split `{asked}`; it has {available}")]
     NoSplit {

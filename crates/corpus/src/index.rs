@@ -21,6 +21,15 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// The table of all texts of `owner`.
+    pub(crate) fn over(owner: &Texts) -> Self {
+        let mut index = Self::default();
+        for _ in 0..owner.len() {
+            index.enter_next(owner);
+        }
+        index
+    }
+
     /// The lowest id in `owner` whose text equals `key`.
     pub(crate) fn find(&self, owner: &Texts, key: &str) -> Option<u32> {
         if self.tags.is_empty() {

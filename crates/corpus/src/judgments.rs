@@ -79,6 +79,29 @@ impl Judgments {
             .flat_map(|query| self.judged(query).iter().map(move |&(document, grade)| (query, document, grade)))
     }
 
+    /// These judgments with grade 0 for every positive pair `(query, document)` that `keep` refuses, and how many those are:
+    /// a pair that failed a test, such as the round trip through a ranking (Promptagator, arXiv 2209.11755), is no positive any
+    /// more, and being in doubt it is no negative either. `keep` is asked once for each positive pair, by query, then document.
+    #[must_use]
+    pub fn keep_pairs(&self, mut keep: impl FnMut(u32, u32) -> bool) -> (Self, usize) {
+        let mut kept = self.clone();
+        let mut refused = 0;
+        for query in 0..self.rows() {
+            for (document, grade) in &mut kept.entries[self.offsets[query]..self.offsets[query + 1]] {
+                if *grade > 0 && !keep(query as u32, *document) {
+                    *grade = 0;
+                    refused += 1;
+                }
+            }
+        }
+        (kept, refused)
+    }
+
+    /// Number of queries that the table spans.
+    pub(crate) fn rows(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
     /// Number of judgments, of any grade.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -112,6 +135,23 @@ mod tests {
         assert_eq!(judgments.len(), 5);
         assert!(judgments.is_positive(2, 3) && !judgments.is_positive(2, 9) && !judgments.is_positive(1, 3));
         assert_eq!(judgments.grade(3, 0), Some(-1));
+    }
+
+    #[test]
+    fn a_refused_pair_is_neither_positive_nor_unjudged() {
+        let judgments = Judgments::from_pairs(3, vec![(0, 1, 2), (0, 5, 0), (1, 4, 1), (2, 3, 1), (2, 9, 1)]);
+        let mut asked = Vec::new();
+        let (kept, refused) = judgments.keep_pairs(|query, document| {
+            asked.push((query, document));
+            document != 4 && document != 9
+        });
+        assert_eq!(asked, judgments.pairs());
+        assert_eq!((kept.pairs(), refused), (vec![(0, 1), (2, 3)], 2));
+        assert_eq!((kept.grade(1, 4), kept.grade(2, 9), kept.grade(0, 1)), (Some(0), Some(0), Some(2)));
+        assert_eq!(kept.queries().collect::<Vec<_>>(), [0, 2]);
+        let (same, refused) = kept.keep_pairs(|_, _| true);
+        assert_eq!((same, refused), (kept, 0));
+        assert_eq!(Judgments::default().keep_pairs(|_, _| false), (Judgments::default(), 0));
     }
 
     #[test]

@@ -108,6 +108,18 @@ impl Tokens {
         &ids[offsets[row] as usize..offsets[row + 1] as usize]
     }
 
+    /// Row `index` of these, or row `index - len` of `beyond`: for texts outside the corpus whose ids follow those of the corpus.
+    /// These stay the corpus alone, so whoever walks over them never meets such a text.
+    ///
+    /// # Panics
+    /// When neither has such a text.
+    pub fn row_beyond<'a>(&'a self, beyond: &'a Self, index: u32) -> &'a [u32] {
+        match index.checked_sub(self.len() as u32) {
+            None => self.row(index),
+            Some(index) => beyond.row(index),
+        }
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.parts().0.len() - 1

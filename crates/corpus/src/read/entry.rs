@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    error::{CorpusError, Place, Side},
+    error::{CorpusError, Place, Side, excerpt},
     judgments::Judgments,
     records::Records,
 };
@@ -60,19 +60,32 @@ impl Missing {
     pub(crate) fn note(&mut self, id: &str, line: u64) {
         self.count += 1;
         if self.examples.len() < Self::SHOWN {
-            self.examples.push(format!("`{id}` (line {line})"));
+            self.examples.push(format!("`{}` (line {line})", excerpt(id)));
         }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
     }
 
     pub(crate) fn check(self, path: &Path, side: Side) -> Result<(), CorpusError> {
         if self.count == 0 {
             return Ok(());
         }
-        let mut examples = self.examples.join(", ");
-        if self.count > Self::SHOWN {
-            examples.push_str(", …");
+        Err(CorpusError::Dangling { path: path.to_owned(), side, count: self.count, examples: self.examples() })
+    }
+
+    /// As [`Self::check`], for texts that were looked up instead of ids.
+    pub(crate) fn check_texts(self, path: &Path, side: Side) -> Result<(), CorpusError> {
+        if self.count == 0 {
+            return Ok(());
         }
-        Err(CorpusError::Dangling { path: path.to_owned(), side, count: self.count, examples })
+        Err(CorpusError::UnknownText { path: path.to_owned(), side, count: self.count, examples: self.examples() })
+    }
+
+    fn examples(&self) -> String {
+        let more = if self.count > Self::SHOWN { ", …" } else { "" };
+        format!("{}{more}", self.examples.join(", "))
     }
 }
 

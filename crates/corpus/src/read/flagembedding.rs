@@ -8,9 +8,9 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{
-    inline::Inline,
     json::{self, Text},
     lines::{Line, Lines},
+    sink::Sink,
 };
 use crate::error::{CorpusError, excerpt};
 
@@ -32,7 +32,7 @@ struct Row<'a> {
     prompt: Option<Text<'a>>,
 }
 
-pub(super) fn rows(path: &Path, split: &'static str, inline: &mut Inline) -> Result<(), CorpusError> {
+pub(super) fn rows(path: &Path, sink: &mut impl Sink) -> Result<(), CorpusError> {
     let mut lines = Lines::open(path)?;
     while let Some(line) = lines.next()? {
         let place = || line.place();
@@ -44,20 +44,22 @@ pub(super) fn rows(path: &Path, split: &'static str, inline: &mut Inline) -> Res
         let positive_scores = aligned(line, "pos", row.pos.len(), row.pos_scores)?;
         let negative_scores = aligned(line, "neg", negatives.len(), row.neg_scores)?;
         if let Some(prompt) = row.prompt.filter(|prompt| !prompt.0.is_empty()) {
-            inline.note(format!(
+            sink.note(format!(
                 "{} asks for the query prompt `{}`: set `encoder.query_prompt` if the encoder should use it",
                 path.display(),
                 excerpt(&prompt.0)
             ));
         }
-        let query = inline.queries.enter(None, "query", &row.query.0, place)?;
+        let Some(query) = sink.query(None, "query", &row.query.0, place)? else { continue };
         for (at, text) in row.pos.iter().enumerate() {
-            let document = inline.documents.enter(None, "pos", &text.0, place)?;
-            inline.positive(split, query, document, positive_scores.get(at).copied());
+            if let Some(document) = sink.document(None, "pos", &text.0, place)? {
+                sink.positive(query, document, positive_scores.get(at).copied());
+            }
         }
         for (at, text) in negatives.iter().enumerate() {
-            let document = inline.documents.enter(None, "neg", &text.0, place)?;
-            inline.negative(query, document, negative_scores.get(at).copied());
+            if let Some(document) = sink.document(None, "neg", &text.0, place)? {
+                sink.negative(query, document, negative_scores.get(at).copied());
+            }
         }
     }
     Ok(())

@@ -4,24 +4,18 @@
 //! has rows `{qid, pos: [id], neg: {system: [id, …]}}`, the form of sentence-transformers' MS MARCO negatives too: the lists
 //! of all systems become one, rank by rank. `gpl-training-data.tsv` holds margins of pairs, which are no scores: not read.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
 
 use super::{
-    entry::Missing,
     folder::Folder,
     json::{self, Id, Text},
     lines::Lines,
+    listing::{Listing, Unknown},
+    sink::Sink,
 };
-use crate::{
-    collection::Collection,
-    error::{CorpusError, Side},
-    negatives::{Listed, NegativeLists},
-};
+use crate::{collection::Collection, error::CorpusError, judgments::Judgments, negatives::NegativeLists};
 
 const ROW: &str = r#"{"qid": "…", "pos": ["…"], "neg": {"system": ["…"]}} on each line"#;
 
@@ -40,34 +34,28 @@ pub(super) fn prefix(folder: &Folder) -> Option<String> {
     files.into_iter().find_map(|(stem, _)| stem.strip_suffix("-queries").map(str::to_owned))
 }
 
-/// Reads `hard-negatives.jsonl` over the ids of `collection`.
+/// Reads `hard-negatives.jsonl` over the ids of `collection`; documents judged relevant are left out.
 pub(super) fn hard_negatives(path: &Path, collection: &Collection) -> Result<NegativeLists, CorpusError> {
-    let (mut missing_queries, mut missing_documents) = (Missing::default(), Missing::default());
-    let mut rows: Vec<Vec<Listed>> = vec![Vec::new(); collection.queries.len()];
+    let mut listing = Listing::new(collection, Unknown::Refuse);
+    rows(path, &mut listing)?;
+    for (query, document) in collection.splits.values().flat_map(Judgments::pairs) {
+        listing.positive(query, document, None);
+    }
+    listing.finish(path).map(|(lists, _)| lists)
+}
+
+/// Reads rows of lists by system into `listing`.
+pub(super) fn rows(path: &Path, listing: &mut Listing<'_>) -> Result<(), CorpusError> {
     let mut lines = Lines::open(path)?;
     while let Some(line) = lines.next()? {
         let row: Row<'_> = json::row(line, ROW)?;
-        let Some(query) = collection.queries.find(&row.qid.0) else {
-            missing_queries.note(&row.qid.0, line.number);
-            continue;
-        };
+        let Some(query) = listing.known_query(&row.qid.0, line.number) else { continue };
         let deepest = row.neg.values().map(Vec::len).max().unwrap_or(0);
         for id in (0..deepest).flat_map(|rank| row.neg.values().filter_map(move |list| list.get(rank))) {
-            match collection.documents.find(&id.0) {
-                Some(document) => rows[query as usize].push(Listed { document, score: None }),
-                None => missing_documents.note(&id.0, line.number),
+            if let Some(document) = listing.known_document(&id.0, line.number) {
+                listing.negative(query, document, None);
             }
         }
     }
-    missing_queries.check(path, Side::Query)?;
-    missing_documents.check(path, Side::Document)?;
-    let mut seen = HashSet::new();
-    for (query, row) in rows.iter_mut().enumerate() {
-        seen.clear();
-        row.retain(|listed| {
-            let positive = collection.splits.values().any(|judgments| judgments.is_positive(query as u32, listed.document));
-            !positive && seen.insert(listed.document)
-        });
-    }
-    Ok(NegativeLists::from_rows(rows))
+    Ok(())
 }

@@ -3,9 +3,15 @@
 //! Records without an id get one (`d0`, `d1`, … and `q0`, `q1`, …). A listed negative that is a positive of its query (the
 //! same text under another hat) is left out and counted in the notes: it would teach the wrong thing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+};
 
-use super::entry::push;
+use super::{
+    entry::{Missing, push},
+    sink::{Sink, not_binary},
+};
 use crate::{
     collection::Collection,
     error::{CorpusError, Place, Side},
@@ -17,8 +23,11 @@ use crate::{
 
 /// A collection in the making.
 pub(crate) struct Inline {
-    pub(crate) documents: Deduplicated,
-    pub(crate) queries: Deduplicated,
+    documents: Deduplicated,
+    queries: Deduplicated,
+    /// Where positives go.
+    split: &'static str,
+    missing: Missing,
     pairs: BTreeMap<&'static str, Vec<(u32, u32, i32)>>,
     negatives: Vec<Vec<Listed>>,
     positives: Vec<Vec<Listed>>,
@@ -26,8 +35,8 @@ pub(crate) struct Inline {
 }
 
 /// Records found again by id or, without id, by text.
-pub(crate) struct Deduplicated {
-    pub(crate) records: Records,
+struct Deduplicated {
+    records: Records,
     by_text: Index,
     side: Side,
     prefix: char,
@@ -39,7 +48,7 @@ impl Deduplicated {
     }
 
     /// The record with this id (or, without id, this text), appended when new. `field` names the text in messages.
-    pub(crate) fn enter(&mut self, id: Option<&str>, field: &str, text: &str, place: impl Fn() -> Place) -> Result<u32, CorpusError> {
+    fn enter(&mut self, id: Option<&str>, field: &str, text: &str, place: impl Fn() -> Place) -> Result<u32, CorpusError> {
         if text.trim().is_empty() {
             return Err(CorpusError::EmptyText { place: place(), side: self.side, id: id.unwrap_or(field).to_owned() });
         }
@@ -81,6 +90,8 @@ impl Inline {
         Self {
             documents: Deduplicated::new(Side::Document, 'd'),
             queries: Deduplicated::new(Side::Query, 'q'),
+            split: "train",
+            missing: Missing::default(),
             pairs: BTreeMap::new(),
             negatives: Vec::new(),
             positives: Vec::new(),
@@ -95,29 +106,18 @@ impl Inline {
         inline
     }
 
-    /// Scores that are no finite numbers count as none, here and in `negative`.
-    pub(crate) fn positive(&mut self, split: &'static str, query: u32, document: u32, score: Option<f32>) {
-        let score = score.filter(|score| score.is_finite());
-        self.pairs.entry(split).or_default().push((query, document, 1));
-        if score.is_some() {
-            row(&mut self.positives, query).push(Listed { document, score });
-        }
+    /// Positives of the rows that follow belong to this split.
+    pub(crate) fn begin(&mut self, split: &'static str) {
+        self.split = split;
     }
 
-    pub(crate) fn negative(&mut self, query: u32, document: u32, score: Option<f32>) {
-        let score = score.filter(|score| score.is_finite());
-        row(&mut self.negatives, query).push(Listed { document, score });
-    }
-
-    /// Adds a warning, once.
-    pub(crate) fn note(&mut self, note: String) {
-        if !self.notes.contains(&note) {
-            self.notes.push(note);
-        }
+    /// Refuses ids that the corpus lacks; `path` named them.
+    pub(crate) fn check(&mut self, path: &Path) -> Result<(), CorpusError> {
+        std::mem::take(&mut self.missing).check(path, Side::Document)
     }
 
     pub(crate) fn finish(self) -> Collection {
-        let Self { documents, queries, pairs, mut negatives, mut positives, mut notes } = self;
+        let Self { documents, queries, pairs, mut negatives, mut positives, mut notes, .. } = self;
         let count = queries.records.len();
         let splits: BTreeMap<String, Judgments> =
             pairs.into_iter().map(|(split, pairs)| (split.to_owned(), Judgments::from_pairs(count, pairs))).collect();
@@ -148,6 +148,53 @@ impl Inline {
             negatives: listed.then(|| NegativeLists::from_rows(negatives).with_positive_scores(positives)),
             notes,
             ..Collection::default()
+        }
+    }
+}
+
+impl Sink for Inline {
+    fn query(&mut self, id: Option<&str>, field: &str, text: &str, place: impl Fn() -> Place) -> Result<Option<u32>, CorpusError> {
+        self.queries.enter(id, field, text, place).map(Some)
+    }
+
+    fn document(&mut self, id: Option<&str>, field: &str, text: &str, place: impl Fn() -> Place) -> Result<Option<u32>, CorpusError> {
+        self.documents.enter(id, field, text, place).map(Some)
+    }
+
+    fn known_document(&mut self, id: &str, line: u64) -> Option<u32> {
+        let found = self.documents.records.find(id);
+        if found.is_none() {
+            self.missing.note(id, line);
+        }
+        found
+    }
+
+    fn positive(&mut self, query: u32, document: u32, score: Option<f32>) {
+        let score = score.filter(|score| score.is_finite());
+        self.pairs.entry(self.split).or_default().push((query, document, 1));
+        if score.is_some() {
+            row(&mut self.positives, query).push(Listed { document, score });
+        }
+    }
+
+    fn negative(&mut self, query: u32, document: u32, score: Option<f32>) {
+        let score = score.filter(|score| score.is_finite());
+        row(&mut self.negatives, query).push(Listed { document, score });
+    }
+
+    fn scored(&mut self, query: u32, document: u32, score: f64) -> Result<(), String> {
+        // There is nothing else here that says what is relevant.
+        match score {
+            1.0 => self.positive(query, document, None),
+            0.0 => self.negative(query, document, None),
+            _ => return Err(not_binary(score)),
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
         }
     }
 }

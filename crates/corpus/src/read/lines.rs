@@ -15,7 +15,7 @@ use crate::error::{CorpusError, Place};
 
 const BUFFER: usize = 256 << 10;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Reads a file line by line.
 pub(crate) struct Lines {
@@ -44,11 +44,7 @@ impl Line<'_> {
 
 impl Lines {
     pub(crate) fn open(path: &Path) -> Result<Self, CorpusError> {
-        let file = File::open(path).map_err(CorpusError::io(path))?;
-        let mut plain = BufReader::with_capacity(BUFFER, file);
-        let packed = plain.fill_buf().map_err(CorpusError::io(path))?.starts_with(&GZIP_MAGIC);
-        let input: Box<dyn BufRead> =
-            if packed { Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(plain))) } else { Box::new(plain) };
+        let (input, packed) = unpacked(path)?;
         Ok(Self { path: path.to_owned(), input, packed, buffer: Vec::new(), line: 0, offset: 0 })
     }
 
@@ -93,10 +89,21 @@ impl Lines {
     }
 
     fn failure(&self, source: io::Error) -> CorpusError {
-        if self.packed {
-            CorpusError::Gzip { place: Place::new(&self.path, self.line), source }
-        } else {
-            CorpusError::Io { path: self.path.clone(), source }
-        }
+        failure(self.packed, &self.path, self.line, source)
     }
+}
+
+/// The bytes of a file, unpacked if need be, and whether it is packed.
+pub(super) fn unpacked(path: &Path) -> Result<(Box<dyn BufRead>, bool), CorpusError> {
+    let file = File::open(path).map_err(CorpusError::io(path))?;
+    let mut plain = BufReader::with_capacity(BUFFER, file);
+    let packed = plain.fill_buf().map_err(CorpusError::io(path))?.starts_with(&GZIP_MAGIC);
+    let input: Box<dyn BufRead> =
+        if packed { Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(plain))) } else { Box::new(plain) };
+    Ok((input, packed))
+}
+
+/// What it means that reading stopped on `line`.
+pub(super) fn failure(packed: bool, path: &Path, line: u64, source: io::Error) -> CorpusError {
+    if packed { CorpusError::Gzip { place: Place::new(path, line), source } } else { CorpusError::Io { path: path.to_owned(), source } }
 }

@@ -3,18 +3,19 @@
 //! `write/own.rs` writes it: a header line with provenance, then one row per query and positive. Rows of one query become one
 //! list in rank order; a document that several rows name counts once, at its best rank.
 
-use std::{collections::HashSet, path::Path};
+use std::path::Path;
 
 use serde::Deserialize;
 
 use super::{
-    entry::Missing,
     json::{self, Id},
     lines::Lines,
+    listing::{Listing, Unknown},
+    sink::Sink,
 };
 use crate::{
     collection::Collection,
-    error::{CorpusError, Side},
+    error::CorpusError,
     negatives::{Listed, NegativeLists},
     write::own::{FORMAT, VERSION},
 };
@@ -60,51 +61,36 @@ pub fn read_provenance(path: &Path) -> Result<serde_json::Value, CorpusError> {
 /// # Errors
 /// When the file cannot be read, is no file of this form, or names queries or documents that the collection lacks.
 pub fn read_own(path: &Path, collection: &Collection) -> Result<NegativeLists, CorpusError> {
+    let mut listing = Listing::new(collection, Unknown::Refuse);
+    rows(path, &mut listing)?;
+    listing.finish(path).map(|(lists, _)| lists)
+}
+
+/// Reads a file of the own form into `listing`.
+pub(super) fn rows(path: &Path, listing: &mut Listing<'_>) -> Result<(), CorpusError> {
     let mut lines = Lines::open(path)?;
     header(path, &mut lines)?;
-    let (mut missing_queries, mut missing_documents) = (Missing::default(), Missing::default());
-    let mut negatives: Vec<Vec<(u32, Listed)>> = vec![Vec::new(); collection.queries.len()];
-    let mut positives: Vec<Vec<Listed>> = vec![Vec::new(); collection.queries.len()];
+    let mut negatives: Vec<Vec<(u32, Listed)>> = vec![Vec::new(); listing.collection.queries.len()];
     while let Some(line) = lines.next()? {
         let row: Row<'_> = json::row(line, ROW)?;
-        let Some(query) = collection.queries.find(&row.query_id.0) else {
-            missing_queries.note(&row.query_id.0, line.number);
-            continue;
-        };
-        let mut find = |id: &Id<'_>| {
-            let found = collection.documents.find(&id.0);
-            if found.is_none() {
-                missing_documents.note(&id.0, line.number);
-            }
-            found
-        };
-        if let Some(document) = find(&row.positive_id)
-            && row.positive_score.is_some()
-        {
-            positives[query as usize].push(Listed { document, score: row.positive_score });
+        let Some(query) = listing.known_query(&row.query_id.0, line.number) else { continue };
+        if let Some(document) = listing.known_document(&row.positive_id.0, line.number) {
+            listing.positive(query, document, row.positive_score);
         }
         for negative in &row.negatives {
-            if let Some(document) = find(&negative.id) {
+            if let Some(document) = listing.known_document(&negative.id.0, line.number) {
                 negatives[query as usize].push((negative.rank, Listed { document, score: negative.score }));
             }
         }
     }
-    missing_queries.check(path, Side::Query)?;
-    missing_documents.check(path, Side::Document)?;
-
-    let mut seen = HashSet::new();
-    let rows = negatives.into_iter().map(|mut row| {
+    for (query, mut row) in negatives.into_iter().enumerate() {
         // Stable, so that unranked files keep their order.
         row.sort_by_key(|&(rank, _)| rank);
-        seen.clear();
-        row.into_iter().map(|(_, listed)| listed).filter(|listed| seen.insert(listed.document)).collect()
-    });
-    let rows = rows.collect();
-    for row in &mut positives {
-        row.sort_by_key(|listed| listed.document);
-        row.dedup_by_key(|listed| listed.document);
+        for (_, listed) in row {
+            listing.negative(query as u32, listed.document, listed.score);
+        }
     }
-    Ok(NegativeLists::from_rows(rows).with_positive_scores(positives))
+    Ok(())
 }
 
 fn header(path: &Path, lines: &mut Lines) -> Result<serde_json::Value, CorpusError> {

@@ -3,24 +3,42 @@
 //! The choice looks at content (names in a folder, the first row of a file), never at an option. Every reader streams; what
 //! it must refuse is refused in `entry.rs` (records, judgments) and `lines.rs` (bytes). Ids and texts are strings throughout.
 
+mod answers;
 mod beir;
+mod decisions;
+mod document;
 mod entry;
 mod flagembedding;
 mod folder;
+mod generated;
 mod gpl;
+mod groups;
 mod inline;
 mod json;
+mod layout;
 mod lines;
+mod listing;
+mod lists;
 mod mined;
 mod msmarco;
+mod nemo;
 mod parquet;
 mod rows;
+mod scored;
+mod sink;
+mod table;
 mod tevatron;
 mod trec;
 mod triplets;
 
 use std::path::{Path, PathBuf};
 
+pub use answers::read_answers;
+pub(crate) use decisions::decisions;
+pub(crate) use generated::generated;
+pub use groups::read_groups;
+pub use listing::{ListCounts, Unknown};
+pub use lists::{read_lists, read_lists_counted};
 pub use mined::{read_own, read_provenance};
 pub use rows::read_rows;
 
@@ -123,16 +141,19 @@ fn training_rows(files: &[(String, PathBuf)], corpus: Option<&Path>) -> Result<C
         _ => Inline::new(),
     };
     for ((stem, path), form) in files.iter().zip(forms.iter().copied()) {
-        let split = split_of(stem);
+        inline.begin(split_of(stem));
         match form {
-            RowForm::FlagEmbedding => flagembedding::rows(path, split, &mut inline)?,
-            RowForm::TevatronTexts => tevatron::text_rows(path, split, &mut inline)?,
+            RowForm::FlagEmbedding => flagembedding::rows(path, &mut inline)?,
+            RowForm::TevatronTexts => tevatron::text_rows(path, &mut inline)?,
             RowForm::TevatronIds if corpus.is_none() => {
                 let found = "rows that name documents by id, and no corpus.jsonl beside them".to_owned();
                 return Err(unknown(path, found, FILE_FORMATS));
             }
-            RowForm::TevatronIds => tevatron::id_rows(path, split, &mut inline)?,
-            RowForm::Columns => triplets::rows(path, split, &mut inline)?,
+            RowForm::TevatronIds => {
+                tevatron::id_rows(path, &mut inline)?;
+                inline.check(path)?;
+            }
+            RowForm::Columns => triplets::rows(path, &mut inline)?,
         }
     }
     Ok(inline.finish())
@@ -158,7 +179,7 @@ impl RowForm {
         if !line.text.trim_start().starts_with('{') {
             return Err(unknown(path, format!("a first line that is no JSON object: `{}`", excerpt(line.text)), FILE_FORMATS));
         }
-        let row: triplets::Row<'_> = json::row(line, triplets::ROW)?;
+        let row: triplets::Row<'_> = json::row(line, layout::ROW)?;
         let has = |key: &str| row.0.iter().any(|(name, _)| name == key);
         if has("positive_passages") {
             Ok(Self::TevatronTexts)

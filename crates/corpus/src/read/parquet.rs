@@ -1,7 +1,7 @@
 //! Parquet, in the layouts of the Hugging Face hub.
 //!
 //! A folder with corpus, queries and qrels (each `<part>.parquet`, `<part>-….parquet` or a sub-folder `<part>/`; qrels also
-//! under `default/` or `data/`, one split per file name), or files of training columns (see `triplets.rs`), where list cells
+//! under `default/` or `data/`, one split per file name), or files of training columns (see `layout.rs`), where list cells
 //! hold several positives or negatives. Only the columns needed are decoded. Places in messages are file and row.
 
 use std::{
@@ -28,7 +28,8 @@ use super::{
     entry::{JudgmentRows, joined, push},
     folder::{Folder, split_of},
     inline::Inline,
-    triplets::{Cell, Layout},
+    layout::{Cell, Layout},
+    sink::Sink,
 };
 use crate::{
     collection::Collection,
@@ -176,7 +177,8 @@ pub(super) fn open_columns(files: &[(String, PathBuf)]) -> Result<Collection, Co
     let mut inline = Inline::new();
     let mut rows = 0;
     for (stem, path) in files {
-        rows += training_columns(path, split_of(stem), &mut inline)?;
+        inline.begin(split_of(stem));
+        rows += training_columns(path, &mut inline)?;
     }
     match files.first() {
         Some((_, path)) if rows == 0 => Err(CorpusError::EmptyFile { path: path.clone(), expected: "rows with an anchor and a positive" }),
@@ -184,7 +186,8 @@ pub(super) fn open_columns(files: &[(String, PathBuf)]) -> Result<Collection, Co
     }
 }
 
-fn training_columns(path: &Path, split: &'static str, inline: &mut Inline) -> Result<usize, CorpusError> {
+/// Reads one file of training columns; the number of its rows.
+pub(super) fn training_columns(path: &Path, sink: &mut impl Sink) -> Result<usize, CorpusError> {
     let mut table = Table::open_all(path)?;
     let schema = Arc::clone(&table.schema);
     let columns: Vec<(&str, bool)> =
@@ -194,7 +197,7 @@ fn training_columns(path: &Path, split: &'static str, inline: &mut Inline) -> Re
         wanted: "an anchor and a positive".into(),
         found,
     })?;
-    layout.note_ignored(path, inline);
+    layout.note_ignored(path, sink);
     let mut rows = 0;
     while let Some(batch) = table.next()? {
         let decoded = batch
@@ -208,7 +211,7 @@ fn training_columns(path: &Path, split: &'static str, inline: &mut Inline) -> Re
             .collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.rows {
             let cells: Vec<Cell<'_>> = decoded.iter().map(|(kind, column)| kind.cell(column, row)).collect();
-            layout.enter(&cells, split, inline, || batch.place(row))?;
+            layout.enter(&cells, sink, || batch.place(row))?;
         }
         rows += batch.rows;
     }

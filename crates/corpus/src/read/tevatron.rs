@@ -2,17 +2,17 @@
 //!
 //! Text form: `{query_id, query, positive_passages: [{docid, title, text}], negative_passages: […]}`. Id form:
 //! `{query_id, query_text, positive_document_ids, negative_document_ids}` beside `corpus.jsonl` with `{docid, text}`.
-//! An empty title adds no leading space here (it does in Tevatron itself).
+//! An empty title adds no leading space here (it does in Tevatron itself). A passage may have a `score`.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::{
-    entry::{Missing, joined, push},
-    inline::Inline,
+    entry::{joined, push},
     json::{self, Id, Text},
     lines::Lines,
+    sink::Sink,
 };
 use crate::{
     error::{CorpusError, Side},
@@ -44,6 +44,9 @@ struct Passage<'a> {
     title: Text<'a>,
     #[serde(borrow)]
     text: Text<'a>,
+    /// Beyond Tevatron: what a miner or teacher gave it.
+    #[serde(default)]
+    score: Option<f32>,
 }
 
 #[derive(Deserialize)]
@@ -69,27 +72,30 @@ struct CorpusRow<'a> {
 }
 
 /// Reads rows with texts inside.
-pub(super) fn text_rows(path: &Path, split: &'static str, inline: &mut Inline) -> Result<(), CorpusError> {
+pub(super) fn text_rows<S: Sink>(path: &Path, sink: &mut S) -> Result<(), CorpusError> {
     let mut scratch = String::new();
     let mut lines = Lines::open(path)?;
     while let Some(line) = lines.next()? {
         let place = || line.place();
         let row: TextRow<'_> = json::row(line, TEXT_ROW)?;
-        let query = inline.queries.enter(row.query_id.as_ref().map(|id| &*id.0), "query", &row.query.0, place)?;
+        let query = sink.query(row.query_id.as_ref().map(|id| &*id.0), "query", &row.query.0, place)?;
         if row.positive_passages.is_empty() {
             return Err(CorpusError::Row { place: place(), problem: "`positive_passages` is empty".into(), expected: TEXT_ROW });
         }
-        let mut enter = |inline: &mut Inline, field: &str, passage: &Passage<'_>| {
+        let Some(query) = query else { continue };
+        let mut enter = |sink: &mut S, field: &str, passage: &Passage<'_>| {
             let text = joined(&mut scratch, &passage.title.0, &passage.text.0);
-            inline.documents.enter(passage.docid.as_ref().map(|id| &*id.0), field, text, place)
+            sink.document(passage.docid.as_ref().map(|id| &*id.0), field, text, place)
         };
         for passage in &row.positive_passages {
-            let document = enter(inline, "positive_passages", passage)?;
-            inline.positive(split, query, document, None);
+            if let Some(document) = enter(sink, "positive_passages", passage)? {
+                sink.positive(query, document, passage.score);
+            }
         }
         for passage in row.negative_passages.iter().flatten() {
-            let document = enter(inline, "negative_passages", passage)?;
-            inline.negative(query, document, None);
+            if let Some(document) = enter(sink, "negative_passages", passage)? {
+                sink.negative(query, document, passage.score);
+            }
         }
     }
     Ok(())
@@ -111,27 +117,25 @@ pub(super) fn corpus(path: &Path) -> Result<Records, CorpusError> {
 }
 
 /// Reads rows that name documents of the corpus by id.
-pub(super) fn id_rows(path: &Path, split: &'static str, inline: &mut Inline) -> Result<(), CorpusError> {
-    let mut missing = Missing::default();
+pub(super) fn id_rows(path: &Path, sink: &mut impl Sink) -> Result<(), CorpusError> {
     let mut lines = Lines::open(path)?;
     while let Some(line) = lines.next()? {
         let row: IdRow<'_> = json::row(line, ID_ROW)?;
-        let query = inline.queries.enter(Some(&row.query_id.0), "query_text", &row.query_text.0, || line.place())?;
+        let query = sink.query(Some(&row.query_id.0), "query_text", &row.query_text.0, || line.place())?;
         if row.positive_document_ids.is_empty() {
             return Err(CorpusError::Row { place: line.place(), problem: "`positive_document_ids` is empty".into(), expected: ID_ROW });
         }
+        let Some(query) = query else { continue };
         for id in &row.positive_document_ids {
-            match inline.documents.records.find(&id.0) {
-                Some(document) => inline.positive(split, query, document, None),
-                None => missing.note(&id.0, line.number),
+            if let Some(document) = sink.known_document(&id.0, line.number) {
+                sink.positive(query, document, None);
             }
         }
         for id in row.negative_document_ids.iter().flatten() {
-            match inline.documents.records.find(&id.0) {
-                Some(document) => inline.negative(query, document, None),
-                None => missing.note(&id.0, line.number),
+            if let Some(document) = sink.known_document(&id.0, line.number) {
+                sink.negative(query, document, None);
             }
         }
     }
-    missing.check(path, Side::Document)
+    Ok(())
 }

@@ -158,6 +158,20 @@ fn labelled_pairs_are_positives_and_negatives() {
 }
 
 #[test]
+fn lists_of_labels_tell_positives_from_negatives() {
+    let rows = r#"{"query": "what", "answers": ["x", "y"], "labels": [1, 0], "scores": [3, 2.5]}
+{"query": "who", "answers": ["y", "x"], "labels": [0.5, 0.25]}"#;
+    let folder = folder(&[("lists.jsonl", rows)]);
+    let collection = open(folder.path()).unwrap();
+    assert_eq!(judged(&collection, "train"), ["q0 d0 1", "q1 d0 1", "q1 d1 1"]);
+    let lists = collection.negatives.unwrap();
+    assert_eq!(lists.row(0), [Listed { document: 1, score: Some(2.5) }]);
+    assert_eq!(lists.positive_scores(0), [Listed { document: 0, score: Some(3.0) }]);
+    // Labels that are no judgments are a teacher's scores, as before.
+    assert_eq!((lists.row(1), lists.positive_scores(1).len()), (&[][..], 2));
+}
+
+#[test]
 fn the_files_of_a_folder_become_splits_by_their_names() {
     let row = |text: &str| format!("{{\"anchor\": \"{text}\", \"positive\": \"about {text}\"}}");
     let folder =

@@ -3,9 +3,12 @@
 
 mod faults;
 mod formats;
+mod lists;
 mod panics;
 mod parquet;
 mod real;
+mod round_trip;
+mod side;
 
 use std::{
     fs,

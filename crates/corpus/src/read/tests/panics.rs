@@ -35,6 +35,13 @@ const SEEDS: &[&str] = &[
     r#"{"query_id": "1", "query_text": "q", "positive_document_ids": ["1"], "negative_document_ids": []}"#,
     r#"{"anchor": "a", "positive": "b", "negative_1": "c", "scores": [1, 2]}"#,
     r#"{"qid": "1", "pos": ["a"], "neg": {"x": ["b", "c"], "y": ["c"]}}"#,
+    r#"{"qid": "1", "pid": "a", "decision": "pos"}"#,
+    r#"{"query_id": "1", "answers": ["x"]}"#,
+    r#"{"qid": "1", "neg_synth": [{"text": "x", "attr": 1}]}"#,
+    r#"{"data": [{"question_id": "1", "question": "q", "corpus_id": 1, "pos_doc": ["a"], "neg_doc": [{"id": "b", "score": 1}]}]}"#,
+    "1\tb\t0.5\n",
+    "1 Q0 b 1 0.5 tag\n",
+    "1\ta\tdrop\n",
     "PAR1\u{15}\u{4}PAR1",
     "\u{feff}",
     "\\ud800",
@@ -79,6 +86,12 @@ proptest! {
         let collection = open(folder.path()).unwrap();
         let _ = crate::read_own(&mined, &collection);
         let _ = crate::read_provenance(&mined);
+        let _ = crate::read_lists(&mined, &collection);
+        let _ = crate::read_lists_counted(&mined, &collection, crate::Unknown::Skip);
+        let _ = crate::Decisions::read(&mined, &collection);
+        let _ = crate::read_answers(&mined, &collection);
+        let _ = crate::read_groups(&mined, &collection);
+        let _ = crate::Generated::read(&mined, &collection);
     }
 
     #[test]
