@@ -68,7 +68,7 @@ pub(crate) fn resolve(config: &mut Config, encoder: &Encoder, data: &Data) -> Re
     train.learning_rate.get_or_insert(if encoder.network.is_static() { 2e-2 } else { 2e-5 });
     if config.open_temperature && encoder.network.is_static() {
         // An embedding bag cannot reach the sharp scores that 0.05 asks for: on builtin:demo, nDCG@10 .44 with 0.05, .61 with 0.15.
-        config.loss.temperature = 0.15;
+        config.loss.temperature = 0.15.into();
     }
     config.encoder.query_length.get_or_insert(encoder.settings.query_length);
     config.encoder.document_length.get_or_insert(encoder.settings.document_length);

@@ -4,7 +4,8 @@ use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use encoder::{Network, TokenBatch};
-use objective::{AdamW, Embedded, LossConfig, clip_global_norm, gradient_cache};
+use objective::gradient_cache::Stepped;
+use objective::{AdamW, Embedded, LossConfig, LossState, Now, Side, clip_global_norm, gradient_cache};
 
 use crate::batches::Batch;
 use crate::checkpoint::Tensors;
@@ -15,11 +16,18 @@ pub(crate) struct Learner {
     /// `None` only while a step holds it.
     network: Option<Network>,
     pub(crate) optimizer: AdamW,
+    /// What the loss learns: the temperature, if anything.
+    loss: LossState,
     pub(crate) device: Device,
     pub(crate) seed: u64,
+    /// Steps of the run.
+    steps: usize,
     pub(crate) clip: f64,
     pub(crate) gradient_caching: bool,
 }
+
+/// Prefix of the loss's tensors in a checkpoint; no parameter of a network starts with it.
+const LOSS: &str = "loss.";
 
 /// What a step leaves for the log, still on the device: reading it would wait for the device.
 pub(crate) struct Outcome {
@@ -34,8 +42,10 @@ impl Learner {
         Self {
             network: Some(network.on_device(&device)),
             optimizer,
+            loss: config.loss.state(&device),
             device,
             seed: config.train.seed,
+            steps: config.train.steps.unwrap_or_default(),
             clip: config.train.clip,
             gradient_caching: config.batch.chunk > 0,
         }
@@ -50,11 +60,21 @@ impl Learner {
         self.network().clone().valid()
     }
 
-    /// Takes weights and optimiser state from a checkpoint.
-    pub(crate) fn restore(&mut self, weights: Tensors, optimizer: Tensors) -> Result<()> {
+    /// What a checkpoint stores beside the weights: the optimiser's state, and that of the loss under [`LOSS`].
+    pub(crate) fn state(&self) -> Tensors {
+        let mut state = self.optimizer.state();
+        state.extend(self.loss.state().into_iter().map(|(name, data)| (format!("{LOSS}{name}"), data)));
+        state
+    }
+
+    /// Takes weights and [`state`](Self::state) from a checkpoint.
+    pub(crate) fn restore(&mut self, weights: Tensors, state: Tensors) -> Result<()> {
         self.restore_weights(weights)?;
         let network = self.network.as_ref().expect("a step gives the network back");
-        self.optimizer.load_state(network, optimizer).context("restoring the optimiser")
+        let (loss, optimizer): (Tensors, Tensors) = state.into_iter().partition(|(name, _)| name.starts_with(LOSS));
+        self.optimizer.load_state(network, optimizer).context("restoring the optimiser")?;
+        let loss = loss.into_iter().map(|(name, data)| (name[LOSS.len()..].to_owned(), data)).collect();
+        self.loss.load_state(loss).context("restoring the state of the loss")
     }
 
     /// Takes weights alone.
@@ -74,13 +94,16 @@ impl Learner {
         };
         let queries = batch.query_chunks.len();
         let encode = |network: &Network, chunk: &&TokenBatch| network.encode(chunk, &self.device);
+        let now = Now { step: batch.step, steps: self.steps, seed: self.seed };
         let scored = |mut rows: Vec<Tensor<2>>| {
             let documents = Tensor::cat(rows.split_off(queries), 0);
             let queries = Tensor::cat(rows, 0);
-            loss.loss(&Embedded { queries, documents, targets: batch.targets.clone(), blocked: batch.blocked.clone() })
+            let (targets, blocked) = (batch.targets.clone(), batch.blocked.clone());
+            loss.evaluate(&Embedded { queries, documents, targets, blocked, side: Side::default() }, &now, &self.loss).value
         };
         let backward = if self.gradient_caching { gradient_cache::step } else { gradient_cache::whole_step };
-        let (value, gradients) = backward(&network, &chunks, &seeds, &self.device, encode, scored);
+        let Stepped { value, gradients, leaves } = backward(&network, &chunks, &seeds, &self.device, encode, scored, &self.loss.leaves());
+        self.loss.update(leaves);
         let (gradients, gradient_norm) = clip_global_norm(&network, gradients, self.clip);
         self.network = Some(self.optimizer.step(learning_rate, network, gradients));
         Outcome { loss: value, gradient_norm }

@@ -324,7 +324,7 @@ impl Session {
         let checkpoint = Checkpoint {
             position,
             weights: self.learner.network().tensors(),
-            optimizer: self.learner.optimizer.state(),
+            optimizer: self.learner.state(),
             best: self.best.clone(),
             miner: self.miner.state()?,
         };
