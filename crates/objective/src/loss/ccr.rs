@@ -4,8 +4,8 @@
 //! 2401.00165). Beta is about 0.5 for cosines and 1e-4 to 1e-3 for dot products; to be switched on after ordinary training. The
 //! regulariser has no lower bound on unbounded scores.
 
-use super::config::Settings;
 use super::matrix::Scored;
+use super::settings::Settings;
 use super::{Entry, Evaluated, Loss, LossError, Needs, Reach, log_sum_exp};
 
 pub(super) const ENTRY: Entry = Entry { name: "ccr", build, settings: &["beta"], reach: Reach::All, needs: Needs::NOTHING };

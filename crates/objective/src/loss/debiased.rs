@@ -7,8 +7,8 @@
 
 use burn::tensor::{DType, Tensor};
 
-use super::config::Settings;
 use super::matrix::Scored;
+use super::settings::Settings;
 use super::{Entry, Evaluated, Loss, LossError, Needs, Reach};
 
 pub(super) const ENTRY: Entry = Entry { name: "debiased", build, settings: &["tau_plus"], reach: Reach::All, needs: Needs::NOTHING };
