@@ -1,10 +1,16 @@
-//! One embedded batch: query rows, candidate rows, the target of each query, and which candidates a query may not be compared with.
+//! One embedded batch: query rows, candidate rows, the target of each query, which candidates a query may not be compared with, and
+//! what else is known about the cells.
 //!
-//! The batch assembler decides what is blocked (judged documents, duplicates, other groups, guide masks); the losses only honour
-//! it. The invariant kept here and nowhere else: the target of a query is never blocked for that query.
+//! The batch assembler decides what is blocked (judged documents, duplicates, other groups); the losses only honour it. The
+//! invariant kept here and nowhere else: the target of a query is never blocked for that query, and always its own.
 
-use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
-use thiserror::Error;
+mod error;
+mod side;
+
+use burn::tensor::{Int, Tensor, TensorData};
+
+pub use error::BatchError;
+pub use side::{Guide, Side};
 
 /// The embeddings of one step, as the losses take them.
 #[derive(Clone, Debug)]
@@ -18,74 +24,79 @@ pub struct Embedded {
     /// `[queries * candidates]`, row-major; `true` takes column `j` out of the candidates of query `i`. A blocked target is ignored.
     /// Empty when nothing is blocked.
     pub blocked: Vec<bool>,
-}
-
-/// A batch whose parts do not fit together.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum BatchError {
-    /// No query at all: a mean over queries does not exist.
-    #[error("the batch holds no queries")]
-    NoQueries,
-    /// Queries and documents have different widths.
-    #[error("queries are {queries} wide and documents {documents}: both must come from encoders of one dimension")]
-    Dimensions {
-        /// Width of the query rows.
-        queries: usize,
-        /// Width of the document rows.
-        documents: usize,
-    },
-    /// Not one target per query.
-    #[error("{targets} targets for {queries} queries: every query needs exactly one target column")]
-    TargetCount {
-        /// Targets given.
-        targets: usize,
-        /// Queries in the batch.
-        queries: usize,
-    },
-    /// A target that is no column.
-    #[error("the target of query {query} is column {target}, and there are {columns} columns")]
-    TargetRange {
-        /// Row of the query.
-        query: usize,
-        /// The column asked for.
-        target: usize,
-        /// Columns there are.
-        columns: usize,
-    },
-    /// The block list has the wrong length.
-    #[error("{got} entries say what is blocked, expected {queries} queries x {columns} columns = {expected}, or none")]
-    BlockedLength {
-        /// Entries given.
-        got: usize,
-        /// `queries * columns`.
-        expected: usize,
-        /// Queries in the batch.
-        queries: usize,
-        /// Columns in the batch.
-        columns: usize,
-    },
-    /// Not one owner per column.
-    #[error("{owners} owners for {columns} columns: every column belongs to one query's group")]
-    OwnerCount {
-        /// Owners given.
-        owners: usize,
-        /// Columns in the batch.
-        columns: usize,
-    },
+    /// What is known beside that; every part may be empty.
+    pub side: Side,
 }
 
 impl Embedded {
-    /// A batch whose parts fit together.
+    /// A batch without side information whose parts fit together.
     ///
     /// # Errors
     /// When [`validate`](Self::validate) finds fault.
     pub fn new(queries: Tensor<2>, documents: Tensor<2>, targets: Vec<usize>, blocked: Vec<bool>) -> Result<Self, BatchError> {
-        let batch = Self { queries, documents, targets, blocked };
-        batch.validate()?;
-        Ok(batch)
+        Self { queries, documents, targets, blocked, side: Side::default() }.validated()
     }
 
-    /// Checks shapes, the range of the targets and the length of the block list, without touching the device.
+    /// Says which columns are each query's own, see [`Side::own`].
+    ///
+    /// # Errors
+    /// When [`validate`](Self::validate) finds fault.
+    pub fn with_own(mut self, own: Vec<bool>) -> Result<Self, BatchError> {
+        self.side.own = own;
+        self.validated()
+    }
+
+    /// Adds a teacher's scores, see [`Side::teacher`].
+    ///
+    /// # Errors
+    /// When [`validate`](Self::validate) finds fault.
+    pub fn with_teacher(mut self, teacher: Vec<f32>) -> Result<Self, BatchError> {
+        self.side.teacher = teacher;
+        self.validated()
+    }
+
+    /// Adds the ranks of a retrieval, see [`Side::ranks`].
+    ///
+    /// # Errors
+    /// When [`validate`](Self::validate) finds fault.
+    pub fn with_ranks(mut self, ranks: Vec<u32>) -> Result<Self, BatchError> {
+        self.side.ranks = ranks;
+        self.validated()
+    }
+
+    /// Marks all positives of each query, see [`Side::positives`].
+    ///
+    /// # Errors
+    /// When [`validate`](Self::validate) finds fault.
+    pub fn with_positives(mut self, positives: Vec<bool>) -> Result<Self, BatchError> {
+        self.side.positives = positives;
+        self.validated()
+    }
+
+    /// Marks generated documents, see [`Side::synthetic`].
+    ///
+    /// # Errors
+    /// When [`validate`](Self::validate) finds fault.
+    pub fn with_synthetic(mut self, synthetic: Vec<bool>) -> Result<Self, BatchError> {
+        self.side.synthetic = synthetic;
+        self.validated()
+    }
+
+    /// Adds a guide encoder's rows of the same texts, see [`Guide`].
+    ///
+    /// # Errors
+    /// When [`validate`](Self::validate) finds fault.
+    pub fn with_guide(mut self, guide: Guide) -> Result<Self, BatchError> {
+        self.side.guide = Some(guide);
+        self.validated()
+    }
+
+    fn validated(self) -> Result<Self, BatchError> {
+        self.validate()?;
+        Ok(self)
+    }
+
+    /// Checks shapes, the range of the targets and the lengths of all lists, without touching the device.
     ///
     /// # Errors
     /// The first part that does not fit.
@@ -103,30 +114,10 @@ impl Embedded {
         if let Some((query, &target)) = self.targets.iter().enumerate().find(|&(_, &target)| target >= columns) {
             return Err(BatchError::TargetRange { query, target, columns });
         }
-        let expected = queries * columns;
-        if !self.blocked.is_empty() && self.blocked.len() != expected {
-            return Err(BatchError::BlockedLength { got: self.blocked.len(), expected, queries, columns });
+        if !self.blocked.is_empty() && self.blocked.len() != queries * columns {
+            return Err(BatchError::Cells { what: "blocked", got: self.blocked.len(), queries, columns });
         }
-        Ok(())
-    }
-
-    /// Blocks for every query all columns outside its own group, its target excepted (localised contrastive estimation, Gao et al.
-    /// 2021, arXiv 2101.08751). `owner[j]` is the query whose group column `j` belongs to. Columns already blocked stay so.
-    ///
-    /// # Errors
-    /// When `owner` does not name one query per column.
-    pub fn block_foreign(mut self, owner: &[usize]) -> Result<Self, BatchError> {
-        let (queries, columns) = (self.rows(), self.columns());
-        if owner.len() != columns {
-            return Err(BatchError::OwnerCount { owners: owner.len(), columns });
-        }
-        self.blocked.resize(queries * columns, false);
-        for (query, row) in self.blocked.chunks_exact_mut(columns).enumerate() {
-            for (blocked, &owner) in row.iter_mut().zip(owner) {
-                *blocked |= owner != query;
-            }
-        }
-        Ok(self)
+        self.side.validate(queries, columns)
     }
 
     /// Number of queries.
@@ -139,49 +130,47 @@ impl Embedded {
         self.documents.dims()[0]
     }
 
-    /// The score matrix `queries x documents^T`, `[queries, candidates]`.
-    ///
-    /// Always f32, whatever the encoder computes in: with a temperature of 0.01 the half-precision formats cannot tell neighbouring
-    /// logits apart.
-    pub fn scores(&self) -> Tensor<2> {
-        let queries = self.queries.clone().cast(DType::F32);
-        queries.matmul(self.documents.clone().cast(DType::F32).transpose())
-    }
-
-    /// Whether column `column` is a candidate of query `query`; its target always is.
+    /// Whether column `column` is a candidate of query `query`: its target, or a column that is neither blocked nor another positive.
     pub(crate) fn is_candidate(&self, query: usize, column: usize) -> bool {
-        self.targets[query] == column || !self.blocked.get(query * self.columns() + column).is_some_and(|&blocked| blocked)
+        let cell = query * self.columns() + column;
+        self.targets[query] == column || !(flag(&self.blocked, cell) || flag(&self.side.positives, cell))
     }
 
-    /// `[queries, candidates]`, true where `excluded(query, column)`; `None` when that is nowhere the case.
-    pub(crate) fn mask(&self, excluded: impl Fn(usize, usize) -> bool) -> Option<Tensor<2, Bool>> {
-        let (rows, columns) = (self.rows(), self.columns());
-        let mask: Vec<bool> =
-            (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))).map(|(row, column)| excluded(row, column)).collect();
-        mask.contains(&true).then(|| Tensor::from_data(TensorData::new(mask, [rows, columns]), &self.queries.device()))
+    /// Whether column `column` belongs to the query's own group, blocked or not.
+    pub(crate) fn is_own(&self, query: usize, column: usize) -> bool {
+        self.side.own.is_empty() || self.targets[query] == column || self.side.own[query * self.columns() + column]
+    }
+
+    /// Whether column `column` is a candidate out of the query's own group.
+    pub(crate) fn is_own_candidate(&self, query: usize, column: usize) -> bool {
+        self.is_own(query, column) && self.is_candidate(query, column)
+    }
+
+    /// Whether column `column` is an own candidate other than the target.
+    pub(crate) fn is_own_negative(&self, query: usize, column: usize) -> bool {
+        self.targets[query] != column && self.is_own_candidate(query, column)
+    }
+
+    /// Whether column `column` is a positive of query `query`.
+    pub(crate) fn is_positive(&self, query: usize, column: usize) -> bool {
+        self.targets[query] == column || flag(&self.side.positives, query * self.columns() + column)
+    }
+
+    /// The teacher's score of a cell, when it is known.
+    pub(crate) fn teacher_score(&self, query: usize, column: usize) -> Option<f64> {
+        let score = *self.side.teacher.get(query * self.columns() + column)?;
+        (!score.is_nan()).then(|| f64::from(score))
     }
 
     /// The target columns on the device, `[queries]`.
     pub(crate) fn target_indices(&self) -> Tensor<1, Int> {
         let targets: Vec<i32> = self.targets.iter().map(|&target| target as i32).collect();
         let count = targets.len();
-        Tensor::from_data(TensorData::new(targets, [count]), &self.queries.device())
-    }
-
-    /// The targets' entries of `[queries, candidates]` scores, `[queries, 1]`.
-    pub(crate) fn target_scores(&self, scores: &Tensor<2>) -> Tensor<2> {
-        scores.clone().gather(1, self.target_indices().unsqueeze_dim(1))
+        Tensor::from_data(TensorData::new(targets, [count]), &self.queries.device().without_autodiff())
     }
 }
 
-/// Stands for minus infinity in a score: the exponential of anything near it is exactly 0, and unlike an infinity it makes no NaN
-/// when it meets another one.
-pub(crate) const BLOCKED_SCORE: f32 = -1e30;
-
-/// Puts [`BLOCKED_SCORE`] where the mask is true. No gradient flows through those cells.
-pub(crate) fn exclude(scores: Tensor<2>, mask: Option<Tensor<2, Bool>>) -> Tensor<2> {
-    match mask {
-        Some(mask) => scores.mask_fill(mask, BLOCKED_SCORE),
-        None => scores,
-    }
+/// The entry of a list that may be empty, which means `false` everywhere.
+fn flag(list: &[bool], index: usize) -> bool {
+    list.get(index).is_some_and(|&flag| flag)
 }

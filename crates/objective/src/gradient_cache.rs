@@ -12,6 +12,17 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{DType, Device, Tensor};
 
+/// What a step gives back.
+#[derive(Debug)]
+pub struct Stepped {
+    /// The loss, `[1]`, still on the device and without a graph.
+    pub value: Tensor<1>,
+    /// The gradient of every parameter that the loss depends on.
+    pub gradients: GradientsParams,
+    /// The gradient of each leaf, in order; `None` for one that the loss does not depend on.
+    pub leaves: Vec<Option<Tensor<1>>>,
+}
+
 /// The step with gradient caching: memory for one chunk's graph at a time.
 ///
 /// `encode` maps a chunk to its embeddings `[rows, dimension]`; its inputs must lie on the autodiff `device`, in both passes. A chunk
@@ -19,7 +30,7 @@ use burn::tensor::{DType, Device, Tensor};
 /// chunks, in order, and returns `[1]`. `seeds` has one seed per chunk, or none when the module draws no random numbers: seeding
 /// makes some devices wait.
 ///
-/// Returns the loss, still on the device and without a graph, and the gradient of every parameter that the loss depends on.
+/// `leaves` are further tensors that the loss reads and whose gradient is wanted, such as a learned temperature.
 ///
 /// # Panics
 /// When seeds and chunks differ in number, or when no parameter requires a gradient.
@@ -30,11 +41,12 @@ pub fn step<M: Module, C>(
     device: &Device,
     encode: impl Fn(&M, &C) -> Tensor<2>,
     loss: impl FnOnce(Vec<Tensor<2>>) -> Tensor<1>,
-) -> (Tensor<1>, GradientsParams) {
+    leaves: &[Tensor<1>],
+) -> Stepped {
     let seeds = Seeds::new(seeds, chunks.len(), device);
-    let (value, embedding_gradients) = cache(module, chunks, &seeds, &encode, loss);
-    let gradients = replay(module, chunks, &seeds, &encode, embedding_gradients);
-    (value, gradients)
+    let Cached { value, embeddings, leaves } = cache(module, chunks, &seeds, &encode, loss, leaves);
+    let gradients = replay(module, chunks, &seeds, &encode, embeddings);
+    Stepped { value, gradients, leaves }
 }
 
 /// The same step in one graph: faster when the batch fits into memory. Seeds are set as [`step`] sets them, so that both give the
@@ -49,7 +61,8 @@ pub fn whole_step<M: Module, C>(
     device: &Device,
     encode: impl Fn(&M, &C) -> Tensor<2>,
     loss: impl FnOnce(Vec<Tensor<2>>) -> Tensor<1>,
-) -> (Tensor<1>, GradientsParams) {
+    leaves: &[Tensor<1>],
+) -> Stepped {
     let seeds = Seeds::new(seeds, chunks.len(), device);
     let embeddings = chunks.iter().enumerate().map(|(index, chunk)| {
         seeds.set(index);
@@ -57,20 +70,30 @@ pub fn whole_step<M: Module, C>(
     });
     let value = loss(embeddings.collect());
     assert!(value.is_tracked(), "{UNTRACKED}");
-    let gradients = GradientsParams::from_grads(value.backward(), module);
-    (value.inner(), gradients)
+    let mut gradients = value.backward();
+    let leaves = leaves.iter().map(|leaf| leaf.grad_remove(&mut gradients)).collect();
+    Stepped { value: value.inner(), gradients: GradientsParams::from_grads(gradients, module), leaves }
 }
 
 const UNTRACKED: &str = "the loss depends on no parameter that requires a gradient: was the module put into validation mode or frozen?";
 
-/// First pass: embeddings without a graph, the loss over all of them, and its gradient for each chunk's embeddings.
+/// What the first pass leaves for the second.
+struct Cached {
+    value: Tensor<1>,
+    /// The gradient of each chunk's embeddings; `None` for constants.
+    embeddings: Vec<Option<Tensor<2>>>,
+    leaves: Vec<Option<Tensor<1>>>,
+}
+
+/// First pass: embeddings without a graph, the loss over all of them, and its gradient for each chunk's embeddings and each leaf.
 fn cache<M: Module, C>(
     module: &M,
     chunks: &[C],
     seeds: &Seeds<'_>,
     encode: &impl Fn(&M, &C) -> Tensor<2>,
     loss: impl FnOnce(Vec<Tensor<2>>) -> Tensor<1>,
-) -> (Tensor<1>, Vec<Option<Tensor<2>>>) {
+    wanted: &[Tensor<1>],
+) -> Cached {
     // Clones share a parameter that was never used, and `no_grad` on such a clone would freeze the original too.
     module.visit(&mut Materialize);
     let untracked = module.clone().no_grad();
@@ -79,12 +102,13 @@ fn cache<M: Module, C>(
         let rows = encode(&untracked, chunk);
         if rows.is_autodiff() { rows.detach().require_grad() } else { rows }
     });
-    let leaves: Vec<Tensor<2>> = embeddings.collect();
-    let value = loss(leaves.clone());
+    let embeddings: Vec<Tensor<2>> = embeddings.collect();
+    let value = loss(embeddings.clone());
     assert!(value.is_tracked(), "{UNTRACKED}");
     let mut gradients = value.backward();
-    let cached = leaves.iter().map(|leaf| leaf.grad_remove(&mut gradients)).collect();
-    (value.inner(), cached)
+    let embeddings = embeddings.iter().map(|rows| rows.grad_remove(&mut gradients)).collect();
+    let leaves = wanted.iter().map(|leaf| leaf.grad_remove(&mut gradients)).collect();
+    Cached { value: value.inner(), embeddings, leaves }
 }
 
 /// Second pass: each chunk again, with a graph, under the same seed. The gradient of the inner product of its embeddings with their

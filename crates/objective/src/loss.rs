@@ -1,35 +1,100 @@
-//! The losses: their common trait, their settings, and the table that names them.
+//! The losses: their common trait and the table that names them.
 //!
-//! A loss is one file below `loss/` with a type that implements [`Loss`] and a `build` function, plus one line in `TABLE`.
-//! Everything else (configuration, error messages, documentation of the known kinds) follows from the table.
+//! A loss is one file below `loss/` with a type that implements `Loss` and an `ENTRY`, plus one line in `TABLE`. Everything else
+//! (configuration, error messages, documentation of the known kinds) follows from the table. What all losses share lies beside them:
+//!
+//! | part | owns |
+//! |---|---|
+//! | `config` | the settings as written, and which of them fit together; `settings` those of a single loss |
+//! | `evaluate` | the weighted sum of losses, over truncated embeddings too |
+//! | `matrix` | the score matrix a loss reads: documents, extra blocks and mixed columns, with what is excluded |
+//! | `blocks` | which texts stand in a column, and when a cell of an extra block is excluded |
+//! | `masks` | rules that exclude cells by score |
+//! | `mixing` | synthetic columns between embeddings |
+//! | `temperature` | fixed, scheduled or learned; `state` is the learned one's optimiser |
 
+mod blocks;
+mod ccr;
+mod config;
+mod debiased;
+mod error;
+mod evaluate;
+mod hcl;
 mod info_nce;
+mod kl;
+mod lambda_mrr;
+mod lce;
+mod margin_mse;
+mod masks;
+mod matrix;
+pub(crate) mod mixing;
 mod pairwise;
+mod passage_centric;
+mod settings;
+mod state;
+mod temperature;
 
 use std::fmt;
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use thiserror::Error;
 
-use crate::candidates::Embedded;
-pub use info_nce::InfoNce;
-pub use pairwise::Pairwise;
+pub use blocks::Block;
+pub use config::{LossConfig, TermConfig};
+pub use error::LossError;
+pub use evaluate::{Evaluated, Now};
+pub use masks::{MaskConfig, MaskRule};
+#[cfg(test)]
+pub(crate) use matrix::ScoreMatrix;
+use matrix::Scored;
+pub use mixing::MixingConfig;
+pub use settings::Needs;
+use settings::Settings;
+pub use state::LossState;
+pub use temperature::Temperature;
 
 /// Something to minimise over one embedded batch.
-pub trait Loss: fmt::Debug + Send + Sync {
+trait Loss: fmt::Debug + Send + Sync {
     /// The loss of the batch, `[1]`, in f32. Differentiable in queries and documents.
-    ///
-    /// # Panics
-    /// When [`Embedded::validate`] would find fault.
-    fn value(&self, batch: &Embedded) -> Tensor<1>;
+    fn value(&self, scored: &Scored<'_>) -> Evaluated;
 }
 
-/// Makes a loss from its settings, or says which setting it cannot honour.
-type Build = fn(&LossConfig) -> Result<Box<dyn Loss>, LossError>;
+/// One row of the table.
+struct Entry {
+    name: &'static str,
+    /// Makes the loss from its settings, or says which value it cannot use.
+    build: fn(&Settings) -> Result<Box<dyn Loss>, LossError>,
+    /// The settings it has beside weight and temperature.
+    settings: &'static [&'static str],
+    reach: Reach,
+    /// Side information without which it cannot be taken.
+    needs: Needs,
+}
+
+/// Which cells a loss reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    /// Cells labelled by a teacher or a rank, or a matrix of its own: no mask and no extra column has a say there.
+    Labelled,
+    /// The query's own group, under the masks.
+    Group,
+    /// All columns, extra blocks and mixed ones included, under the masks.
+    All,
+}
 
 /// Every loss there is. A new one is a file and a line here.
-const TABLE: &[(&str, Build)] = &[("info-nce", info_nce::build), ("pairwise", pairwise::build)];
+const TABLE: &[Entry] = &[
+    info_nce::ENTRY,
+    pairwise::ENTRY,
+    lce::ENTRY,
+    margin_mse::ENTRY,
+    kl::ENTRY,
+    lambda_mrr::ENTRY,
+    debiased::ENTRY,
+    hcl::ENTRY,
+    ccr::ENTRY,
+    passage_centric::ENTRY,
+];
 
 /// The name of a loss, one of [`names`](Self::names).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +106,8 @@ impl LossKind {
     /// # Errors
     /// [`LossError::UnknownKind`], which lists the names there are.
     pub fn named(name: &str) -> Result<Self, LossError> {
-        match TABLE.iter().find(|(known, _)| *known == name) {
-            Some((known, _)) => Ok(Self(known)),
+        match TABLE.iter().find(|entry| entry.name == name) {
+            Some(entry) => Ok(Self(entry.name)),
             None => Err(LossError::UnknownKind { name: name.to_owned() }),
         }
     }
@@ -54,12 +119,18 @@ impl LossKind {
 
     /// All names, in the order of the table.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        TABLE.iter().map(|&(name, _)| name)
+        TABLE.iter().map(|entry| entry.name)
     }
 
-    fn build(self) -> Build {
-        let entry = TABLE.iter().find(|(name, _)| *name == self.0);
-        entry.expect("a LossKind is only made from an entry of the table").1
+    fn entry(self) -> &'static Entry {
+        let entry = TABLE.iter().find(|entry| entry.name == self.0);
+        entry.expect("a LossKind is only made from an entry of the table")
+    }
+}
+
+impl Default for LossKind {
+    fn default() -> Self {
+        Self(TABLE[0].name)
     }
 }
 
@@ -81,84 +152,16 @@ impl fmt::Display for LossKind {
     }
 }
 
-/// The settings of the loss, as written in a configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LossConfig {
-    /// `info-nce` (default) or `pairwise`.
-    pub kind: LossKind,
-    /// Scores are divided by it. 0.05 suits cosine scores; plain dot products want 1.
-    pub temperature: f64,
-    /// `info-nce` only: average query-to-document and document-to-query.
-    pub symmetric: bool,
+/// `log sum exp` along `dimension`, which stays with length 1. The maximum is subtracted first and carries no gradient.
+fn log_sum_exp(logits: &Tensor<2>, dimension: usize) -> Tensor<2> {
+    let maximum = logits.clone().inner().max_dim(dimension);
+    (logits.clone() - maximum.clone()).exp().sum_dim(dimension).log() + maximum
 }
 
-impl Default for LossConfig {
-    fn default() -> Self {
-        Self { kind: LossKind(TABLE[0].0), temperature: 0.05, symmetric: false }
-    }
-}
-
-/// A loss that cannot be built as configured.
-#[derive(Clone, Debug, PartialEq, Error)]
-pub enum LossError {
-    /// No loss of that name.
-    #[error("there is no loss `{name}`; known: {}", LossKind::names().collect::<Vec<_>>().join(", "))]
-    UnknownKind {
-        /// The name asked for.
-        name: String,
-    },
-    /// A temperature that scores cannot be divided by.
-    #[error("loss.temperature is {got}, expected a positive number such as 0.05 (cosine scores) or 1 (dot products)")]
-    Temperature {
-        /// The temperature given.
-        got: f64,
-    },
-    /// A setting that this loss does not have.
-    #[error("loss.{setting} cannot be used with loss.kind = \"{kind}\"; remove it or choose another loss")]
-    Unsupported {
-        /// The setting.
-        setting: &'static str,
-        /// The loss.
-        kind: &'static str,
-    },
-}
-
-impl LossConfig {
-    /// The loss these settings describe.
-    ///
-    /// # Errors
-    /// The first setting out of range, or one that the chosen loss does not have.
-    pub fn build(&self) -> Result<Box<dyn Loss>, LossError> {
-        if !(self.temperature.is_finite() && self.temperature > 0.0) {
-            return Err(LossError::Temperature { got: self.temperature });
-        }
-        self.kind.build()(self)
-    }
-
-    /// Checks the settings.
-    ///
-    /// # Errors
-    /// As [`build`](Self::build).
-    pub fn validate(&self) -> Result<(), LossError> {
-        self.build().map(drop)
-    }
-
-    /// The loss of a batch, `[1]`.
-    ///
-    /// # Panics
-    /// When [`validate`](Self::validate) or [`Embedded::validate`] would find fault: both are checked before training starts.
-    pub fn loss(&self, batch: &Embedded) -> Tensor<1> {
-        match self.build() {
-            Ok(loss) => loss.value(batch),
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
-
-/// Panics with the reason when a batch is malformed: the tensor library's own message would name neither query nor column.
-fn assert_valid(batch: &Embedded) {
-    if let Err(error) = batch.validate() {
-        panic!("{error}");
-    }
+/// Rows of length 1 along the last dimension; a row of zeros stays one.
+fn unit<const D: usize>(rows: Tensor<D>) -> Tensor<D> {
+    // Far below the square of any length that matters, and it keeps the root differentiable.
+    const TINY: f64 = 1e-20;
+    let length = rows.clone().square().sum_dim(D - 1).add_scalar(TINY).sqrt();
+    rows / length
 }

@@ -4,13 +4,20 @@
 
 #![allow(clippy::print_stderr)]
 
+mod batches;
+mod fixture;
+mod golden_losses;
 mod golden_step;
 mod gradient_cache;
+mod labelled;
 mod losses;
+mod masks;
+mod mixing;
 mod optimizer;
 mod properties;
 mod schedule;
 mod settings;
+mod temperature;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};

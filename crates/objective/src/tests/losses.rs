@@ -1,167 +1,216 @@
-//! Values and gradients of the losses: against PyTorch's numbers and against finite differences of the `f64` reference.
+//! Values and gradients of every loss against finite differences of the `f64` reference, and what holds for all of them.
 
-use serde_json::Value;
+use super::fixture::{Data, check, config, take, term, unit_rows};
+use super::{numbers, scalar};
+use crate::{Block, LossConfig, LossKind, LossState, Now, Temperature};
 
-use super::{assert_close, device, numbers, scalar, shared, tensor, values};
-use crate::reference;
-use crate::{Embedded, LossConfig, LossKind};
-
-fn config(kind: &str, temperature: f64, symmetric: bool) -> LossConfig {
-    LossConfig { kind: LossKind::named(kind).unwrap(), temperature, symmetric }
+fn symmetric(temperature: f64) -> LossConfig {
+    LossConfig { symmetric: true, ..config("info-nce", temperature) }
 }
 
-/// Loss, gradient of the queries and gradient of the documents.
-fn value_and_gradients(
-    config: &LossConfig,
-    queries: &[f32],
-    documents: &[f32],
-    dimension: usize,
-    targets: &[usize],
-    blocked: &[bool],
-) -> (f32, Vec<f32>, Vec<f32>) {
-    let queries = tensor(queries, [queries.len() / dimension, dimension], &device()).require_grad();
-    let documents = tensor(documents, [documents.len() / dimension, dimension], &device()).require_grad();
-    let batch = Embedded::new(queries.clone(), documents.clone(), targets.to_vec(), blocked.to_vec()).unwrap();
-    let loss = config.loss(&batch);
-    let gradients = loss.backward();
-    (scalar(&loss), values(&queries.grad(&gradients).unwrap()), values(&documents.grad(&gradients).unwrap()))
+/// Every kind at a temperature that its values suit, and their variants.
+fn every_loss() -> Vec<LossConfig> {
+    let mut configs: Vec<LossConfig> = LossKind::names().map(|kind| config(kind, 0.2)).collect();
+    configs.extend([
+        symmetric(0.1),
+        LossConfig { in_batch: true, ..config("margin-mse", 0.5) },
+        LossConfig { teacher_scale: Some(0.3), ..config("margin-mse", 1.0) },
+        LossConfig { teacher_temperature: Some(2.0), ..config("kl", 0.1) },
+        LossConfig { cut: Some(3), ..config("lambda-mrr", 0.2) },
+        LossConfig { tau_plus: Some(0.3), ..config("debiased", 0.5) },
+        LossConfig { tau_plus: Some(0.2), beta: Some(2.0), ..config("hcl", 0.5) },
+        LossConfig { beta: Some(0.0), ..config("hcl", 0.5) },
+        LossConfig { beta: Some(0.1), ..config("ccr", 0.5) },
+    ]);
+    configs
 }
 
-fn flat(value: &Value) -> Vec<f64> {
-    match value {
-        Value::Array(items) => items.iter().flat_map(flat).collect(),
-        number => vec![number.as_f64().unwrap()],
-    }
+/// Layouts of targets over nine columns.
+fn layouts() -> [(&'static str, Vec<usize>); 3] {
+    [("first columns", vec![0, 1, 2, 3, 4]), ("interleaved", vec![0, 2, 4, 6, 8]), ("shared", vec![3, 3, 0, 8, 8])]
 }
 
-#[test]
-fn losses_equal_the_golden_values_and_gradients() {
-    let Some(path) = shared("golden/losses.json") else { return };
-    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let read = |key: &str| -> Vec<f32> { flat(&golden[key]).iter().map(|&x| x as f32).collect() };
-    let (queries, positives, negatives) = (read("query"), read("positive"), read("negative"));
-    let both = [positives.clone(), negatives].concat();
-    // Columns 0..6 are the positives, 6..12 the negatives; query i owns columns i and 6 + i.
-    let own_only: Vec<bool> = (0..6).flat_map(|query| (0..12).map(move |column| column % 6 != query)).collect();
-    let cases = [
-        ("info_nce(t=0.05, in-batch + hard)", config("info-nce", 0.05, false), true, vec![]),
-        ("info_nce(t=0.05, in-batch only)", config("info-nce", 0.05, false), false, vec![]),
-        ("info_nce(t=0.05, own hard negative only)", config("info-nce", 0.05, false), true, own_only.clone()),
-        ("symmetric_info_nce(t=0.05): mean of query-to-positive and positive-to-query", config("info-nce", 0.05, true), false, vec![]),
-        (
-            "pairwise_nll: mean of -log sigmoid(s+ - s-) over own hard negative, scores times 20",
-            config("pairwise", 0.05, false),
-            true,
-            own_only,
-        ),
-    ];
-    for (name, config, with_negatives, blocked) in cases {
-        let documents = if with_negatives { &both } else { &positives };
-        let (loss, queries_gradient, documents_gradient) =
-            value_and_gradients(&config, &queries, documents, 16, &[0, 1, 2, 3, 4, 5], &blocked);
-        let case = &golden["cases"][name];
-        assert_close(&format!("{name}: loss"), &[loss], &flat(&case["loss"]), 1e-5, 1e-4);
-        assert_close(&format!("{name}: queries"), &queries_gradient, &flat(&case["grad_query"]), 1e-5, 1e-4);
-        assert_close(&format!("{name}: positives"), &documents_gradient[..96], &flat(&case["grad_positive"]), 1e-5, 1e-4);
-        if with_negatives {
-            assert_close(&format!("{name}: negatives"), &documents_gradient[96..], &flat(&case["grad_negative"]), 1e-5, 1e-4);
-        }
-    }
+fn some_blocked() -> Vec<bool> {
+    (0..5 * 9).map(|cell| cell % 4 == 1).collect()
 }
 
 #[test]
 fn gradients_equal_finite_differences_of_the_reference() {
-    let some_blocked: Vec<bool> = (0..5 * 9).map(|cell| cell % 4 == 1).collect();
-    let targets: [(&str, Vec<usize>); 3] =
-        [("first columns", vec![0, 1, 2, 3, 4]), ("interleaved", vec![0, 2, 4, 6, 8]), ("shared", vec![3, 3, 0, 8, 8])];
-    let losses = [
-        config("info-nce", 0.05, false),
-        config("info-nce", 1.0, false),
-        config("info-nce", 0.1, true),
-        config("pairwise", 0.05, false),
-        config("pairwise", 1.0, false),
-    ];
-    let (queries, documents) = (numbers(5 * 4, 1), numbers(9 * 4, 2));
-    for (layout, targets) in &targets {
-        for blocked in [vec![], some_blocked.clone()] {
-            for config in &losses {
+    for (layout, targets) in layouts() {
+        for blocked in [vec![], some_blocked()] {
+            let data = Data { blocked: blocked.clone(), ..Data::full(&targets, 9, 4, 1) };
+            let bare = Data { positives: vec![], own: vec![], ..data.clone() };
+            for config in every_loss() {
                 let what = format!("{config:?}, {layout}, {} blocked", blocked.iter().filter(|&&b| b).count());
-                let (loss, queries_gradient, documents_gradient) = value_and_gradients(config, &queries, &documents, 4, targets, &blocked);
-                let batch = reference::Batch {
-                    queries: queries.iter().map(|&x| f64::from(x)).collect(),
-                    documents: documents.iter().map(|&x| f64::from(x)).collect(),
-                    dimension: 4,
-                    targets: targets.clone(),
-                    blocked: blocked.clone(),
-                };
-                let value = |batch: &reference::Batch| match config.kind.name() {
-                    "info-nce" => reference::info_nce(batch, config.temperature, config.symmetric),
-                    "pairwise" => reference::pairwise(batch, config.temperature),
-                    other => panic!("no reference for {other}"),
-                };
-                assert_close(&format!("{what}: loss"), &[loss], &[value(&batch)], 1e-5, 1e-5);
-                let expected: Vec<f64> =
-                    (0..batch.queries.len()).map(|element| central_difference(&batch, |b| &mut b.queries[element], value)).collect();
-                assert_close(&format!("{what}: queries"), &queries_gradient, &expected, 2e-5, 1e-4);
-                let expected: Vec<f64> =
-                    (0..batch.documents.len()).map(|element| central_difference(&batch, |b| &mut b.documents[element], value)).collect();
-                assert_close(&format!("{what}: documents"), &documents_gradient, &expected, 2e-5, 1e-4);
+                check(&what, &config, &data, &Now::default());
+                check(&format!("{what}, all own"), &config, &bare, &Now::default());
             }
         }
     }
 }
 
-fn central_difference(
-    batch: &reference::Batch,
-    element: impl Fn(&mut reference::Batch) -> &mut f64,
-    value: impl Fn(&reference::Batch) -> f64,
-) -> f64 {
-    const STEP: f64 = 1e-6;
-    let moved = |by: f64| {
-        let mut batch = batch.clone();
-        *element(&mut batch) += by;
-        value(&batch)
+#[test]
+fn dot_products_of_any_length_are_followed_too() {
+    let data = Data { queries: numbers(5 * 4, 1), documents: numbers(9 * 4, 2), dimension: 4, ..Data::default() };
+    for (layout, targets) in layouts() {
+        for blocked in [vec![], some_blocked()] {
+            let data = Data { targets: targets.clone(), blocked, ..data.clone() };
+            for config in
+                [config("info-nce", 0.05), config("info-nce", 1.0), symmetric(0.1), config("pairwise", 0.05), config("pairwise", 1.0)]
+            {
+                check(&format!("{config:?}, {layout}"), &config, &data, &Now::default());
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_blocks_and_truncations_follow_the_reference() {
+    let blocks = |blocks: &[Block]| LossConfig { blocks: blocks.to_vec(), ..config("info-nce", 0.2) };
+    let with_terms = |terms: &[(&str, f64)]| LossConfig {
+        weight: 0.9,
+        term: terms.iter().map(|&(kind, weight)| term(kind, weight)).collect(),
+        ..config("info-nce", 0.2)
     };
-    (moved(STEP) - moved(-STEP)) / (2.0 * STEP)
+    let mut other_temperature = with_terms(&[("margin-mse", 0.75), ("margin-mse", 0.5)]);
+    other_temperature.term[0].temperature = Some(Temperature::Fixed(1.0));
+    other_temperature.term[1].in_batch = true;
+    let truncated = |normalize: bool, weights: &[f64]| LossConfig {
+        matryoshka: vec![2, 4],
+        matryoshka_weights: weights.to_vec(),
+        matryoshka_normalize: normalize,
+        ..with_terms(&[("kl", 0.5)])
+    };
+    let configs = [
+        blocks(&[Block::QueryQuery]),
+        blocks(&[Block::PositivePositive]),
+        blocks(&[Block::DocumentDocument]),
+        blocks(&[Block::QueryQuery, Block::DocumentDocument]),
+        LossConfig { symmetric: true, ..blocks(&[Block::QueryQuery]) },
+        LossConfig { kind: LossKind::named("hcl").unwrap(), ..blocks(&[Block::QueryQuery, Block::PositivePositive]) },
+        LossConfig { kind: LossKind::named("pairwise").unwrap(), ..blocks(&[Block::QueryQuery, Block::PositivePositive]) },
+        with_terms(&[("passage-centric", 0.1)]),
+        with_terms(&[("kl", 1.0), ("lambda-mrr", 0.3)]),
+        other_temperature,
+        truncated(true, &[]),
+        truncated(true, &[1.0, 3.0]),
+        truncated(false, &[]),
+    ];
+    for (layout, targets) in layouts() {
+        for blocked in [vec![], some_blocked()] {
+            let data = Data { blocked, ..Data::full(&targets, 9, 4, 21) };
+            for config in &configs {
+                config.validate().unwrap();
+                check(&format!("{config:?}, {layout}"), config, &data, &Now::default());
+            }
+        }
+    }
 }
 
 #[test]
 fn a_target_is_never_blocked() {
-    let (queries, documents, targets) = (numbers(3 * 4, 3), numbers(5 * 4, 4), [0, 4, 2]);
+    let targets = [0, 4, 2];
+    let data = Data { positives: vec![], ..Data::full(&targets, 5, 4, 3) };
     let only_targets: Vec<bool> = (0..15).map(|cell| targets[cell / 5] == cell % 5).collect();
-    for config in [config("info-nce", 0.05, false), config("info-nce", 0.05, true), config("pairwise", 0.05, false)] {
-        let run = |blocked: &[bool]| value_and_gradients(&config, &queries, &documents, 4, &targets, blocked);
-        assert_eq!(run(&only_targets), run(&[]), "{config:?}");
+    for config in every_loss() {
+        let blocked = Data { blocked: only_targets.clone(), own: only_targets.iter().map(|target| !target).collect(), ..data.clone() };
+        let open = Data { own: vec![], ..data.clone() };
+        assert_eq!(take(&config, &blocked, &Now::default()), take(&config, &open, &Now::default()), "{config:?}");
     }
-    for kind in ["info-nce", "pairwise"] {
-        let (loss, queries_gradient, documents_gradient) =
-            value_and_gradients(&config(kind, 0.05, false), &queries, &documents, 4, &targets, &[true; 15]);
-        assert!(loss.abs() < 1e-6, "{kind}: with nothing but the target left there is nothing to learn, got {loss}");
-        assert!(queries_gradient.iter().chain(&documents_gradient).all(|g| g.abs() < 1e-5), "{kind}: gradient");
+}
+
+#[test]
+fn with_nothing_but_the_target_left_there_is_nothing_to_learn() {
+    let data = Data { blocked: vec![true; 15], ..Data::full(&[0, 4, 2], 5, 4, 3) };
+    let one = Data { positives: vec![], ..Data::full(&[0], 1, 4, 3) };
+    for config in every_loss() {
+        for data in [&data, &one] {
+            let taken = take(&config, data, &Now::default());
+            // A second positive that is marked is no negative, and lambda-mrr has none to compare it with.
+            assert!(taken.value.abs() < 1e-6, "{config:?}: {}", taken.value);
+            assert!(taken.gradients().all(|gradient| gradient.abs() < 1e-5), "{config:?}: {taken:?}");
+        }
+    }
+}
+
+#[test]
+fn one_row_without_candidates_adds_nothing() {
+    // Row 1 is fully blocked: the loss is that of the other rows, and its query has no gradient.
+    let data = Data { blocked: (0..15).map(|cell| cell / 5 == 1).collect(), positives: vec![], ..Data::full(&[0, 4, 2], 5, 4, 5) };
+    for config in every_loss().into_iter().filter(|config| !config.symmetric && config.kind.name() != "passage-centric") {
+        let taken = take(&config, &data, &Now::default());
+        assert!(taken.value.is_finite() && taken.value != 0.0, "{config:?}: {}", taken.value);
+        assert!(taken.queries[4..8].iter().all(|gradient| gradient.abs() < 1e-5), "{config:?}: {taken:?}");
     }
 }
 
 #[test]
 fn a_column_blocked_for_every_query_has_no_gradient_and_no_effect() {
-    let (queries, mut documents) = (numbers(3 * 4, 5), numbers(5 * 4, 6));
-    let blocked: Vec<bool> = (0..15).map(|cell| cell % 5 == 4).collect();
-    for config in [config("info-nce", 0.05, false), config("info-nce", 0.05, true), config("pairwise", 0.05, false)] {
-        let (loss, _, gradient) = value_and_gradients(&config, &queries, &documents, 4, &[0, 1, 2], &blocked);
-        assert_eq!(&gradient[16..], &[0.0; 4], "{config:?}");
-        documents[16..].iter_mut().for_each(|x| *x *= -50.0);
-        let (moved, _, _) = value_and_gradients(&config, &queries, &documents, 4, &[0, 1, 2], &blocked);
-        assert_eq!(loss, moved, "{config:?}");
+    let data = Data { blocked: (0..15).map(|cell| cell % 5 == 4).collect(), positives: vec![], ..Data::full(&[0, 1, 2], 5, 4, 5) };
+    let mut moved = data.clone();
+    moved.documents[16..].iter_mut().for_each(|x| *x *= -50.0);
+    for config in every_loss() {
+        let taken = take(&config, &data, &Now::default());
+        assert_eq!(&taken.documents[16..], &[0.0; 4], "{config:?}");
+        assert_eq!(taken.value, take(&config, &moved, &Now::default()).value, "{config:?}");
+    }
+}
+
+#[test]
+fn another_positive_is_a_negative_for_no_loss() {
+    // Column 4 is a second positive of query 0 and blocked for the others. Only lambda-mrr may look at it.
+    let data = Data::full(&[0, 1, 2], 5, 4, 5);
+    let data = Data { own: vec![], ranks: (1..=15).collect(), ..data };
+    let data = Data { positives: (0..15).map(|cell| cell == 4).collect(), blocked: (0..15).map(|cell| cell % 5 == 4).collect(), ..data };
+    let open = Data { blocked: (0..15).map(|cell| cell % 5 == 4 && cell != 4).collect(), ..data.clone() };
+    for config in every_loss() {
+        assert_eq!(take(&config, &data, &Now::default()), take(&config, &open, &Now::default()), "{config:?}: blocked or not");
+        let gradient = &take(&config, &data, &Now::default()).documents[16..];
+        assert_eq!(gradient == [0.0; 4], config.kind.name() != "lambda-mrr", "{config:?}: {gradient:?}");
     }
 }
 
 #[test]
 fn huge_scores_give_finite_losses_and_gradients() {
-    let (queries, documents): (Vec<f32>, Vec<f32>) =
-        (numbers(3 * 4, 7).iter().map(|x| x * 300.0).collect(), numbers(6 * 4, 8).iter().map(|x| x * 300.0).collect());
-    let blocked: Vec<bool> = (0..18).map(|cell| cell % 6 == 5).collect();
-    for config in [config("info-nce", 0.01, false), config("info-nce", 0.01, true), config("pairwise", 0.01, false)] {
-        let (loss, queries_gradient, documents_gradient) = value_and_gradients(&config, &queries, &documents, 4, &[0, 1, 2], &blocked);
-        assert!(loss.is_finite() && loss >= 0.0, "{config:?}: {loss}");
-        assert!(queries_gradient.iter().chain(&documents_gradient).all(|g| g.is_finite()), "{config:?}");
+    let data = Data { blocked: (0..18).map(|cell| cell % 6 == 5).collect(), ..Data::full(&[0, 1, 2], 6, 4, 7) };
+    let huge = Data {
+        queries: numbers(12, 7).iter().map(|x| x * 300.0).collect(),
+        documents: numbers(24, 8).iter().map(|x| x * 300.0).collect(),
+        ..data
+    };
+    for config in every_loss() {
+        let config = LossConfig { temperature: 0.01.into(), ..config };
+        let taken = take(&config, &huge, &Now::default());
+        assert!(taken.value.is_finite(), "{config:?}: {}", taken.value);
+        assert!(taken.value >= 0.0 || config.kind.name() == "ccr", "{config:?}: {}", taken.value);
+        assert!(taken.gradients().all(|gradient| gradient.is_finite()), "{config:?}");
     }
+}
+
+#[test]
+fn the_share_at_the_floor_is_counted() {
+    // The first query is next to its positive and far from the negative: the corrected mass is below what cosines allow.
+    let data = Data {
+        queries: unit_rows(&[1.0, 0.0, 1.0, 0.0], 2),
+        documents: unit_rows(&[1.0, 0.0, -1.0, 0.01, 1.0, 0.1], 2),
+        dimension: 2,
+        targets: vec![0, 2],
+        blocked: vec![false, false, true, false, false, false],
+        ..Data::default()
+    };
+    let config = LossConfig { tau_plus: Some(0.1), ..config("debiased", 0.5) };
+    let evaluated = config.evaluate(&data.embedded(), &Now::default(), &LossState::default());
+    let share = &evaluated.parts.iter().find(|(name, _)| *name == "floor_share").unwrap().1;
+    assert_eq!(scalar(share), 0.5);
+    check("at the floor", &config, &data, &Now::default());
+}
+
+#[test]
+fn terms_are_reported_unweighted_under_their_kind() {
+    let data = Data::full(&[0, 1, 2], 6, 4, 9);
+    let config = LossConfig { weight: 0.9, term: vec![term("kl", 0.5)], ..config("info-nce", 0.2) };
+    let evaluated = config.evaluate(&data.embedded(), &Now::default(), &LossState::default());
+    let parts: Vec<(&str, f32)> = evaluated.parts.iter().map(|(name, value)| (*name, scalar(value))).collect();
+    assert_eq!(parts.iter().map(|part| part.0).collect::<Vec<_>>(), ["info-nce", "kl"]);
+    assert!((0.9 * parts[0].1 + 0.5 * parts[1].1 - scalar(&evaluated.value)).abs() < 1e-6);
 }

@@ -2,13 +2,14 @@
 
 use proptest::prelude::*;
 
+use super::fixture::{self, Data, config, take, term, unit_rows};
 use super::{device, scalar, tensor};
-use crate::{Embedded, LossConfig, LossKind};
+use crate::{Embedded, LossConfig, Now};
 
 const DIMENSION: usize = 3;
 
 fn loss(kind: &str, temperature: f64, batch: &Embedded) -> f32 {
-    scalar(&LossConfig { kind: LossKind::named(kind).unwrap(), temperature, ..LossConfig::default() }.loss(batch))
+    scalar(&fixture::loss(&config(kind, temperature), batch))
 }
 
 fn batch(queries: &[f32], documents: &[f32], targets: Vec<usize>) -> Embedded {
@@ -43,8 +44,8 @@ proptest! {
     #[test]
     fn foreign_columns_blocked_equals_each_group_on_its_own(queries in rows(4), documents in rows(12)) {
         // Columns [p0, n0, n0, p1, n1, n1, ...].
-        let owner: Vec<usize> = (0..12).map(|column| column / 3).collect();
-        let together = batch(&queries, &documents, vec![0, 3, 6, 9]).block_foreign(&owner).unwrap();
+        let mut together = batch(&queries, &documents, vec![0, 3, 6, 9]);
+        together.blocked = (0..48).map(|cell| cell / 12 != cell % 12 / 3).collect();
         for kind in ["info-nce", "pairwise"] {
             let alone: f32 = (0..4)
                 .map(|i| batch(&queries[i * DIMENSION..][..DIMENSION], &documents[i * 3 * DIMENSION..][..3 * DIMENSION], vec![0]))
@@ -76,4 +77,85 @@ proptest! {
             prop_assert!(near(loss(kind, 0.2, &after), loss(kind, 0.2, &before)), "{}", kind);
         }
     }
+
+    #[test]
+    fn lce_equals_info_nce_with_foreign_columns_blocked(seed in 0u64..10_000, temperature in 0.02f64..2.0) {
+        let data = Data::full(&[0, 3, 5, 5], 7, 4, seed);
+        let private = Data { blocked: data.own.iter().map(|own| !own).collect(), ..data.clone() };
+        // The target counts as own whatever the list says, and is never blocked.
+        prop_assert!(equal(&take(&config("lce", temperature), &data, &Now::default()), &take(&config("info-nce", temperature), &private, &Now::default())));
+    }
+
+    #[test]
+    fn cross_batch_equals_in_batch_on_the_concatenation(queries in rows(6), positives in rows(6), hard in rows(6)) {
+        // Two workers of three queries, blocks [3 positives; 3 hard negatives] gathered one after the other: the target of query i of
+        // worker w is column w * 6 + i, and the loss of all is the mean of the workers'.
+        let part = |rows: &[f32], worker: usize| rows[worker * 3 * DIMENSION..][..3 * DIMENSION].to_vec();
+        let gathered = [part(&positives, 0), part(&hard, 0), part(&positives, 1), part(&hard, 1)].concat();
+        let whole = batch(&queries, &[positives, hard].concat(), (0..6).collect());
+        for kind in ["info-nce", "pairwise", "hcl"] {
+            let of_worker = |worker: usize| loss(kind, 0.3, &batch(&part(&queries, worker), &gathered, (0..3).map(|i| worker * 6 + i).collect()));
+            prop_assert!(near((of_worker(0) + of_worker(1)) / 2.0, loss(kind, 0.3, &whole)), "{}", kind);
+        }
+    }
+
+    #[test]
+    fn hcl_without_beta_equals_debiased(seed in 0u64..10_000, tau_plus in 0.0f64..0.3, blocked in prop::collection::vec(any::<bool>(), 28)) {
+        let data = Data { blocked, ..Data::full(&[0, 3, 5, 5], 7, 4, seed) };
+        let hcl = LossConfig { beta: Some(0.0), tau_plus: Some(tau_plus), ..config("hcl", 0.5) };
+        let debiased = LossConfig { tau_plus: Some(tau_plus), ..config("debiased", 0.5) };
+        prop_assert!(equal(&take(&hcl, &data, &Now::default()), &take(&debiased, &data, &Now::default())));
+    }
+
+    #[test]
+    fn debiased_without_prior_and_ccr_without_beta_equal_info_nce(seed in 0u64..10_000, blocked in prop::collection::vec(any::<bool>(), 28)) {
+        let data = Data { blocked, ..Data::full(&[0, 3, 5, 5], 7, 4, seed) };
+        let expected = take(&config("info-nce", 0.1), &data, &Now::default());
+        let debiased = LossConfig { tau_plus: Some(0.0), ..config("debiased", 0.1) };
+        prop_assert!(equal(&take(&debiased, &data, &Now::default()), &expected));
+        let ccr = LossConfig { beta: Some(0.0), ..config("ccr", 0.1) };
+        prop_assert!(equal(&take(&ccr, &data, &Now::default()), &expected));
+    }
+
+    #[test]
+    fn a_constant_on_a_querys_teacher_scores_changes_nothing(seed in 0u64..10_000, constants in prop::collection::vec(-20.0f32..20.0, 4)) {
+        let data = Data::full(&[0, 3, 5, 5], 7, 4, seed);
+        let teacher = data.teacher.iter().enumerate().map(|(cell, score)| score + constants[cell / 7]).collect();
+        let shifted = Data { teacher, ..data.clone() };
+        for kind in ["margin-mse", "kl"] {
+            let config = config(kind, 0.5);
+            let (before, after) = (take(&config, &data, &Now::default()), take(&config, &shifted, &Now::default()));
+            prop_assert!((before.value - after.value).abs() <= 1e-4 + 1e-4 * before.value.abs(), "{}: {} and {}", kind, before.value, after.value);
+        }
+    }
+
+    #[test]
+    fn a_passage_centric_term_of_weight_zero_leaves_info_nce(seed in 0u64..10_000) {
+        let data = Data::full(&[0, 3, 5, 5], 7, 4, seed);
+        let pair = |alpha: f64| LossConfig { weight: 1.0 - alpha, term: vec![term("passage-centric", alpha)], ..config("info-nce", 0.2) };
+        let plain = take(&config("info-nce", 0.2), &data, &Now::default());
+        prop_assert!(equal(&take(&pair(0.0), &data, &Now::default()), &plain));
+        prop_assert!(!equal(&take(&pair(0.1), &data, &Now::default()), &plain));
+    }
+
+    #[test]
+    fn a_single_full_width_equals_no_truncation(seed in 0u64..10_000) {
+        let data = Data::full(&[0, 3, 5, 5], 7, 4, seed);
+        let full = LossConfig { matryoshka: vec![4], matryoshka_normalize: false, ..config("info-nce", 0.2) };
+        prop_assert!(equal(&take(&full, &data, &Now::default()), &take(&config("info-nce", 0.2), &data, &Now::default())));
+    }
+
+    #[test]
+    fn ccr_is_bounded_on_cosines(seed in 0u64..10_000, beta in 0.0f64..1.0) {
+        // log p is within 2 / t + log(columns) of 0 for every column.
+        let data = Data { queries: unit_rows(&super::numbers(16, seed), 4), ..Data::full(&[0, 3, 5, 5], 7, 4, seed) };
+        let value = take(&LossConfig { beta: Some(beta), ..config("ccr", 0.5) }, &data, &Now::default()).value;
+        prop_assert!(f64::from(value) >= -beta * (4.0 + 7f64.ln()));
+    }
+}
+
+/// Value and gradients alike.
+fn equal(a: &fixture::Taken, b: &fixture::Taken) -> bool {
+    let close = |(a, b): (f32, f32)| (a - b).abs() <= 2e-5 + 2e-4 * b.abs();
+    close((a.value, b.value)) && a.gradients().zip(b.gradients()).all(close)
 }

@@ -1,0 +1,21 @@
+//! Localised contrastive estimation: the negative log-likelihood of the target inside the query's own group.
+//!
+//! `mean_i ( log sum_j exp(s_ij / t) - s_i,target / t )` over the query's own columns `j` (Gao et al. 2021, arXiv 2101.08751). Other
+//! queries' documents, extra blocks and mixed vectors have no part in it.
+
+use super::matrix::Scored;
+use super::{Entry, Evaluated, Loss, Needs, Reach, log_sum_exp};
+
+pub(super) const ENTRY: Entry =
+    Entry { name: "lce", build: |_| Ok(Box::new(Lce)), settings: &[], reach: Reach::Group, needs: Needs { own: true, ..Needs::NOTHING } };
+
+/// See the head of the file.
+#[derive(Debug)]
+struct Lce;
+
+impl Loss for Lce {
+    fn value(&self, scored: &Scored<'_>) -> Evaluated {
+        let logits = scored.group_logits();
+        (log_sum_exp(&logits, 1) - scored.of_targets(&logits)).mean().into()
+    }
+}

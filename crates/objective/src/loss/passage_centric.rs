@@ -1,0 +1,48 @@
+//! The passage-centric term of PAIR: a positive passage must be closer to its query than to other queries and to hard negatives.
+//!
+//! With `d_i` the target of query `i`: `mean_i -log( exp(s(d_i, q_i) / t) / sum_x exp(s(d_i, x) / t) )`, `x` over all queries of the batch and
+//! all documents that are nobody's target (Ren et al. 2021, 2021.findings-acl.191, which weighs it 0.1 and the ordinary loss 0.9).
+//! A query `k` is left out when it has the same target or may not have `d_i` as a candidate; a document when it is no candidate of
+//! query `i`. Meant for one encoder on both sides.
+
+use burn::tensor::{Int, Tensor, TensorData};
+
+use super::matrix::{Scored, cells, exclude};
+use super::{Entry, Evaluated, Loss, Needs, Reach, log_sum_exp};
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "passage-centric",
+    build: |_| Ok(Box::new(PassageCentric)),
+    settings: &[],
+    reach: Reach::Labelled,
+    needs: Needs::NOTHING,
+};
+
+/// See the head of the file.
+#[derive(Debug)]
+struct PassageCentric;
+
+impl Loss for PassageCentric {
+    fn value(&self, scored: &Scored<'_>) -> Evaluated {
+        let (batch, matrix) = (scored.batch, scored.matrix);
+        let (rows, targets) = (batch.rows(), &batch.targets);
+        let mut negatives: Vec<usize> = (0..batch.columns()).collect();
+        negatives.retain(|column| !targets.contains(column));
+        let passages = matrix.documents.clone().select(0, matrix.targets.clone());
+        let mut scores = passages.clone().matmul(matrix.queries.clone().transpose());
+        if !negatives.is_empty() {
+            let indices: Vec<i32> = negatives.iter().map(|&column| column as i32).collect();
+            let indices = Tensor::from_data(TensorData::new(indices, [negatives.len()]), &matrix.targets.device());
+            let others = matrix.documents.clone().select(0, indices);
+            scores = Tensor::cat(vec![scores, passages.matmul(others.transpose())], 1);
+        }
+        let excluded = cells(batch, rows, rows + negatives.len(), |row, column| match column.checked_sub(rows) {
+            Some(negative) => !batch.is_candidate(row, negatives[negative]),
+            None => row != column && (targets[row] == targets[column] || !batch.is_candidate(column, targets[row])),
+        });
+        let logits = exclude(scored.divide(scores), excluded);
+        let diagonal: Vec<i32> = (0..rows as i32).collect();
+        let diagonal = Tensor::<2, Int>::from_data(TensorData::new(diagonal, [rows, 1]), &matrix.targets.device());
+        (log_sum_exp(&logits, 1) - logits.gather(1, diagonal)).mean().into()
+    }
+}

@@ -1,0 +1,136 @@
+//! Masks: against the reference, what they may never take out, and what they report.
+
+use proptest::prelude::*;
+
+use super::fixture::{Data, check, config, take, unit_rows};
+use super::scalar;
+use crate::{Block, LossConfig, LossKind, LossState, MaskConfig, MaskRule, Now};
+
+fn student(margin: f64) -> MaskConfig {
+    MaskConfig { margin: Some(margin), ..MaskConfig::new(MaskRule::Student) }
+}
+
+fn guide(margin: f64, relative: bool, hard: bool) -> MaskConfig {
+    MaskConfig { margin: Some(margin), relative, hard, ..MaskConfig::new(MaskRule::Guide) }
+}
+
+fn share(config: &LossConfig, data: &Data, step: usize) -> Option<f32> {
+    let evaluated = config.evaluate(&data.embedded(), &Now { step, ..Now::default() }, &LossState::default());
+    evaluated.parts.iter().find(|(name, _)| *name == "masked_share").map(|(_, share)| scalar(share))
+}
+
+#[test]
+fn masked_losses_follow_the_reference() {
+    let rules = [
+        vec![student(0.1)],
+        vec![student(0.0)],
+        vec![guide(0.0, false, false)],
+        vec![guide(0.2, false, false)],
+        vec![guide(0.3, true, false)],
+        vec![guide(0.0, false, true)],
+        vec![student(0.3), guide(0.0, false, false)],
+    ];
+    let blocks = [vec![], vec![Block::QueryQuery, Block::PositivePositive], vec![Block::DocumentDocument]];
+    let generated = (0..9).map(|column| column % 4 == 3).collect::<Vec<bool>>();
+    for targets in [vec![0, 1, 2, 3, 4], vec![3, 3, 0, 8, 8]] {
+        for blocked in [vec![], (0..45).map(|cell| cell % 4 == 1).collect()] {
+            for synthetic in [vec![], generated.clone()] {
+                let data = Data { blocked: blocked.clone(), synthetic, ..Data::full(&targets, 9, 4, 11) };
+                for mask in &rules {
+                    for blocks in &blocks {
+                        for kind in ["info-nce", "pairwise", "debiased", "ccr"] {
+                            let config = LossConfig { mask: mask.clone(), blocks: blocks.clone(), ..config(kind, 0.2) };
+                            config.validate().unwrap();
+                            check(&format!("{config:?}"), &config, &data, &Now::default());
+                        }
+                    }
+                    let config = LossConfig { mask: mask.clone(), ..config("lce", 0.2) };
+                    check(&format!("{config:?}"), &config, &data, &Now::default());
+                    let symmetric = LossConfig { kind: LossKind::default(), symmetric: true, ..config };
+                    check(&format!("{symmetric:?}"), &symmetric, &data, &Now::default());
+                }
+            }
+        }
+    }
+}
+
+/// Query 0 along the first axis. Columns: its positive (cosine 0.8), one above it (0.98), one just above it (0.85), one far below.
+fn placed() -> Data {
+    Data {
+        queries: vec![1.0, 0.0],
+        documents: vec![0.8, 0.6, 0.98, 0.198_997_5, 0.85, -0.526_782_7, 0.0, 1.0],
+        dimension: 2,
+        targets: vec![0],
+        ..Data::default()
+    }
+}
+
+#[test]
+fn the_student_rule_takes_out_what_is_above_the_margin_only() {
+    let config = LossConfig { mask: vec![student(0.1)], ..config("info-nce", 0.1) };
+    let taken = take(&config, &placed(), &Now::default());
+    assert_eq!(&taken.documents[2..4], &[0.0; 2], "the column at 0.98 is masked");
+    assert!(taken.documents[4] > 1e-3, "the column at 0.85 is within the margin");
+    assert!((share(&config, &placed(), 0).unwrap() - 1.0 / 3.0).abs() < 1e-6);
+    let blocked = Data { blocked: vec![false, true, false, false], ..placed() };
+    assert_eq!(share(&config, &blocked, 0), Some(0.0), "a blocked cell is not counted as masked");
+}
+
+#[test]
+fn a_rule_acts_from_its_step_on() {
+    let late = LossConfig { mask: vec![MaskConfig { from_step: 5, ..student(0.1) }], ..config("info-nce", 0.1) };
+    let never = config("info-nce", 0.1);
+    let at = |config: &LossConfig, step| take(config, &placed(), &Now { step, ..Now::default() });
+    assert_eq!(at(&late, 4), at(&never, 4));
+    assert_eq!(share(&late, &placed(), 4), None);
+    assert_ne!(at(&late, 5), at(&never, 5));
+    assert!(share(&late, &placed(), 5).is_some());
+}
+
+#[test]
+fn generated_documents_are_spared_unless_asked_for() {
+    let data = Data { synthetic: vec![false, true, false, false], ..placed() };
+    let mask = |synthetic| LossConfig { mask: vec![MaskConfig { synthetic, ..student(0.1) }], ..config("info-nce", 0.1) };
+    assert_eq!(share(&mask(false), &data, 0), Some(0.0));
+    assert!(share(&mask(true), &data, 0).unwrap() > 0.3);
+}
+
+#[test]
+fn identical_texts_do_not_unmask_the_diagonals() {
+    // Queries and positives are the same texts for the guide: its cosine of a pair is 1, and no self-similarity is above it.
+    let rows = unit_rows(&[1.0, 0.2, -0.3, 1.0, 0.5, -1.0], 2);
+    let data = Data {
+        queries: unit_rows(&[1.0, 0.0, 0.3, 1.0, 1.0, -1.0], 2),
+        documents: rows.clone(),
+        dimension: 2,
+        targets: vec![0, 1, 2],
+        guide_queries: rows.clone(),
+        guide_documents: rows,
+        ..Data::default()
+    };
+    let blocks = vec![Block::QueryQuery, Block::PositivePositive];
+    let config = LossConfig { blocks, mask: vec![MaskConfig::new(MaskRule::Guide)], ..config("info-nce", 0.1) };
+    check("identical texts", &config, &data, &Now::default());
+    assert_eq!(share(&config, &data, 0), Some(0.0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_target_survives_every_rule(seed in 0u64..1000, margin in 0.0f64..1.0) {
+        // Everything that can go goes: what is left is at least the target, so the loss is finite and never negative.
+        let data = Data::full(&[0, 3, 5], 7, 4, seed);
+        let mask = vec![guide(margin, false, true), student(0.0)];
+        let taken = take(&LossConfig { mask, ..config("info-nce", 0.05) }, &data, &Now::default());
+        prop_assert!(taken.value.is_finite() && taken.value >= -1e-5);
+        prop_assert!(taken.gradients().all(|gradient| gradient.is_finite()));
+    }
+
+    #[test]
+    fn a_tighter_guide_masks_more(seed in 0u64..1000, margin in 0.0f64..0.5, more in 0.0f64..0.5) {
+        let data = Data::full(&[0, 3, 5], 7, 4, seed);
+        let masked = |margin| share(&LossConfig { mask: vec![guide(margin, false, false)], ..config("info-nce", 0.1) }, &data, 0).unwrap();
+        prop_assert!(masked(margin) <= masked(margin + more));
+    }
+}
