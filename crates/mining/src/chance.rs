@@ -15,6 +15,14 @@ pub(crate) enum Purpose {
     Source(u8),
     /// Random documents for a short row.
     Fill,
+    /// Choice from the union of all lists.
+    Union,
+    /// What a filter leaves to chance.
+    Filter,
+    /// Deep ranks of one source for a short row, at a refresh.
+    Beyond(u8),
+    /// Start of the clusters of one list, at a refresh.
+    Clusters(u8),
 }
 
 /// A generator for one purpose at one visit of one query.
@@ -23,6 +31,10 @@ pub(crate) fn generator(seed: u64, query: u32, visit: u64, purpose: Purpose) -> 
         Purpose::Shares => 0,
         Purpose::Fill => 1,
         Purpose::Source(source) => 2 + u64::from(source),
+        Purpose::Union => 1 << 8 | 2,
+        Purpose::Filter => 1 << 8 | 3,
+        Purpose::Beyond(source) => 2 << 8 | u64::from(source),
+        Purpose::Clusters(source) => 3 << 8 | u64::from(source),
     };
     let mut key = [0; 32];
     for (part, number) in key.chunks_exact_mut(8).zip([seed, u64::from(query), visit, purpose]) {

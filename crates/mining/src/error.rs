@@ -42,6 +42,14 @@ pub enum MiningError {
         /// The encoder's error.
         source: EncodeError,
     },
+    /// An encoder that a source names is not there.
+    #[error("negatives.source: model = \"{model}\": {source}")]
+    Model {
+        /// What the source names.
+        model: String,
+        /// Why it is not there.
+        source: EncodeError,
+    },
     /// Rows of the wrong shape.
     #[error("{what} have the shape {got:?}, expected {expected:?}")]
     Shape {
@@ -99,6 +107,25 @@ pub enum MiningError {
     NoNegatives {
         /// The collection's name.
         collection: String,
+    },
+    /// A generated source without texts.
+    #[error("negatives.source: from = \"generated\", but no generated texts were given: read the file at its `path` first")]
+    NoGenerated,
+    /// A generated text that is not there.
+    #[error("the lists of generated texts name document {id}, but generated texts have the ids {first} to {last}")]
+    NotGenerated {
+        /// Dense id.
+        id: u32,
+        /// The first one, which is the number of documents in the corpus.
+        first: usize,
+        /// The last one.
+        last: usize,
+    },
+    /// A curve without judged queries.
+    #[error("negatives.draw: rule = \"rank-curve\" fits its curve on the judged queries of split \"{split}\", but none were given")]
+    NoJudged {
+        /// The split that the configuration names.
+        split: String,
     },
     /// A file could not be read.
     #[error(transparent)]

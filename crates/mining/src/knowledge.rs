@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-use corpus::{Collection, Judgments};
+use corpus::{Collection, Judgments, Records};
 
 use crate::error::MiningError;
 
@@ -17,7 +17,8 @@ const NO_CLASS: u32 = u32::MAX;
 #[derive(Debug, Clone)]
 pub struct Knowledge {
     judgments: Judgments,
-    /// First document with the same text, by document.
+    documents: usize,
+    /// First document with the same text, by document; generated documents behind those of the corpus.
     class: Vec<u32>,
     /// First document with the query's text, by query.
     query_class: Vec<u32>,
@@ -66,7 +67,33 @@ impl Knowledge {
                 own.into_iter().chain(overflow.iter().copied()).find(|&document| text(document) == wanted).unwrap_or(NO_CLASS)
             })
             .collect();
-        Ok(Self { judgments: judgments.clone(), class, query_class, keep_nonrelevant })
+        Ok(Self { judgments: judgments.clone(), documents, class, query_class, keep_nonrelevant })
+    }
+
+    /// Adds generated documents: their ids follow those of the corpus, in the order of `texts`. They replace any added before.
+    pub(crate) fn add_generated(&mut self, collection: &Collection, texts: &Records) {
+        self.class.truncate(self.documents);
+        for class in self.query_class.iter_mut().filter(|class| **class as usize >= self.documents) {
+            *class = NO_CLASS;
+        }
+        let mut first: HashMap<&str, u32> = HashMap::with_capacity(texts.len());
+        for (text, id) in texts.texts().iter().zip(self.documents as u32..) {
+            first.entry(text).or_insert(id);
+        }
+        // A document of the corpus or a query with the same text comes before.
+        for (document, text) in
+            (0..self.documents as u32).rev().zip((0..self.documents as u32).rev().map(|it| collection.documents.text(it)))
+        {
+            if let Some(class) = first.get_mut(text) {
+                *class = self.class[document as usize];
+            }
+        }
+        for (query, class) in self.query_class.iter_mut().enumerate() {
+            if let Some(&generated) = first.get(collection.queries.text(query as u32)) {
+                *class = generated;
+            }
+        }
+        self.class.extend(texts.texts().iter().map(|text| first[text]));
     }
 
     /// The judgments.
@@ -74,9 +101,14 @@ impl Knowledge {
         &self.judgments
     }
 
-    /// Number of documents.
+    /// Number of documents in the corpus.
     pub fn documents(&self) -> usize {
-        self.class.len()
+        self.documents
+    }
+
+    /// Number of generated documents.
+    pub fn generated(&self) -> usize {
+        self.class.len() - self.documents
     }
 
     /// Number of queries.
@@ -128,6 +160,20 @@ mod tests {
         assert_eq!(copies(0), [0, 2, 3]);
         assert_eq!(copies(1), [1]);
         assert!(knowledge.is_judged(0, 2) && !knowledge.is_judged(0, 0) && knowledge.is_judged(1, 1));
+        // Generated texts: a copy of a judged document, one of the query, twice a new one.
+        let mut generated = corpus::Records::new();
+        for (id, text) in [("x", "one"), ("y", "other"), ("z", "new"), ("w", "new")] {
+            generated.push(id, text).unwrap();
+        }
+        let mut more = knowledge.clone();
+        for _ in 0..2 {
+            more.add_generated(&collection, &generated);
+            assert_eq!((more.documents(), more.generated()), (5, 4));
+            assert_eq!([5, 6, 7, 8].map(|id| more.class(id)), [0, 6, 7, 7]);
+            assert_eq!((5..9).filter(|&id| more.is_copy(0, id)).collect::<Vec<u32>>(), [5]);
+            assert_eq!((5..9).filter(|&id| more.is_copy(1, id)).collect::<Vec<u32>>(), [6]);
+            assert_eq!((0..5).filter(|&id| more.is_copy(0, id)).collect::<Vec<u32>>(), [0, 2, 3]);
+        }
         let lenient = Knowledge::new(&collection, &judgments, true).unwrap();
         assert!(!lenient.is_judged(1, 1) && !lenient.is_copy(1, 1));
 

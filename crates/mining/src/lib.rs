@@ -3,10 +3,10 @@
 //! | part | owns |
 //! |---|---|
 //! | [`Candidate`] | one document that may be served as a negative, with where it came from |
-//! | [`RowEncoder`], [`EmbeddingStore`] | the encoder as mining sees it; document rows on the device |
+//! | [`RowEncoder`], [`Encoders`], [`EmbeddingStore`] | the encoder as mining sees it, several by name; document rows on the device |
 //! | [`sources`], [`filters`], [`draws`], [`Schedule`] | the four parts of a technique, one file each |
 //! | [`NegativesConfig`] | `[negatives]` of a run's configuration |
-//! | [`Miner`], [`RefreshReport`] | the filtered lists of a training run, their refreshes and what each one did |
+//! | [`Miner`], [`Visit`], [`RefreshReport`] | the filtered lists of a training run, their refreshes and what each one did |
 //! | [`mine()`] | one-shot mining with the semantics of sentence-transformers' `mine_hard_negatives` |
 //! | [`cluster()`], [`Topics`] | clusters of rows; batches whose queries share a topic |
 //! | [`Queue`], [`momentum_update`] | rows of past steps as further columns; the slow encoder that may fill them |
@@ -20,6 +20,7 @@ mod candidate;
 mod chance;
 mod config;
 pub mod draws;
+mod encoders;
 mod error;
 pub mod filters;
 mod kmeans;
@@ -33,6 +34,7 @@ mod report;
 mod retrieval;
 mod row_encoder;
 mod schedule;
+mod source_report;
 pub mod sources;
 mod state;
 mod store;
@@ -41,18 +43,24 @@ mod tests;
 mod topics;
 
 pub use candidate::Candidate;
-pub use config::{DrawConfig, FilterConfig, NegativesConfig, Short, SourceConfig, WindowOrder};
+pub use config::{
+    DecayConfig, DiverseBy, DrawConfig, FilterConfig, Line, Merge, Model, NegativesConfig, Ramp, ScoredBy, Short, SourceConfig, SourceKind,
+    WindowOrder,
+};
+pub use encoders::{Encoders, Only};
 pub use error::{ConfigError, EncodeError, MiningError};
+pub use filters::{AnswerTexts, Answers, DocumentTexts};
 pub use kmeans::{Clusters, cluster};
 pub use knowledge::Knowledge;
 pub use mine::{MineOptions, MineReport, Mined, mine};
-pub use miner::Miner;
+pub use miner::{Miner, Visit};
 pub use momentum::momentum_update;
 pub use queue::Queue;
 pub use report::{Quantiles, RefreshReport};
 pub use retrieval::{Retrieval, Retrieved};
 pub use row_encoder::RowEncoder;
-pub use schedule::Schedule;
+pub use schedule::{Moment, Schedule};
+pub use source_report::SourceReport;
 pub use sources::bm25::bm25_run;
 pub use store::{EmbeddingStore, StorePrecision};
 pub use topics::{TopicBatches, TopicDraw, Topics};

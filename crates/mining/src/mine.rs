@@ -16,7 +16,8 @@ use serde::Serialize;
 
 use crate::candidate::Candidate;
 use crate::chance::{Purpose, generator};
-use crate::draws::{Draw, Top, Uniform};
+use crate::config::DrawConfig;
+use crate::draws::{self, Draw, DrawContext};
 use crate::error::MiningError;
 use crate::filters::Margin;
 use crate::knowledge::Knowledge;
@@ -48,9 +49,9 @@ pub struct MineOptions {
     pub max_score: Option<f32>,
     /// Dropped below.
     pub min_score: Option<f32>,
-    /// A uniform choice among the survivors instead of the best.
-    pub uniform: bool,
-    /// Of the uniform choice.
+    /// How negatives are chosen among the survivors: a draw that reads nothing but ranks and similarities.
+    pub draw: DrawConfig,
+    /// Of the choice.
     pub seed: u64,
 }
 
@@ -65,7 +66,7 @@ impl Default for MineOptions {
             absolute_margin: None,
             max_score: None,
             min_score: None,
-            uniform: false,
+            draw: DrawConfig::Top {},
             seed: 1,
         }
     }
@@ -144,6 +145,10 @@ impl MineOptions {
         if let Some(depth) = self.depth.filter(|&depth| depth <= self.skip) {
             return wrong("depth", depth.to_string(), &format!("more than skip, which is {}", self.skip));
         }
+        let needs = draws::build(&self.draw).needs();
+        if needs.to_positive || needs.curve || matches!(self.draw, DrawConfig::Diverse { .. }) {
+            return wrong("draw", format!("\"{}\"", draws::build(&self.draw).name()), "a draw by rank or score, for instance \"uniform\"");
+        }
         let numbers = [
             ("relative_margin", self.relative_margin),
             ("absolute_margin", self.absolute_margin),
@@ -184,6 +189,7 @@ pub fn mine(
     let copies: Vec<u32> = (0..store.len() as u32).filter(|&document| knowledge.class(document) != document).collect();
     let k = (depth + most_positives).min(store.len() - copies.len());
 
+    let chooser = Chooser { draw: draws::build(&options.draw), knowledge: &knowledge, options, depth };
     let mut tally = Tally::default();
     let mut rows = Vec::with_capacity(queries.len());
     let block = (EXCLUDED / copies.len().max(1)).clamp(1, BLOCK);
@@ -198,64 +204,76 @@ pub fn mine(
         let found = store.search(embedded, k, exclusions.as_ref(), None)?;
         for (row, (&query, positives)) in queries.iter().zip(positives).enumerate() {
             let positives: Vec<(u32, f32)> = positives.into_iter().zip(scores.by_ref()).collect();
-            rows.push(choose(query, positives, found.row(row), depth, &knowledge, options, &mut tally));
+            rows.push(chooser.choose(query, positives, found.row(row), &mut tally));
         }
     }
     let report = tally.report(&rows, options.negatives);
     Ok(Mined { rows, report })
 }
 
-/// Filters and draws for one query. `found` is best first.
-fn choose(
-    query: u32,
-    positives: Vec<(u32, f32)>,
-    found: impl Iterator<Item = (u32, f32)>,
+/// What is the same for all queries of one mining.
+struct Chooser<'a> {
+    draw: Box<dyn Draw>,
+    knowledge: &'a Knowledge,
+    options: &'a MineOptions,
     depth: usize,
-    knowledge: &Knowledge,
-    options: &MineOptions,
-    tally: &mut Tally,
-) -> MinedRow {
-    let lowest = positives.iter().map(|it| it.1).fold(f32::NAN, f32::min);
-    let relative = Margin::new(options.relative_margin.map(f64::from), None);
-    let absolute = Margin::new(None, options.absolute_margin.map(f64::from));
-    let (max, min) = (options.max_score, options.min_score);
-    let judged: Vec<u32> = knowledge.judged(query).map(|document| knowledge.class(document)).collect();
+}
 
-    let mut survivors = Vec::new();
-    for ((document, score), rank) in found.zip(1..) {
-        if judged.contains(&knowledge.class(document)) {
-            continue;
+impl Chooser<'_> {
+    /// Filters and draws for one query. `found` is best first.
+    fn choose(&self, query: u32, positives: Vec<(u32, f32)>, found: impl Iterator<Item = (u32, f32)>, tally: &mut Tally) -> MinedRow {
+        let (knowledge, options) = (self.knowledge, self.options);
+        let lowest = positives.iter().map(|it| it.1).fold(f32::NAN, f32::min);
+        let relative = Margin::new(options.relative_margin.map(f64::from), None);
+        let absolute = Margin::new(None, options.absolute_margin.map(f64::from));
+        let (max, min) = (options.max_score, options.min_score);
+        let judged: Vec<u32> = knowledge.judged(query).map(|document| knowledge.class(document)).collect();
+
+        let mut survivors = Vec::new();
+        for ((document, score), rank) in found.zip(1..) {
+            if judged.contains(&knowledge.class(document)) {
+                continue;
+            }
+            tally.candidates += 1;
+            let reason = if !absolute.admits(score, lowest) {
+                Some("absolute margin")
+            } else if !relative.admits(score, lowest) {
+                Some("relative margin")
+            } else if max.is_some_and(|max| score > max) {
+                Some("highest score")
+            } else if min.is_some_and(|min| score < min) {
+                Some("lowest score")
+            } else {
+                None
+            };
+            match reason {
+                Some(reason) => *tally.removed.entry(reason).or_default() += 1,
+                None => survivors.push(Candidate { similarity: score, ..Candidate::found(document, 0, rank, score) }),
+            }
         }
-        tally.candidates += 1;
-        let reason = if !absolute.admits(score, lowest) {
-            Some("absolute margin")
-        } else if !relative.admits(score, lowest) {
-            Some("relative margin")
-        } else if max.is_some_and(|max| score > max) {
-            Some("highest score")
-        } else if min.is_some_and(|min| score < min) {
-            Some("lowest score")
-        } else {
-            None
+        survivors.truncate(self.depth);
+        survivors.drain(..options.skip.min(survivors.len()));
+
+        let context = DrawContext {
+            seed: options.seed,
+            query,
+            positive: positives.first().map_or(u32::MAX, |it| it.0),
+            visit: 0,
+            wanted: options.negatives,
+            source: 0,
+            positive_score: lowest,
+            curve: &[],
         };
-        match reason {
-            Some(reason) => *tally.removed.entry(reason).or_default() += 1,
-            None => survivors.push(Candidate::found(document, 0, rank, score)),
-        }
+        let mut order = self.draw.order(&mut generator(options.seed, query, 0, Purpose::Source(0)), &context, &survivors);
+        order.truncate(options.negatives);
+        order.sort_unstable();
+        let negatives: Vec<(u32, f32, u32)> =
+            order.into_iter().map(|place| survivors[place]).map(|it| (it.document, it.score, it.rank)).collect();
+        tally.positives.extend(positives.iter().map(|it| it.1));
+        tally.negatives.extend(negatives.iter().map(|it| it.1));
+        tally.differences.extend(negatives.iter().map(|it| lowest - it.1));
+        MinedRow { query, positives, negatives }
     }
-    survivors.truncate(depth);
-    survivors.drain(..options.skip.min(survivors.len()));
-
-    let draw: &dyn Draw = if options.uniform { &Uniform } else { &Top };
-    let mut order = draw.order(&mut generator(options.seed, query, 0, Purpose::Source(0)), &survivors);
-    order.truncate(options.negatives);
-    order.sort_unstable();
-    let negatives: Vec<(u32, f32, u32)> =
-        order.into_iter().map(|place| survivors[place]).map(|it| (it.document, it.score, it.rank)).collect();
-    tally.positives.extend(positives.iter().map(|it| it.1));
-    tally.negatives.extend(negatives.iter().map(|it| it.1));
-    tally.differences.extend(negatives.iter().map(|it| lowest - it.1));
-    MinedRow { query, positives, negatives }
 }
 
 #[derive(Default)]

@@ -1,25 +1,36 @@
 //! The lists of a training run: refreshed when the schedule says so, drawn from at every visit.
 //!
-//! What a refresh does is `refresh`, what a visit draws is `visit`, what a checkpoint holds is `keeping`. All are functions of
-//! configuration, seed, weights and their arguments alone. Training itself is the caller's.
+//! What a refresh does is `refresh` (with `encode`, `views`, `mining`, `decay`, `curve` and `accounts`), what a visit draws is `visit`, what a
+//! checkpoint holds is `keeping`. All are functions of configuration, seed, weights and their arguments alone. Training itself is the
+//! caller's.
 
+mod accounts;
+mod curve;
+mod decay;
+mod encode;
 mod keeping;
+mod mining;
 mod refresh;
+mod views;
 mod visit;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use corpus::{Collection, Judgments};
+use corpus::{Collection, Judgments, NegativeLists, Records};
 
-use crate::config::{FilterConfig, NegativesConfig};
+use crate::candidate::Candidate;
+use crate::config::{FilterConfig, Merge, Model, NegativesConfig, SourceConfig, SourceKind};
 use crate::draws::{self, Draw};
 use crate::error::MiningError;
-use crate::filters::Chain;
+use crate::filters::{AnswerTexts, Chain};
 use crate::knowledge::Knowledge;
 use crate::lists::Lists;
 use crate::schedule::{Moment, Schedule};
-use crate::sources::{self, Source};
-use crate::store::{EmbeddingStore, StorePrecision};
+use crate::sources::{self, Generated, Scale, Source};
+use crate::store::{EmbeddingStore, SavedRows, StorePrecision};
+
+pub use visit::Visit;
 
 /// Negatives for every training query.
 pub struct Miner {
@@ -36,31 +47,94 @@ pub struct Miner {
     /// Negatives that a visit asks for, as far as the miner was told.
     wanted: usize,
     precision: StorePrecision,
-    /// Kept between refreshes when there will be another one: its memory is used again.
-    store: Option<EmbeddingStore>,
+    answers: Option<Arc<AnswerTexts>>,
+    /// Fully judged queries, for a draw that fits a curve on them.
+    judged: Option<Judgments>,
+    /// Document rows by the model that made them. Kept between refreshes when there will be another one: their memory is used again.
+    stores: BTreeMap<Model, Held>,
+    /// Rows of different ages out of a checkpoint, until a device is known.
+    saved_rows: Option<SavedRows>,
+}
+
+/// Rows of one model.
+struct Held {
+    store: EmbeddingStore,
+    /// The round of training in which they were made.
+    round: usize,
 }
 
 /// A source with its lists.
 struct Supply {
+    config: SourceConfig,
     name: &'static str,
+    scale: Scale,
     /// `None` once its lists are final: an index is no longer needed then.
     source: Option<Box<dyn Source>>,
-    share: f64,
     schedule: Option<Schedule>,
     last: Option<Moment>,
+    /// The next slice of a rolling schedule.
+    next_slice: usize,
+    /// Weights of ranks; empty unless the draw needs them.
+    curve: Vec<f32>,
+    decay: Decay,
     lists: Lists,
 }
 
+/// Of a schedule on decay, by training query.
+#[derive(Debug, Clone, Default)]
+struct Decay {
+    /// How often the negatives were replaced.
+    replaced: Vec<u32>,
+    /// Their mean cosine when they were installed; NaN without negatives.
+    installed: Vec<f32>,
+}
+
+/// What a refresh has to do for one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Job {
+    /// All its lists.
+    Whole,
+    /// These slices of its lists, out of so many.
+    Slices(Vec<usize>, usize),
+    /// To look which of its lists have become too easy.
+    Check,
+}
+
 impl Supply {
-    fn due(&self, now: Moment) -> bool {
-        self.schedule.is_some_and(|schedule| schedule.due(self.last, now))
+    fn job(&self, now: Moment, slices: usize) -> Option<Job> {
+        let schedule = self.schedule.filter(|_| self.config.serves(now.round))?;
+        if !schedule.due(self.last, now, slices) {
+            return None;
+        }
+        Some(match (schedule, self.last) {
+            (Schedule::Rolling(steps), Some(last)) => {
+                let (parts, interval) = crate::schedule::pace(steps, slices);
+                let count = ((now.step - last.step) / interval).min(parts);
+                Job::Slices((0..count).map(|slice| (self.next_slice + slice) % parts).collect(), parts)
+            }
+            (Schedule::OnDecay(_), Some(_)) => Job::Check,
+            _ => Job::Whole,
+        })
     }
 
-    /// Drops the source when no refresh will come.
+    /// Drops the source when its lists will not be found again.
     fn retire(&mut self) {
-        if self.schedule == Some(Schedule::Once) && self.last.is_some() {
+        if matches!(self.schedule, Some(Schedule::Once | Schedule::OnDecay(_))) && self.last.is_some() {
             self.source = None;
         }
+    }
+
+    fn needs_encoder(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.needs_encoder())
+    }
+
+    /// Whether the source's own scores are on a scale that it has positives on.
+    fn comparable(&self) -> bool {
+        self.scale != Scale::Foreign
+    }
+
+    fn is_generated(&self) -> bool {
+        matches!(self.config.kind, SourceKind::Generated { .. })
     }
 }
 
@@ -78,17 +152,21 @@ impl Miner {
         for (number, source) in (0..u8::MAX).zip(&config.source) {
             let built = sources::build(source, number, collection, &knowledge, &training)?;
             supplies.push(Supply {
+                config: source.clone(),
                 name: built.name(),
+                scale: built.scale(),
                 source: Some(built),
-                share: source.share(),
-                schedule: source.refresh(),
+                schedule: source.kind.refresh(),
                 last: None,
+                next_slice: 0,
+                curve: Vec::new(),
+                decay: Decay::default(),
                 lists: Lists::default(),
             });
         }
         Ok(Self {
-            chain: Chain::new(config, &knowledge),
-            draw: draws::build(config.draw),
+            chain: Chain::new(config, &knowledge, None, seed),
+            draw: draws::build(&config.draw),
             config: config.clone(),
             seed,
             knowledge,
@@ -98,11 +176,15 @@ impl Miner {
             version: 0,
             wanted: 1,
             precision: StorePrecision::default(),
-            store: None,
+            answers: None,
+            judged: None,
+            stores: BTreeMap::new(),
+            saved_rows: None,
         })
     }
 
-    /// Tells how many negatives a visit will ask for, so that reports can count short rows.
+    /// Tells how many negatives a visit will ask for, so that reports can count short rows, short rows be filled, and current negatives be
+    /// looked at.
     #[must_use]
     pub fn expecting(self, negatives: usize) -> Self {
         Self { wanted: negatives.max(1), ..self }
@@ -114,13 +196,74 @@ impl Miner {
         Self { precision, ..self }
     }
 
+    /// Gives the filter `answer` what it looks for, and where.
+    #[must_use]
+    pub fn answering(mut self, answers: AnswerTexts) -> Self {
+        self.answers = Some(Arc::new(answers));
+        self.rebuild_chain();
+        self
+    }
+
+    /// Gives the draw `rank-curve` the judged queries that it fits its curve on: those of `judgments` with a positive, all of whose relevant
+    /// documents should be judged.
+    #[must_use]
+    pub fn judging(self, judgments: Judgments) -> Self {
+        Self { judged: Some(judgments), ..self }
+    }
+
+    /// Gives the source `generated` its texts and lists. Text i has the id `collection.documents.len() + i`; so the lists name it.
+    ///
+    /// # Errors
+    /// When a list names another id.
+    pub fn generated(mut self, collection: &Collection, texts: &Records, lists: NegativeLists) -> Result<Self, MiningError> {
+        let first = self.knowledge.documents();
+        let ids = first..first + texts.len();
+        let listed = self.training.iter().flat_map(|&query| lists.row(query)).map(|it| it.document);
+        if let Some(id) = listed.into_iter().find(|&id| !ids.contains(&(id as usize))) {
+            return Err(MiningError::NotGenerated { id, first, last: ids.end.saturating_sub(1) });
+        }
+        // The filters share the knowledge: without them it is changed in place.
+        self.chain = Chain::empty();
+        Arc::make_mut(&mut self.knowledge).add_generated(collection, texts);
+        self.rebuild_chain();
+        let place = self.supplies.iter().position(Supply::is_generated);
+        if let Some((number, supply)) = place.and_then(|place| Some((u8::try_from(place).ok()?, &mut self.supplies[place]))) {
+            supply.source = Some(Box::new(Generated::new(lists, number)));
+        }
+        Ok(self)
+    }
+
+    fn rebuild_chain(&mut self) {
+        self.chain = Chain::new(&self.config, &self.knowledge, self.answers.as_ref(), self.seed);
+    }
+
     /// Refreshes so far.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Whether any list is due after `step` steps, in epoch `epoch` (both from 0).
-    pub fn due(&self, step: usize, epoch: usize) -> bool {
-        self.supplies.iter().any(|supply| supply.due(Moment { step, epoch }))
+    /// Whether any list is due at this moment.
+    pub fn due(&self, now: Moment) -> bool {
+        self.supplies.iter().any(|supply| supply.job(now, self.config.slices).is_some())
+    }
+
+    /// The name of a candidate's source; `None` for a number that no source has.
+    pub fn source_name(&self, source: u8) -> Option<&'static str> {
+        if source == Candidate::FILL { Some("fill") } else { self.supplies.get(usize::from(source)).map(|supply| supply.name) }
+    }
+
+    /// Numbers of all sources that list a candidate.
+    pub fn sources_of(&self, candidate: &Candidate) -> impl Iterator<Item = u8> + use<> {
+        let found_by = candidate.found_by;
+        (0..64).filter(move |&number| found_by >> number & 1 == 1)
+    }
+
+    fn united(&self) -> bool {
+        self.config.merge == Merge::Union
+    }
+
+    /// Place of a positive among the positives of its query.
+    fn place_of(&self, query: u32, positive: u32) -> Option<usize> {
+        self.knowledge.judgments().positives(query).position(|document| document == positive)
     }
 }

@@ -6,6 +6,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use crate::source_report::SourceReport;
+
 /// Five points of a distribution, linearly interpolated.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Quantiles {
@@ -76,6 +78,14 @@ pub struct RefreshReport {
     pub empty_rows: usize,
     /// Share of the candidates kept that are relevant but not judged so; known only where complete judgments are.
     pub false_negative_rate: Option<f64>,
+    /// Rounds of training done when it happened.
+    pub round: usize,
+    /// Queries whose negatives had become too easy and were replaced, where a schedule looks for that.
+    pub replaced: Option<usize>,
+    /// Steps since the oldest document row was encoded, where lists came from rows.
+    pub oldest_row_steps: Option<usize>,
+    /// What happened to each source whose turn it was.
+    pub by_source: Vec<SourceReport>,
 }
 
 impl RefreshReport {
@@ -98,6 +108,9 @@ impl RefreshReport {
         };
         part("changed", self.turnover);
         part("false negatives", self.false_negative_rate);
+        if let Some(replaced) = self.replaced {
+            let _ = write!(line, ", {replaced} queries replaced");
+        }
         if self.short_rows > 0 {
             let _ = write!(line, ", {} short rows", self.short_rows);
         }

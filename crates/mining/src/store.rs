@@ -2,7 +2,9 @@
 //!
 //! The encoder's rows are written in place and never pass through host memory; row i is document i whatever the order of encoding. Search
 //! itself is `kernels`. Invariant: a store that answers is complete: every row finite, and none zero but those of documents without
-//! content.
+//! content. Encoding only some rows anew, and how old each is, is `slices`.
+
+mod slices;
 
 use std::cmp::Reverse;
 
@@ -12,6 +14,8 @@ use kernels::{Exclusions, SearchRequest, TopK};
 use crate::config::DEEPEST;
 use crate::error::MiningError;
 use crate::row_encoder::RowEncoder;
+
+pub(crate) use slices::SavedRows;
 
 /// A shard is at most this large, where the adapter does not ask for less.
 const SHARD_BYTES: u64 = 64 << 20;
@@ -72,6 +76,8 @@ pub struct EmbeddingStore {
     device: Device,
     version: u64,
     encoded_at_step: Option<usize>,
+    /// First row and step of each stretch of rows that were encoded together, ascending.
+    ages: Vec<(usize, Option<usize>)>,
     complete: bool,
     unit: bool,
 }
@@ -97,6 +103,7 @@ impl EmbeddingStore {
             device,
             version: 0,
             encoded_at_step: None,
+            ages: Vec::new(),
             complete: false,
             unit: false,
         }
@@ -126,15 +133,16 @@ impl EmbeddingStore {
         let mut norms = Vec::new();
         let mut start = 0;
         for shard in shards {
-            let (shard, rows) = self.fill_shard(shard, start, encoder, &mut norms)?;
-            filled.push(shard);
+            let rows = shard.dims()[0];
+            filled.push(self.write(shard, start, 0..rows, encoder, &mut norms)?);
             start += rows;
         }
         self.shards = filled;
-        self.check(norms, encoder.document_lengths())?;
+        self.unit = self.check(norms, 0, encoder.document_lengths())?;
         self.complete = true;
         self.version += 1;
         self.encoded_at_step = step;
+        self.ages = vec![(0, step)];
         Ok(())
     }
 
@@ -148,81 +156,48 @@ impl EmbeddingStore {
             .collect()
     }
 
-    fn fill_shard(
+    /// Encodes these rows of a shard whose first row is document `start`.
+    fn write(
         &self,
         mut shard: Tensor<2>,
         start: usize,
+        rows: std::ops::Range<usize>,
         encoder: &mut dyn RowEncoder,
         norms: &mut Vec<Tensor<2>>,
-    ) -> Result<(Tensor<2>, usize), MiningError> {
-        let rows = shard.dims()[0];
-        for first in (0..rows).step_by(WINDOW) {
-            let last = rows.min(first + WINDOW);
-            let window = self.encode_window(start + first, start + last, encoder)?.cast(self.precision.dtype());
+    ) -> Result<Tensor<2>, MiningError> {
+        for first in rows.clone().step_by(WINDOW) {
+            let last = rows.end.min(first + WINDOW);
+            let ids: Vec<u32> = (start + first..start + last).map(|id| id as u32).collect();
+            let window = encode_documents(encoder, &ids)?;
+            check_shape("document rows", &window, [ids.len(), self.dimension])?;
+            let window = window.cast(self.precision.dtype());
             // What the store holds, not what the encoder said: 16 bits can overflow.
             let stored = window.clone().cast(DType::F32);
             norms.push((stored.clone() * stored).sum_dim(1));
             shard = shard.slice_assign([first..last, 0..self.dimension], window);
         }
-        Ok((shard, rows))
-    }
-
-    /// Rows of documents `first..last`, `[last - first, dimension]`, encoded in batches of like length.
-    fn encode_window(&self, first: usize, last: usize, encoder: &mut dyn RowEncoder) -> Result<Tensor<2>, MiningError> {
-        let mut ids: Vec<u32> = (first as u32..last as u32).collect();
-        let mut batches = Vec::new();
-        match encoder.document_lengths() {
-            Some(lengths) if lengths.len() >= last => {
-                let length = |id: u32| lengths[id as usize].max(1) as usize;
-                // Longest first: a device that runs out of memory does so at once.
-                ids.sort_by_key(|&id| (Reverse(length(id)), id));
-                let mut rest = ids.as_slice();
-                while let Some(&longest) = rest.first() {
-                    let fits = (encoder.token_budget() / length(longest)).clamp(1, WIDEST_BATCH).min(rest.len());
-                    let (batch, later) = rest.split_at(fits);
-                    batches.push(batch);
-                    rest = later;
-                }
-            }
-            _ => batches.extend(ids.chunks(BLIND_BATCH)),
-        }
-        let mut encoded = Vec::with_capacity(batches.len());
-        for batch in batches {
-            let rows = encoder.documents(batch).map_err(|source| MiningError::Encode { what: "documents", source })?;
-            check_shape("document rows", &rows, [batch.len(), self.dimension])?;
-            encoded.push(rows);
-        }
-        let encoded = Tensor::cat(encoded, 0);
-        if ids.is_sorted() {
-            return Ok(encoded);
-        }
-        let mut places = vec![0; ids.len()];
-        for (place, &id) in ids.iter().enumerate() {
-            places[id as usize - first] = place as u32;
-        }
-        Ok(encoded.select(0, self.indices(&places)))
+        Ok(shard)
     }
 
     fn indices(&self, indices: &[u32]) -> Tensor<1, Int> {
-        let indices: Vec<i32> = indices.iter().map(|&index| index as i32).collect();
-        let count = indices.len();
-        Tensor::from_data(TensorData::new(indices, [count]), &self.device)
+        indices_on(indices, &self.device)
     }
 
-    /// One read for the whole store. A failed pass on a device can look like zeros, so zeros are errors too.
-    fn check(&mut self, norms: Vec<Tensor<2>>, lengths: Option<&[u32]>) -> Result<(), MiningError> {
+    /// Checks the squared norms of rows from `first` on and says whether all are unit rows. One read for all of them. A failed pass on a
+    /// device can look like zeros, so zeros are errors too.
+    fn check(&self, norms: Vec<Tensor<2>>, first: usize, lengths: Option<&[u32]>) -> Result<bool, MiningError> {
         if norms.is_empty() {
-            return Ok(());
+            return Ok(self.unit);
         }
         let norms = read(Tensor::cat(norms, 0), "checking document rows")?;
-        let without_content = |row: usize| lengths.and_then(|lengths| lengths.get(row)).is_some_and(|&length| length <= SPECIAL_TOKENS);
+        let without_content =
+            |row: usize| lengths.and_then(|lengths| lengths.get(first + row)).is_some_and(|&length| length <= SPECIAL_TOKENS);
         let sound = |row: usize, norm: f32| norm.is_finite() && (norm > 0.0 || without_content(row));
         let mut bad = norms.iter().enumerate().filter(|&(row, &norm)| !sound(row, norm));
         if let Some((document, &norm)) = bad.next() {
-            return Err(MiningError::BadRows { bad: 1 + bad.count(), rows: norms.len(), document: document as u32, norm });
+            return Err(MiningError::BadRows { bad: 1 + bad.count(), rows: norms.len(), document: (first + document) as u32, norm });
         }
-        self.unit = norms.iter().all(|&norm| norm == 0.0 || (norm - 1.0).abs() <= self.precision.tolerance());
-        Ok(())
+        Ok(norms.iter().all(|&norm| norm == 0.0 || (norm - 1.0).abs() <= self.precision.tolerance()))
     }
 
     /// Number of documents.
@@ -299,13 +274,26 @@ impl EmbeddingStore {
     /// When the store is not filled, a document is beyond it, or the device fails.
     pub fn similarities(&self, queries: &Tensor<2>, pairs: &[(u32, u32)]) -> Result<Vec<f32>, MiningError> {
         let queries = queries.clone().cast(DType::F32);
-        let mut scores = Vec::with_capacity(pairs.len());
-        for pairs in pairs.chunks(PAIRS) {
-            let (rows, documents): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
-            let left = queries.clone().select(0, self.indices(&rows));
-            scores.extend(read((left * self.rows(&documents)?).sum_dim(1), "scoring pairs")?);
-        }
-        Ok(scores)
+        let left = |rows: &[u32]| Ok(queries.clone().select(0, self.indices(rows)));
+        scored(pairs, left, |documents| self.rows(documents))
+    }
+
+    /// As [`Self::similarities`], with all rows brought to length 1.
+    ///
+    /// # Errors
+    /// See [`Self::similarities`].
+    pub fn cosines(&self, queries: &Tensor<2>, pairs: &[(u32, u32)]) -> Result<Vec<f32>, MiningError> {
+        let queries = unit(queries.clone().cast(DType::F32));
+        let left = |rows: &[u32]| Ok(queries.clone().select(0, self.indices(rows)));
+        scored(pairs, left, |documents| Ok(unit(self.rows(documents)?)))
+    }
+
+    /// Inner products of pairs of documents.
+    ///
+    /// # Errors
+    /// See [`Self::similarities`].
+    pub fn between(&self, pairs: &[(u32, u32)]) -> Result<Vec<f32>, MiningError> {
+        scored(pairs, |documents| self.rows(documents), |documents| self.rows(documents))
     }
 
     /// The `k` documents with the highest inner product for each row of `queries`, `[q, dimension]`.
@@ -334,7 +322,7 @@ impl EmbeddingStore {
         }
         let dtype = self.precision.dtype();
         let shards = self.shards.iter().map(|shard| unit(shard.clone().cast(DType::F32)).cast(dtype)).collect();
-        Some(Self { shards, device: self.device.clone(), unit: true, ..*self })
+        Some(Self { shards, device: self.device.clone(), ages: self.ages.clone(), unit: true, ..*self })
     }
 
     fn answers(&self) -> Result<(), MiningError> {
@@ -365,8 +353,68 @@ pub(crate) fn check_shape(what: &'static str, rows: &Tensor<2>, expected: [usize
     if got == expected { Ok(()) } else { Err(MiningError::Shape { what, got, expected }) }
 }
 
-/// Reads a column `[n, 1]`.
-fn read(column: Tensor<2>, doing: &'static str) -> Result<Vec<f32>, MiningError> {
+/// Inner products of pairs of rows.
+fn scored(
+    pairs: &[(u32, u32)],
+    left: impl Fn(&[u32]) -> Result<Tensor<2>, MiningError>,
+    right: impl Fn(&[u32]) -> Result<Tensor<2>, MiningError>,
+) -> Result<Vec<f32>, MiningError> {
+    let mut scores = Vec::with_capacity(pairs.len());
+    for pairs in pairs.chunks(PAIRS) {
+        let (first, second): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
+        scores.extend(read((left(&first)? * right(&second)?).sum_dim(1), "scoring pairs")?);
+    }
+    Ok(scores)
+}
+
+pub(crate) fn indices_on(indices: &[u32], device: &Device) -> Tensor<1, Int> {
+    let indices: Vec<i32> = indices.iter().map(|&index| index as i32).collect();
+    let count = indices.len();
+    Tensor::from_data(TensorData::new(indices, [count]), device)
+}
+
+/// Encodes documents, `[ids, dimension]`, in the order of `ids`; inside, documents of like length together when the encoder knows lengths.
+/// `ids` are different and not empty.
+pub(crate) fn encode_documents(encoder: &mut dyn RowEncoder, ids: &[u32]) -> Result<Tensor<2>, MiningError> {
+    // Positions in `ids`, in the order of encoding.
+    let mut order: Vec<u32> = (0..ids.len() as u32).collect();
+    let mut batches: Vec<Vec<u32>> = Vec::new();
+    match encoder.document_lengths() {
+        Some(lengths) if ids.iter().all(|&id| (id as usize) < lengths.len()) => {
+            let length = |place: u32| lengths[ids[place as usize] as usize].max(1) as usize;
+            // Longest first: a device that runs out of memory does so at once.
+            order.sort_by_key(|&place| (Reverse(length(place)), place));
+            let mut rest = order.as_slice();
+            while let Some(&longest) = rest.first() {
+                let fits = (encoder.token_budget() / length(longest)).clamp(1, WIDEST_BATCH).min(rest.len());
+                let (batch, later) = rest.split_at(fits);
+                batches.push(batch.iter().map(|&place| ids[place as usize]).collect());
+                rest = later;
+            }
+        }
+        _ => batches.extend(ids.chunks(BLIND_BATCH).map(<[u32]>::to_vec)),
+    }
+    let dimension = encoder.dimension();
+    let mut encoded = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let rows = encoder.documents(&batch).map_err(|source| MiningError::Encode { what: "documents", source })?;
+        check_shape("document rows", &rows, [batch.len(), dimension])?;
+        encoded.push(rows);
+    }
+    let encoded = Tensor::cat(encoded, 0);
+    if order.is_sorted() {
+        return Ok(encoded);
+    }
+    let mut places = vec![0; ids.len()];
+    for (place, &at) in order.iter().enumerate() {
+        places[at as usize] = place as u32;
+    }
+    let device = encoded.device();
+    Ok(encoded.select(0, indices_on(&places, &device)))
+}
+
+/// Reads rows, `[n, m]`, row by row.
+pub(crate) fn read(column: Tensor<2>, doing: &'static str) -> Result<Vec<f32>, MiningError> {
     let failed = |message: String| MiningError::Device { doing, message };
     let data = column.try_into_data().map_err(|error| failed(format!("{error:?}")))?;
     data.try_into_vec::<f32>().map_err(|error| failed(format!("{error:?}")))

@@ -2,7 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 
-use super::Draw;
+use super::{Draw, DrawContext};
 use crate::candidate::Candidate;
 
 /// Best first.
@@ -14,7 +14,7 @@ impl Draw for Top {
         "top"
     }
 
-    fn order(&self, _: &mut ChaCha8Rng, pool: &[Candidate]) -> Vec<usize> {
+    fn order(&self, _: &mut ChaCha8Rng, _: &DrawContext<'_>, pool: &[Candidate]) -> Vec<usize> {
         (0..pool.len()).collect()
     }
 }

@@ -3,7 +3,7 @@
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::Draw;
+use super::{Draw, DrawContext};
 use crate::candidate::Candidate;
 
 /// A uniformly random order.
@@ -15,7 +15,7 @@ impl Draw for Uniform {
         "uniform"
     }
 
-    fn order(&self, generator: &mut ChaCha8Rng, pool: &[Candidate]) -> Vec<usize> {
+    fn order(&self, generator: &mut ChaCha8Rng, _: &DrawContext<'_>, pool: &[Candidate]) -> Vec<usize> {
         let mut order: Vec<usize> = (0..pool.len()).collect();
         order.shuffle(generator);
         order
@@ -24,18 +24,11 @@ impl Draw for Uniform {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{assert_follows, context, firsts, pool};
     use super::*;
-    use crate::chance::{Purpose, generator};
 
     #[test]
     fn every_candidate_comes_first_equally_often() {
-        let pool: Vec<Candidate> = (0..8).map(|document| Candidate::found(document, 0, document + 1, 0.0)).collect();
-        let mut first = [0_u32; 8];
-        for visit in 0..8000 {
-            let order = Uniform.order(&mut generator(3, 1, visit, Purpose::Source(0)), &pool);
-            first[order[0]] += 1;
-        }
-        // 1000 each; 5 standard deviations are 148.
-        assert!(first.iter().all(|&count| count.abs_diff(1000) < 148), "{first:?}");
+        assert_follows(&firsts(&Uniform, context(0, 0.0), &pool(&[0.5; 8]), 8000), &[1.0; 8]);
     }
 }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Filter, FilterContext};
-use crate::candidate::Candidate;
+use super::{Filter, FilterContext, Scored};
 use crate::knowledge::Knowledge;
 
 /// Copies of judged documents and of the query are no negatives.
@@ -24,7 +23,11 @@ impl Filter for IdenticalText {
         "identical-text"
     }
 
-    fn keep(&self, context: &FilterContext, candidate: &Candidate) -> bool {
-        !self.knowledge.is_copy(context.query, candidate.document)
+    fn keep(&self, context: &FilterContext<'_>, it: &Scored) -> bool {
+        !self.knowledge.is_copy(context.query, it.candidate.document)
+    }
+
+    fn is_identity(&self) -> bool {
+        true
     }
 }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Filter, FilterContext};
-use crate::candidate::Candidate;
+use super::{Filter, FilterContext, Scored};
 use crate::knowledge::Knowledge;
 
 /// Judged documents are no negatives.
@@ -24,7 +23,11 @@ impl Filter for Judged {
         "judged"
     }
 
-    fn keep(&self, context: &FilterContext, candidate: &Candidate) -> bool {
-        !self.knowledge.is_judged(context.query, candidate.document)
+    fn keep(&self, context: &FilterContext<'_>, it: &Scored) -> bool {
+        !self.knowledge.is_judged(context.query, it.candidate.document)
+    }
+
+    fn is_identity(&self) -> bool {
+        true
     }
 }

@@ -3,8 +3,7 @@
 //! Moreira et al. 2024 (NV-Retriever, arXiv 2407.15831), `margin_pos` and `perc_pos`, against the LOWEST positive. The relative form is
 //! p − |p|·m, so that a negative positive score is not turned into a looser bound.
 
-use super::{Filter, FilterContext};
-use crate::candidate::Candidate;
+use super::{Filter, FilterContext, Scored};
 
 /// Margins below the lowest positive score. Where either score is unknown, a candidate stays.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +30,8 @@ impl Filter for Margin {
         "margin"
     }
 
-    fn keep(&self, context: &FilterContext, _: &Candidate) -> bool {
-        self.admits(context.similarity, context.lowest_positive)
+    fn keep(&self, context: &FilterContext<'_>, it: &Scored) -> bool {
+        self.admits(it.similarity, context.lowest_positive)
     }
 
     fn ceiling(&self, lowest: f32) -> f32 {
@@ -43,6 +42,10 @@ impl Filter for Margin {
     }
 
     fn reads_similarity(&self) -> bool {
+        true
+    }
+
+    fn spares_generated(&self) -> bool {
         true
     }
 }

@@ -1,13 +1,18 @@
 //! Reasons to drop a candidate: one filter, one file.
 //!
-//! A filter sees one candidate at a time and what is known about its query, never the source. `Chain` runs them in order and counts what
-//! each one dropped; windows over survivors run last, whatever their place in the configuration.
+//! A filter sees candidates and what is known about their query, never the source: one candidate at a time, or the whole list where it
+//! must. `Chain` runs them in order and counts what each one dropped; windows over survivors run last, whatever their place in the
+//! configuration. Generated texts are exempt from filters that suspect unlabelled positives: what would have dropped them is counted.
 
+mod angle;
+mod answer;
 mod identical_text;
 mod judged;
 mod margin;
 mod rank_window;
 mod score;
+mod sieve;
+mod teacher;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,21 +21,36 @@ use crate::candidate::Candidate;
 use crate::config::{FilterConfig, NegativesConfig};
 use crate::knowledge::Knowledge;
 
+pub use angle::Angle;
+pub use answer::{Answer, AnswerTexts, Answers, DocumentTexts};
 pub use identical_text::IdenticalText;
 pub use judged::Judged;
 pub use margin::Margin;
 pub use rank_window::RankWindow;
 pub use score::Score;
+pub use sieve::Sieve;
+pub use teacher::Teacher;
 
-/// What a filter is told beside the candidate.
+/// A candidate as filters see it.
 #[derive(Debug, Clone, Copy)]
-pub struct FilterContext {
+pub struct Scored {
+    /// The candidate.
+    pub candidate: Candidate,
+    /// Its score on the scale of `lowest_positive`; NaN when unknown.
+    pub similarity: f32,
+    /// Its cosine to the query; NaN unless a filter reads cosines.
+    pub cosine: f32,
+}
+
+/// What a filter is told about the query.
+#[derive(Debug, Clone, Copy)]
+pub struct FilterContext<'a> {
     /// The query.
     pub query: u32,
-    /// The candidate's score on the scale of `lowest_positive`; NaN when unknown.
-    pub similarity: f32,
     /// The lowest score among the query's positives; NaN when unknown.
     pub lowest_positive: f32,
+    /// Cosines of the query's positives; empty unless a filter reads cosines.
+    pub positive_cosines: &'a [f32],
     /// Candidates of this list that passed all filters before.
     pub survivors: usize,
 }
@@ -41,10 +61,20 @@ pub trait Filter: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Whether the candidate stays.
-    fn keep(&self, context: &FilterContext, candidate: &Candidate) -> bool;
+    fn keep(&self, context: &FilterContext<'_>, it: &Scored) -> bool;
+
+    /// Which candidates of the whole list stay, for a rule that compares them; `None` when each one decides for itself.
+    fn keep_of_list(&self, _context: &FilterContext<'_>, _list: &[Scored]) -> Option<Vec<bool>> {
+        None
+    }
 
     /// Whether `similarity` is looked at, so that unscored candidates have to be scored.
     fn reads_similarity(&self) -> bool {
+        false
+    }
+
+    /// Whether cosines are looked at.
+    fn reads_cosine(&self) -> bool {
         false
     }
 
@@ -57,6 +87,16 @@ pub trait Filter: Send + Sync {
     fn counts_survivors(&self) -> bool {
         false
     }
+
+    /// Whether it drops what is known to be no negative, so that it holds for fills as well.
+    fn is_identity(&self) -> bool {
+        false
+    }
+
+    /// Whether generated texts are exempt: a score says nothing about a text that was written to be a negative.
+    fn spares_generated(&self) -> bool {
+        false
+    }
 }
 
 /// Filters in their order.
@@ -64,23 +104,45 @@ pub(crate) struct Chain {
     filters: Vec<Box<dyn Filter>>,
 }
 
+/// What a chain left of a list, and why the rest is gone.
+#[derive(Debug, Default)]
+pub(crate) struct Filtered {
+    pub(crate) kept: Vec<Scored>,
+    pub(crate) removed: Removed,
+    /// Generated candidates that stayed although a filter would have dropped them.
+    pub(crate) spared: Removed,
+}
+
 impl Chain {
+    /// No filter at all.
+    pub(crate) fn empty() -> Self {
+        Self { filters: Vec::new() }
+    }
+
     /// The configured filters. Those against judged documents and their copies come first, and are added when not configured, unless
     /// the configuration turns that off.
-    pub(crate) fn new(config: &NegativesConfig, knowledge: &Arc<Knowledge>) -> Self {
+    pub(crate) fn new(config: &NegativesConfig, knowledge: &Arc<Knowledge>, answers: Option<&Arc<AnswerTexts>>, seed: u64) -> Self {
+        let judged = || Box::new(Judged::new(Arc::clone(knowledge)));
+        let identical = || Box::new(IdenticalText::new(Arc::clone(knowledge)));
         let mut filters: Vec<Box<dyn Filter>> = Vec::new();
         if config.remove_judged {
-            filters.push(Box::new(Judged::new(Arc::clone(knowledge))));
-            filters.push(Box::new(IdenticalText::new(Arc::clone(knowledge))));
+            filters.push(judged());
+            filters.push(identical());
         }
         for filter in &config.filter {
             match *filter {
                 FilterConfig::Judged { .. } | FilterConfig::IdenticalText {} if config.remove_judged => {}
-                FilterConfig::Judged { .. } => filters.push(Box::new(Judged::new(Arc::clone(knowledge)))),
-                FilterConfig::IdenticalText {} => filters.push(Box::new(IdenticalText::new(Arc::clone(knowledge)))),
+                FilterConfig::Judged { .. } => filters.push(judged()),
+                FilterConfig::IdenticalText {} => filters.push(identical()),
+                FilterConfig::Answer {} => filters.push(Box::new(Answer::new(answers.map(Arc::clone)))),
                 FilterConfig::RankWindow { skip, until, order } => filters.push(Box::new(RankWindow { skip, until, order })),
                 FilterConfig::Score { min, max } => filters.push(Box::new(Score::new(min, max))),
                 FilterConfig::Margin { relative, absolute } => filters.push(Box::new(Margin::new(relative, absolute))),
+                FilterConfig::Teacher { min, max, below, drop_unscored, at_least, ceiling } => {
+                    filters.push(Box::new(Teacher { min, max, below, drop_unscored, refill: at_least.zip(ceiling) }));
+                }
+                FilterConfig::Angle { degrees } => filters.push(Box::new(Angle { degrees })),
+                FilterConfig::Sieve {} => filters.push(Box::new(Sieve { seed })),
             }
         }
         // Stable: otherwise as written.
@@ -90,6 +152,10 @@ impl Chain {
 
     pub(crate) fn reads_similarity(&self) -> bool {
         self.filters.iter().any(|filter| filter.reads_similarity())
+    }
+
+    pub(crate) fn reads_cosine(&self) -> bool {
+        self.filters.iter().any(|filter| filter.reads_cosine())
     }
 
     /// The highest similarity that all filters can let pass.
@@ -102,29 +168,38 @@ impl Chain {
         Removed(self.filters.iter().map(|filter| (filter.name(), 0)).collect())
     }
 
-    /// Candidates that pass, in their order, each with its similarity. `scored` is `(candidate, similarity)`, best first.
-    pub(crate) fn run(
-        &self,
-        query: u32,
-        lowest_positive: f32,
-        scored: impl Iterator<Item = (Candidate, f32)>,
-        removed: &mut Removed,
-    ) -> Vec<(Candidate, f32)> {
-        // Survivors of all but the windows over survivors, counted per window: one window's drops move the next one's places.
-        let mut survivors = vec![0; self.filters.len()];
-        let mut kept = Vec::new();
-        for (candidate, similarity) in scored {
-            let dropped = self.filters.iter().enumerate().find(|(place, filter)| {
-                let context = FilterContext { query, similarity, lowest_positive, survivors: survivors[*place] };
-                survivors[*place] += 1;
-                !filter.keep(&context, &candidate)
+    /// Candidates of `list` (best first) that pass, in their order.
+    pub(crate) fn run(&self, context: FilterContext<'_>, list: Vec<Scored>) -> Filtered {
+        let mut filtered = Filtered { kept: list, ..Filtered::default() };
+        for filter in &self.filters {
+            let of_list = filter.keep_of_list(&context, &filtered.kept);
+            let mut place = 0;
+            let (removed, spared) = (&mut filtered.removed, &mut filtered.spared);
+            filtered.kept.retain(|it| {
+                let keep = match &of_list {
+                    Some(mask) => mask[place],
+                    None => filter.keep(&FilterContext { survivors: place, ..context }, it),
+                };
+                place += 1;
+                if keep {
+                    return true;
+                }
+                let exempt = it.candidate.synthetic && filter.spares_generated();
+                if exempt {
+                    spared.count(filter.name())
+                } else {
+                    removed.count(filter.name())
+                }
+                exempt
             });
-            match dropped {
-                Some((_, filter)) => removed.count(filter.name()),
-                None => kept.push((candidate, similarity)),
-            }
         }
-        kept
+        filtered
+    }
+
+    /// Candidates of these ranks that may fill a short row: only what is known to be no negative is left out.
+    pub(crate) fn reserve(&self, context: FilterContext<'_>, list: &[Scored], ranks: std::ops::RangeInclusive<usize>) -> Vec<Scored> {
+        let open = |it: &&Scored| self.filters.iter().filter(|filter| filter.is_identity()).all(|filter| filter.keep(&context, it));
+        list.iter().filter(|it| ranks.contains(&(it.candidate.rank as usize))).filter(open).copied().collect()
     }
 }
 

@@ -3,8 +3,7 @@
 //! Libraries disagree on which ranks. FlagEmbedding counts the raw list, where a positive uses up a place (`before`);
 //! sentence-transformers counts what all other filters leave (`after`).
 
-use super::{Filter, FilterContext};
-use crate::candidate::Candidate;
+use super::{Filter, FilterContext, Scored};
 use crate::config::WindowOrder;
 
 /// A window of ranks.
@@ -23,9 +22,9 @@ impl Filter for RankWindow {
         "rank-window"
     }
 
-    fn keep(&self, context: &FilterContext, candidate: &Candidate) -> bool {
+    fn keep(&self, context: &FilterContext<'_>, it: &Scored) -> bool {
         let rank = match self.order {
-            WindowOrder::Before => candidate.rank as usize,
+            WindowOrder::Before => it.candidate.rank as usize,
             WindowOrder::After => context.survivors + 1,
         };
         rank > self.skip && self.until.is_none_or(|until| rank <= until)

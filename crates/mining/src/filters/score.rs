@@ -1,7 +1,6 @@
 //! Keeps scores between two fixed bounds. The bounds belong to one encoder: cosines and dot products need others.
 
-use super::{Filter, FilterContext};
-use crate::candidate::Candidate;
+use super::{Filter, FilterContext, Scored};
 
 /// Fixed bounds, both inclusive. An unscored candidate stays.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +21,8 @@ impl Filter for Score {
         "score"
     }
 
-    fn keep(&self, context: &FilterContext, _: &Candidate) -> bool {
-        !(context.similarity < self.min || context.similarity > self.max)
+    fn keep(&self, _: &FilterContext<'_>, it: &Scored) -> bool {
+        !(it.similarity < self.min || it.similarity > self.max)
     }
 
     fn ceiling(&self, _: f32) -> f32 {
@@ -31,6 +30,10 @@ impl Filter for Score {
     }
 
     fn reads_similarity(&self) -> bool {
+        true
+    }
+
+    fn spares_generated(&self) -> bool {
         true
     }
 }

@@ -3,28 +3,51 @@
 use corpus::Collection;
 use serde_json::json;
 
-use super::Miner;
+use super::{Decay, Miner, Supply, Visit};
+use crate::candidate::Candidate;
+use crate::config::Model;
 use crate::error::MiningError;
 use crate::lists::Lists;
+use crate::schedule::Schedule;
 use crate::state::{self, faulty};
+use crate::store::SavedRows;
 
 impl Miner {
-    /// Everything needed to go on exactly from here, but the configuration and the data.
+    /// Everything needed to go on exactly from here, but the configuration and the data. With `refresh = "rolling …"` the document rows are
+    /// part of it: they have different ages, so the weights of now could not make them again.
     ///
     /// # Errors
-    /// When the header cannot be written, which no valid configuration causes.
+    /// When rows cannot be read from the device.
     pub fn state(&self) -> Result<Vec<u8>, MiningError> {
-        let lists: Vec<Lists> = self.supplies.iter().map(|supply| supply.lists.clone()).collect();
+        let supply = |supply: &Supply| state::SupplyState {
+            last: supply.last,
+            next_slice: supply.next_slice,
+            curve: supply.curve.clone(),
+            replaced: supply.decay.replaced.clone(),
+            installed: supply.decay.installed.iter().map(|mean| mean.to_bits()).collect(),
+            lengths: state::lengths(&supply.lists),
+        };
         let header = state::Header {
             version: self.version,
             seed: self.seed,
             config: self.config.clone(),
             documents: self.knowledge.documents(),
+            generated: self.knowledge.generated(),
             queries: self.knowledge.queries(),
-            last: self.supplies.iter().map(|supply| supply.last).collect(),
-            lengths: lists.iter().map(|lists| (lists.offsets().len(), lists.entries().len())).collect(),
+            supplies: self.supplies.iter().map(supply).collect(),
+            rows: self.rows_to_save()?,
         };
-        state::write(&header, &lists)
+        state::write(&header, self.supplies.iter().map(|supply| &supply.lists))
+    }
+
+    fn rows_to_save(&self) -> Result<Option<SavedRows>, MiningError> {
+        if !self.supplies.iter().any(|supply| matches!(supply.schedule, Some(Schedule::Rolling(_)))) {
+            return Ok(None);
+        }
+        match self.stores.get(&Model::Current) {
+            Some(held) if held.store.is_complete() => Ok(Some(held.store.save()?)),
+            _ => Ok(self.saved_rows.clone()),
+        }
     }
 
     /// Goes back to a saved state. The miner must have been made from the same configuration, data and seed.
@@ -43,20 +66,34 @@ impl Miner {
         if (header.documents, header.queries) != (self.knowledge.documents(), self.knowledge.queries()) {
             return differs("the collection");
         }
-        let beyond = |lists: &Lists| lists.entries().iter().any(|entry| entry.document as usize >= header.documents);
-        if header.last.len() != self.supplies.len() || lists.len() != self.supplies.len() || lists.iter().any(beyond) {
+        if header.generated != self.knowledge.generated() {
+            return differs("the number of generated texts");
+        }
+        let known = header.documents + header.generated;
+        let beyond = |lists: &Lists| lists.entries.values().iter().any(|entry| entry.document as usize >= known);
+        let fits = |supply: &state::SupplyState| {
+            [0, self.training.len()].contains(&supply.replaced.len()) && supply.replaced.len() == supply.installed.len()
+        };
+        let rows_fit = header.rows.as_ref().is_none_or(|rows| rows.rows == header.documents);
+        let whole = header.supplies.len() == self.supplies.len() && header.supplies.iter().all(fits) && rows_fit;
+        if !whole || lists.iter().any(beyond) {
             return Err(faulty("its parts do not fit together".into()));
         }
         self.version = header.version;
-        for ((supply, last), lists) in self.supplies.iter_mut().zip(header.last).zip(lists) {
-            (supply.last, supply.lists) = (last, lists);
+        self.saved_rows = header.rows;
+        // Whatever rows there are, they are of other weights.
+        self.stores.clear();
+        for ((supply, saved), lists) in self.supplies.iter_mut().zip(header.supplies).zip(lists) {
+            (supply.last, supply.next_slice, supply.curve, supply.lists) = (saved.last, saved.next_slice, saved.curve, lists);
+            supply.decay = Decay { replaced: saved.replaced, installed: saved.installed.into_iter().map(f32::from_bits).collect() };
             supply.retire();
         }
         Ok(())
     }
 
-    /// The lists in the own form of mined negatives, with the source of each candidate: a header line, then a line per training query that
-    /// has candidates, under its first positive.
+    /// The lists in the own form of mined negatives, with the source of each candidate, or with merge = "union" all sources of each text: a
+    /// header line, then a line per training query that has candidates, under its first positive. Generated texts are left out: the collection
+    /// has no ids for them.
     ///
     /// # Errors
     /// When a line cannot be written, which no collection causes.
@@ -66,16 +103,10 @@ impl Miner {
         let mut text = json!({ "format": "dredge-negatives", "version": 1, "provenance": provenance }).to_string();
         text.push('\n');
         for &query in &self.training {
-            let numbered = (0..u8::MAX).zip(&self.supplies);
-            let candidates = numbered.flat_map(|(number, supply)| supply.lists.row(query).iter().map(move |entry| entry.candidate(number)));
-            let negatives: Vec<_> = candidates
-                .map(|it| {
-                    let score = Some(it.score).filter(|score| score.is_finite());
-                    let source = self.supplies[usize::from(it.source)].name;
-                    json!({ "id": collection.documents.id(it.document), "score": score, "rank": it.rank, "source": source })
-                })
-                .collect();
             let Some(positive) = self.knowledge.judgments().positives(query).next() else { continue };
+            let found = self.listed(query, positive);
+            let found = found.iter().filter(|it| (it.document as usize) < self.knowledge.documents());
+            let negatives: Vec<_> = found.map(|it| self.listed_json(it, collection)).collect();
             if negatives.is_empty() {
                 continue;
             }
@@ -84,5 +115,28 @@ impl Miner {
             text.push('\n');
         }
         Ok(text)
+    }
+
+    /// All candidates of a query: list after list, or the union of the lists.
+    fn listed(&self, query: u32, positive: u32) -> Vec<Candidate> {
+        let numbered = || (0..u8::MAX).zip(&self.supplies);
+        if !self.united() {
+            return numbered().flat_map(|(number, supply)| supply.lists.candidates(query, number, None, supply.comparable())).collect();
+        }
+        let round = numbered().filter_map(|it| it.1.last).map(|last| last.round).max().unwrap_or(0);
+        self.union(&Visit { round, ..Visit::new(query, positive, 0, 0) })
+    }
+
+    fn listed_json(&self, it: &Candidate, collection: &Collection) -> serde_json::Value {
+        let score = Some(it.score).filter(|score| score.is_finite());
+        let mut json = json!({ "id": collection.documents.id(it.document), "score": score, "rank": it.rank });
+        json["source"] = self.source_name(it.source).into();
+        if let Some(teacher) = it.teacher.filter(|teacher| teacher.is_finite()) {
+            json["teacher"] = teacher.into();
+        }
+        if self.united() {
+            json["sources"] = self.sources_of(it).filter_map(|number| self.source_name(number)).collect();
+        }
+        json
     }
 }

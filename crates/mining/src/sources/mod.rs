@@ -1,20 +1,23 @@
 //! Where candidates come from: one source, one file.
 //!
-//! A source with lists is asked block by block at a refresh; `random` is asked at every visit; `in-batch` is never asked, its negatives are
-//! columns that the batch has anyway. Sources do not filter: judged documents may be among what they return.
+//! A source with lists is asked block by block at a refresh; `random` is asked at every visit; `in-batch`, `queue` and `per-step` are never
+//! asked, their negatives are columns that the batch gets anyway. Sources do not filter: judged documents may be among what they return.
 
 pub mod bm25;
 mod dense;
 mod file;
+mod generated;
 mod in_batch;
+mod per_step;
+mod queue;
 mod random;
 
 use burn::tensor::Tensor;
-use corpus::Collection;
+use corpus::{Collection, NegativeLists};
 use rand_chacha::ChaCha8Rng;
 
 use crate::candidate::Candidate;
-use crate::config::SourceConfig;
+use crate::config::{SourceConfig, SourceKind};
 use crate::error::MiningError;
 use crate::knowledge::Knowledge;
 use crate::store::EmbeddingStore;
@@ -22,7 +25,10 @@ use crate::store::EmbeddingStore;
 pub use bm25::Bm25;
 pub use dense::Dense;
 pub use file::File;
+pub use generated::Generated;
 pub use in_batch::InBatch;
+pub use per_step::PerStep;
+pub use queue::Queue;
 pub use random::Random;
 
 /// Some training queries, and what a refresh knows about them.
@@ -80,6 +86,11 @@ pub trait Source: Send + Sync {
         f32::NAN
     }
 
+    /// The score of one positive of a query on [`Scale::Own`]; NaN when unknown.
+    fn positive_score(&self, _query: u32, _document: u32) -> f32 {
+        f32::NAN
+    }
+
     /// Candidates of each query of the block, best first.
     ///
     /// # Errors
@@ -102,11 +113,16 @@ pub(crate) fn build(
     knowledge: &Knowledge,
     training: &[u32],
 ) -> Result<Box<dyn Source>, MiningError> {
-    Ok(match config {
-        SourceConfig::Random { .. } => Box::new(Random::new(knowledge.documents(), number)),
-        SourceConfig::InBatch {} => Box::new(InBatch),
-        SourceConfig::Bm25 { depth, .. } => Box::new(Bm25::new(collection, training, *depth, number)?),
-        SourceConfig::Dense { depth, below_margin, .. } => Box::new(Dense::new(*depth, *below_margin, number)),
-        SourceConfig::File { path, depth, .. } => Box::new(File::open(collection, path.as_deref(), *depth, number)?),
+    Ok(match &config.kind {
+        SourceKind::Random {} => Box::new(Random::new(knowledge.documents(), number)),
+        SourceKind::InBatch {} => Box::new(InBatch),
+        SourceKind::PerStep { .. } => Box::new(PerStep),
+        SourceKind::Queue { .. } => Box::new(Queue),
+        SourceKind::Bm25 { depth, .. } => Box::new(Bm25::new(collection, training, *depth, number)?),
+        SourceKind::Dense { depth, below_margin, .. } => Box::new(Dense::new(*depth, *below_margin, number)),
+        SourceKind::File { path, depth, scored_by, .. } => {
+            Box::new(File::open(collection, path.as_deref(), *depth, number)?.scored_by(*scored_by))
+        }
+        SourceKind::Generated { .. } => Box::new(Generated::new(NegativeLists::default(), number)),
     })
 }

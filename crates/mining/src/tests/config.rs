@@ -1,6 +1,9 @@
 //! `[negatives]` as users write it.
 
-use crate::{DrawConfig, NegativesConfig, Schedule, Short, SourceConfig};
+use crate::{
+    DecayConfig, DiverseBy, DrawConfig, FilterConfig, Line, Merge, Model, NegativesConfig, Ramp, Schedule, ScoredBy, Short, SourceConfig,
+    SourceKind,
+};
 
 #[test]
 fn every_part_is_read_and_written_back() {
@@ -43,7 +46,9 @@ fn every_part_is_read_and_written_back() {
     assert_eq!(config.short, Short::Random);
     assert_eq!(config.draw, DrawConfig::Top {});
     assert!(config.in_batch() && config.offers_candidates() && config.remove_judged);
-    assert_eq!(config.source[3], SourceConfig::Dense { depth: 50, share: 1.0, refresh: Schedule::EverySteps(500), below_margin: false });
+    let dense = SourceKind::Dense { depth: 50, refresh: Schedule::EverySteps(500), model: Model::Current, below_margin: false };
+    assert_eq!(config.source[3], SourceConfig::new(dense));
+    assert_eq!(config.source[0], SourceConfig { share: Some(Ramp::Fixed(0.25)), ..SourceConfig::new(SourceKind::Random {}) });
     let written = toml::to_string(&config).unwrap();
     assert_eq!(toml::from_str::<NegativesConfig>(&written).unwrap(), config, "{written}");
     let json = serde_json::to_string(&config).unwrap();
@@ -66,7 +71,15 @@ fn unknown_keys_and_words_are_refused() {
         ("depht = 3", "depht"),
         ("[[source]]\nfrom = \"dense\"\ndepht = 3", "depht"),
         ("[[source]]\nfrom = \"random\"\ndepth = 3", "depth"),
-        ("[[source]]\nfrom = \"in-batch\"\nshare = 1.0", "share"),
+        ("[[source]]\nfrom = \"bm25\"\nshare = { from = 0.5, until = 1.0 }", "{ from = NUMBER, to = NUMBER }"),
+        ("[[source]]\nfrom = \"queue\"", "size"),
+        ("[[source]]\nfrom = \"generated\"", "path"),
+        ("[draw]\nrule = \"simans\"\ntau = 0.1", "tau"),
+        ("[draw]\nrule = \"diverse\"\nby = \"words\"", "words"),
+        ("[[filter]]\nrule = \"sieve\"\nmax = 0.1", "max"),
+        ("short = { fill = \"beyond\", from = 3 }", "beyond"),
+        ("merge = \"all\"", "all"),
+        ("[decay]\nfactr = 1.2", "factr"),
         ("[[source]]\nfrom = \"sparse\"", "sparse"),
         ("[[source]]\nfrom = \"dense\"\nrefresh = \"sometimes\"", "every N steps"),
         ("[[filter]]\nrule = \"margin\"\nrelativ = 0.1", "relativ"),
@@ -90,6 +103,34 @@ fn values_without_sense_are_refused_by_name() {
         (format!("{dense}share = inf"), "source.0.share: got inf"),
         ("[[source]]\nfrom = \"bm25\"\nrefresh = \"every epoch\"".into(), "source.0.refresh: got \"every epoch\""),
         ("[[source]]\nfrom = \"in-batch\"\n[[source]]\nfrom = \"in-batch\"".into(), "twice"),
+        ("[[source]]\nfrom = \"in-batch\"\nshare = 1.0".into(), "source.0.share: got 1"),
+        ("[[source]]\nfrom = \"random\"\npool = 3".into(), "source.0.pool: got 3"),
+        (format!("{dense}pool = {{ from = 20, to = 0 }}"), "source.0.pool: got { from = 20, to = 0 }"),
+        (format!("{dense}share = {{ from = 0.0, to = 0.0 }}"), "source.0.share"),
+        (format!("{dense}from_round = 2\nuntil_round = 2"), "source.0.until_round: got 2, expected more than from_round, which is 2"),
+        (format!("{dense}model = \"start\"\nrefresh = \"every epoch\""), "source.0.refresh: got \"every epoch\""),
+        (format!("{dense}model = \"previous-round\""), "source.0.from_round: got 0"),
+        (
+            format!("{dense}model = \"previous-round\"\nfrom_round = 1\nrefresh = \"rolling 10 steps\""),
+            "source.0.refresh: got \"rolling 10",
+        ),
+        ("[[source]]\nfrom = \"queue\"\nsize = 0".into(), "source.0.size: got 0"),
+        ("[[source]]\nfrom = \"per-step\"\ndepth = 2000".into(), "source.0.depth: got 2000"),
+        ("slices = 0".into(), "negatives.slices: got 0"),
+        ("[decay]\nfactor = 0.9".into(), "decay.factor: got 0.9"),
+        ("[draw]\nrule = \"simans\"\ntemperature = 0.0".into(), "draw.temperature: got 0"),
+        ("[draw]\nrule = \"rank-curve\"\ngain_k = 1.0".into(), "draw.gain_k: got 1"),
+        ("[draw]\nrule = \"margin-bins\"\nbins = 0".into(), "draw.bins: got 0"),
+        ("[draw]\nrule = \"window\"\nsize = 0".into(), "draw.size: got 0"),
+        ("[draw]\nrule = \"diverse\"\nvisits = 0".into(), "draw.visits: got 0"),
+        (format!("{dense}below_margin = true\n[draw]\nrule = \"rank-curve\""), "draw.rule: got \"rank-curve\""),
+        (format!("merge = \"union\"\n{dense}refresh = \"on decay every 5 steps\""), "negatives.merge: got \"union\""),
+        (format!("merge = \"union\"\n{dense}[draw]\nrule = \"diverse\""), "negatives.merge: got \"union\""),
+        ("short = { fill = \"beyond\", from = 9, until = 8 }".into(), "negatives.short: got from 9 until 8"),
+        (format!("short = {{ fill = \"beyond\", from = 51, until = 80 }}\n{dense}depth = 50"), "short.from: got 51, expected at most"),
+        ("[[filter]]\nrule = \"teacher\"".into(), "filter.0: got no bounds"),
+        ("[[filter]]\nrule = \"teacher\"\nmax = 0.6\nat_least = 4".into(), "filter.0.at_least"),
+        ("[[filter]]\nrule = \"angle\"\ndegrees = 0.0".into(), "filter.0.degrees: got 0"),
         ("[[filter]]\nrule = \"rank-window\"".into(), "filter.0: got a window without bounds"),
         ("[[filter]]\nrule = \"rank-window\"\nskip = 5\nuntil = 5".into(), "filter.0.until: got 5, expected more than skip"),
         (format!("{dense}depth = 10\n[[filter]]\nrule = \"rank-window\"\nskip = 10"), "filter.0.skip: got 10"),
@@ -107,5 +148,90 @@ fn values_without_sense_are_refused_by_name() {
         let config: NegativesConfig = toml::from_str(&text).unwrap();
         let message = config.validate().unwrap_err().to_string();
         assert!(message.contains(part), "{text}\n{message}");
+    }
+}
+
+#[test]
+fn every_setting_of_the_algebra_is_read_and_written_back() {
+    let text = r#"
+        short = { fill = "beyond", from = 51, until = 1000 }
+        slices = 4
+        [decay]
+        factor = 1.2
+        [[source]]
+        from = "dense"
+        depth = 1000
+        model = "previous-round"
+        from_round = 1
+        until_round = 3
+        refresh = "every round"
+        share = { from = 0.25, to = 1 }
+        pool = { from = 200, to = 20 }
+        [[source]]
+        from = "dense"
+        model = "start"
+        [[source]]
+        from = "dense"
+        refresh = "rolling 500 steps"
+        [[source]]
+        from = "file"
+        scored_by = "teacher"
+        refresh = "on decay every 100 steps"
+        [[source]]
+        from = "generated"
+        path = "written.jsonl"
+        share = 0.5
+        [[source]]
+        from = "per-step"
+        [[source]]
+        from = "queue"
+        size = 4096
+        start_after = 10
+        [[filter]]
+        rule = "answer"
+        [[filter]]
+        rule = "teacher"
+        below = 0.1
+        [[filter]]
+        rule = "teacher"
+        min = 0.1
+        max = 0.6
+        at_least = 84
+        ceiling = 0.95
+        [[filter]]
+        rule = "angle"
+        [[filter]]
+        rule = "sieve"
+    "#;
+    let draws = [
+        ("simans", DrawConfig::Simans { a: 0.5, b: 0.0, temperature: None, absolute: false }),
+        ("trisampler", DrawConfig::Trisampler { candidates: 30, a: 0.25, temperature: None }),
+        ("rank-curve", DrawConfig::RankCurve { gain_k: 2.0, depth: None, split: "dev".into() }),
+        ("margin-bins", DrawConfig::MarginBins { bins: 10 }),
+        ("window", DrawConfig::Window { size: None, skip: 10 }),
+        ("diverse", DrawConfig::Diverse { per_visit: 7, visits: 3, by: DiverseBy::Gradient, random_below: None }),
+    ];
+    for (name, draw) in draws {
+        let config: NegativesConfig = toml::from_str(&format!("{text}\n[draw]\nrule = \"{name}\"")).unwrap();
+        config.validate().unwrap();
+        assert_eq!(config.draw, draw);
+        let written = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<NegativesConfig>(&written).unwrap(), config, "{written}");
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<NegativesConfig>(&json).unwrap(), config);
+        assert_eq!(config.short, Short::Beyond { from: 51, until: 1000 });
+        assert_eq!((config.slices, config.decay, config.merge), (4, DecayConfig { factor: 1.2, below: 0.8 }, Merge::Shares));
+        assert_eq!((config.per_step(), config.queue()), (Some(200), Some((4096, 10))));
+        let dense = SourceKind::Dense { depth: 1000, refresh: Schedule::EveryRounds(1), model: Model::PreviousRound, below_margin: false };
+        let expected = SourceConfig {
+            kind: dense,
+            share: Some(Ramp::Linear(Line { from: 0.25, to: 1.0 })),
+            from_round: 1,
+            until_round: Some(3),
+            pool: Some(Ramp::Linear(Line { from: 200.0, to: 20.0 })),
+        };
+        assert_eq!(config.source[0], expected);
+        assert!(matches!(&config.source[3].kind, SourceKind::File { scored_by: ScoredBy::Teacher, refresh: Schedule::OnDecay(100), .. }));
+        assert!(matches!(config.filter[3], FilterConfig::Angle { degrees: 60.0 }));
     }
 }

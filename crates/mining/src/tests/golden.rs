@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use serde::Deserialize;
 
 use super::{collection, judged, on_a_line, tensor, texts};
-use crate::{EmbeddingStore, MineOptions, mine};
+use crate::{DrawConfig, EmbeddingStore, MineOptions, mine};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -131,7 +131,7 @@ fn a_uniform_choice_is_among_the_survivors_and_a_function_of_the_seed() {
     let data = collection(&texts("document", 60), &texts("query", 1));
     let query = tensor(vec![1.0, 0.0], 2, &device);
     let draw = |seed| {
-        let options = MineOptions { negatives: 5, depth: Some(20), skip: 4, uniform: true, seed, ..MineOptions::default() };
+        let options = MineOptions { negatives: 5, depth: Some(20), skip: 4, draw: DrawConfig::Uniform {}, seed, ..MineOptions::default() };
         mine(&query, &store, &[0], &judged(1, &[(0, 2)]), &data, &options).unwrap().rows.remove(0).negatives
     };
     assert_eq!(draw(1), draw(1));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use corpus::{Collection, Judgments, Listed, NegativeLists};
 
 use super::{Placed, collection, config, judged, on_a_line, texts};
-use crate::{Candidate, Miner, MiningError, NegativesConfig, RefreshReport};
+use crate::{Candidate, Miner, MiningError, Moment, NegativesConfig, Only, RefreshReport, Visit};
 
 const DENSE: &str = "[[source]]\nfrom = \"dense\"\ndepth = 6\nrefresh = \"every 10 steps\"\n[draw]\nrule = \"top\"\n";
 
@@ -18,7 +18,7 @@ fn line() -> (Collection, Judgments, Placed) {
 
 fn refreshed(config: &NegativesConfig, data: &Collection, judgments: &Judgments, encoder: &mut Placed) -> (Miner, RefreshReport) {
     let mut miner = Miner::new(config, data, judgments, 7).unwrap();
-    let report = miner.refresh(0, 0, encoder).unwrap();
+    let report = miner.refresh(Moment::new(0, 0), &mut Only(encoder)).unwrap();
     (miner, report)
 }
 
@@ -30,7 +30,7 @@ fn documents(negatives: &[Candidate]) -> Vec<u32> {
 fn survivors(filters: &str) -> Vec<u32> {
     let (data, judgments, mut encoder) = line();
     let (miner, _) = refreshed(&config(&format!("{DENSE}{filters}")), &data, &judgments, &mut encoder);
-    documents(&miner.draw(0, 0, 100, 0))
+    documents(&miner.draw(&Visit::new(0, 0, 100, 0)))
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn the_miner_can_be_shared_between_threads() {
 fn ranks_are_those_of_the_whole_corpus_and_judged_documents_use_up_no_depth() {
     let (data, judgments, mut encoder) = line();
     let (miner, report) = refreshed(&config(DENSE), &data, &judgments, &mut encoder);
-    let negatives = miner.draw(0, 0, 100, 0);
+    let negatives = miner.draw(&Visit::new(0, 0, 100, 0));
     assert_eq!(documents(&negatives), [1, 2, 3, 4, 5, 6]);
     assert_eq!(negatives.iter().map(|it| it.rank).collect::<Vec<_>>(), [1, 3, 4, 5, 6, 7]);
     assert_eq!(negatives.iter().map(|it| it.score).collect::<Vec<_>>(), [0.95, 0.79, 0.77, 0.7, 0.6, 0.3]);
@@ -93,7 +93,7 @@ fn below_the_margin_the_list_is_as_deep_as_asked_for() {
     let mut mined = |below: bool, filter: &str| {
         let recipe = config(&format!("[[source]]\nfrom = \"dense\"\ndepth = 3\nbelow_margin = {below}\n{filter}[draw]\nrule = \"top\""));
         let (miner, report) = refreshed(&recipe, &data, &judgments, &mut encoder);
-        (documents(&miner.draw(0, 0, 9, 0)), report)
+        (documents(&miner.draw(&Visit::new(0, 0, 9, 0))), report)
     };
     let margin = "[[filter]]\nrule = \"margin\"\nrelative = 0.05\n";
     assert!(mined(false, margin).0.is_empty());
@@ -110,7 +110,7 @@ fn the_lowest_positive_decides() {
     let judgments = judged(1, &[(0, 0), (0, 5)]);
     let filter = "[[filter]]\nrule = \"margin\"\nabsolute = 0.05";
     let (miner, report) = refreshed(&config(&format!("{DENSE}{filter}")), &data, &judgments, &mut encoder);
-    assert_eq!(documents(&miner.draw(0, 0, 9, 0)), [6, 7]);
+    assert_eq!(documents(&miner.draw(&Visit::new(0, 0, 9, 0))), [6, 7]);
     assert_eq!(report.removed["margin"], 4);
 }
 
@@ -119,14 +119,14 @@ fn documents_known_not_to_be_relevant_can_be_kept() {
     let (data, _, mut encoder) = line();
     let judgments = Judgments::from_pairs(1, vec![(0, 0, 1), (0, 1, 0)]);
     let (miner, _) = refreshed(&config(DENSE), &data, &judgments, &mut encoder);
-    assert_eq!(documents(&miner.draw(0, 0, 2, 0)), [2, 3]);
+    assert_eq!(documents(&miner.draw(&Visit::new(0, 0, 2, 0))), [2, 3]);
     let keeping = config(&format!("{DENSE}[[filter]]\nrule = \"judged\"\nkeep_nonrelevant = true"));
     let (miner, _) = refreshed(&keeping, &data, &judgments, &mut encoder);
-    assert_eq!(documents(&miner.draw(0, 0, 2, 0)), [1, 2]);
+    assert_eq!(documents(&miner.draw(&Visit::new(0, 0, 2, 0))), [1, 2]);
     let off = config(&format!("remove_judged = false\n{DENSE}"));
     let (miner, _) = refreshed(&off, &data, &judgments, &mut encoder);
     // The positive of the visit is no negative of it even so.
-    assert_eq!(documents(&miner.draw(0, 0, 2, 0)), [1, 2]);
+    assert_eq!(documents(&miner.draw(&Visit::new(0, 0, 2, 0))), [1, 2]);
 }
 
 #[test]
@@ -136,9 +136,9 @@ fn short_rows_serve_fewer_or_nothing_or_are_filled_and_say_so() {
     let mut draw = |short: &str| {
         let config = config(&format!("short = \"{short}\"\n{DENSE}{filter}"));
         let mut miner = Miner::new(&config, &data, &judgments, 7).unwrap().expecting(4);
-        let report = miner.refresh(0, 0, &mut encoder).unwrap();
+        let report = miner.refresh(Moment::new(0, 0), &mut Only(&mut encoder)).unwrap();
         assert_eq!((report.short_rows, report.empty_rows), (1, 0));
-        miner.draw(0, 0, 4, 3)
+        miner.draw(&Visit::new(0, 0, 4, 3))
     };
     assert_eq!(documents(&draw("fewer")), [5, 6]);
     assert!(draw("drop").is_empty());
@@ -159,12 +159,12 @@ fn turnover_is_nothing_when_nothing_changed_and_whole_when_everything_did() {
     };
     let mut encoder = Placed::new(place(1..7), vec![vec![1.0, 0.0]]);
     let mut miner = Miner::new(&config(DENSE), &data, &judgments, 7).unwrap();
-    assert_eq!(miner.refresh(0, 0, &mut encoder).unwrap().turnover, None);
-    assert_eq!(miner.refresh(10, 0, &mut encoder).unwrap().turnover, Some(0.0));
+    assert_eq!(miner.refresh(Moment::new(0, 0), &mut Only(&mut encoder)).unwrap().turnover, None);
+    assert_eq!(miner.refresh(Moment::new(10, 0), &mut Only(&mut encoder)).unwrap().turnover, Some(0.0));
     encoder.documents = place(7..13);
-    assert_eq!(miner.refresh(20, 0, &mut encoder).unwrap().turnover, Some(1.0));
+    assert_eq!(miner.refresh(Moment::new(20, 0), &mut Only(&mut encoder)).unwrap().turnover, Some(1.0));
     encoder.documents = place(10..16);
-    let report = miner.refresh(30, 1, &mut encoder).unwrap();
+    let report = miner.refresh(Moment::new(30, 1), &mut Only(&mut encoder)).unwrap();
     assert_eq!((report.turnover, report.version, report.step, report.epoch), (Some(0.5), 4, 30, 1));
     assert!(report.line().contains("version 4 at step 30") && report.line().contains("changed 50.0 %"), "{}", report.line());
 }
@@ -193,7 +193,7 @@ fn shares_hold_over_many_visits_and_random_documents_are_new_at_each() {
     let mut counts: HashMap<u8, usize> = HashMap::new();
     let mut draws = Vec::new();
     for visit in 0..2000 {
-        let negatives = miner.draw(0, 0, 2, visit);
+        let negatives = miner.draw(&Visit::new(0, 0, 2, visit));
         assert_eq!(negatives.len(), 2);
         for it in &negatives {
             *counts.entry(it.source).or_default() += 1;
@@ -202,12 +202,12 @@ fn shares_hold_over_many_visits_and_random_documents_are_new_at_each() {
     }
     // 4000 negatives, a quarter of them random; 5 standard deviations of independent draws are 137.
     assert!(counts[&2].abs_diff(1000) < 137 && counts[&1] + counts[&2] == 4000, "{counts:?}");
-    assert_eq!(miner.draw(0, 0, 2, 5), miner.draw(0, 0, 2, 5));
+    assert_eq!(miner.draw(&Visit::new(0, 0, 2, 5)), miner.draw(&Visit::new(0, 0, 2, 5)));
     draws.dedup();
     assert!(draws.len() > 1000);
     // Exactly divisible shares are exact at every visit.
     for visit in 0..50 {
-        assert_eq!(miner.draw(0, 0, 4, visit).iter().filter(|it| it.source == 2).count(), 1);
+        assert_eq!(miner.draw(&Visit::new(0, 0, 4, visit)).iter().filter(|it| it.source == 2).count(), 1);
     }
 }
 
@@ -217,7 +217,7 @@ fn what_one_source_lacks_the_others_make_up_for() {
     data.negatives = Some(NegativeLists::from_rows(vec![vec![Listed { document: 7, score: None }]]));
     let mixed = config("[[source]]\nfrom = \"file\"\n[[source]]\nfrom = \"dense\"\ndepth = 6\n[draw]\nrule = \"top\"");
     let (miner, _) = refreshed(&mixed, &data, &judgments, &mut encoder);
-    let negatives = miner.draw(0, 0, 6, 0);
+    let negatives = miner.draw(&Visit::new(0, 0, 6, 0));
     assert_eq!(documents(&negatives), [7, 1, 2, 3, 4, 5]);
     assert_eq!(negatives.iter().map(|it| it.source).collect::<Vec<_>>(), [0, 1, 1, 1, 1, 1]);
 }
@@ -232,13 +232,13 @@ fn a_file_that_scores_its_positives_sets_the_scale_of_margins() {
     let file = config(&format!("[[source]]\nfrom = \"file\"\n{filter}"));
     data.negatives = Some(lists.clone());
     let (miner, _) = refreshed(&file, &data, &judgments, &mut encoder);
-    assert_eq!(documents(&miner.draw(0, 0, 9, 0)), [6]);
+    assert_eq!(documents(&miner.draw(&Visit::new(0, 0, 9, 0))), [6]);
     assert!(!encoder.calls.is_empty(), "without positive scores the encoder measures");
 
     encoder.calls.clear();
     data.negatives = Some(lists.with_positive_scores(vec![vec![listed(0, 9.0)]]));
     let (miner, report) = refreshed(&file, &data, &judgments, &mut encoder);
-    assert_eq!(documents(&miner.draw(0, 0, 9, 0)), [2, 1]);
+    assert_eq!(documents(&miner.draw(&Visit::new(0, 0, 9, 0))), [2, 1]);
     assert_eq!((report.removed["judged"], report.removed["margin"]), (1, 1));
     assert!(encoder.calls.is_empty(), "a teacher's scale needs no encoder");
 
@@ -254,11 +254,11 @@ fn bm25_finds_words_not_syntax_and_judged_documents_use_up_no_depth() {
     let lexical = config("[[source]]\nfrom = \"bm25\"\ndepth = 2\n[draw]\nrule = \"top\"");
     let mut encoder = Placed::new(vec![vec![1.0]; 6], vec![vec![1.0]; 3]);
     let (miner, report) = refreshed(&lexical, &data, &judgments, &mut encoder);
-    let negatives = miner.draw(0, 0, 9, 0);
+    let negatives = miner.draw(&Visit::new(0, 0, 9, 0));
     assert_eq!((documents(&negatives), negatives[0].rank), (vec![1, 2], 2));
     assert!(negatives[0].score > negatives[1].score);
-    assert_eq!(documents(&miner.draw(1, 4, 9, 0)), [5]);
-    assert!(miner.draw(2, 4, 9, 0).is_empty());
+    assert_eq!(documents(&miner.draw(&Visit::new(1, 4, 9, 0))), [5]);
+    assert!(miner.draw(&Visit::new(2, 4, 9, 0)).is_empty());
     assert!(encoder.calls.is_empty() && report.negative_scores.is_none());
     assert_eq!((report.removed["judged"], report.empty_rows), (1, 1));
 
@@ -284,15 +284,15 @@ fn each_source_keeps_its_own_schedule() {
     let mut refreshes = Vec::new();
     for step in 0..40 {
         let epoch = step / 15;
-        if miner.due(step, epoch) {
-            let report = miner.refresh(step, epoch, &mut encoder).unwrap();
+        if miner.due(Moment::new(step, epoch)) {
+            let report = miner.refresh(Moment::new(step, epoch), &mut Only(&mut encoder)).unwrap();
             refreshes.push((step, report.sources.len()));
-            assert!(!miner.due(step, epoch));
+            assert!(!miner.due(Moment::new(step, epoch)));
         }
     }
     assert_eq!(refreshes, [(0, 3), (10, 1), (15, 1), (20, 1), (30, 2)]);
     for quiet in ["[[source]]\nfrom = \"random\"", "[[source]]\nfrom = \"in-batch\""] {
-        assert!(!Miner::new(&config(quiet), &data, &judgments, 7).unwrap().due(0, 0));
+        assert!(!Miner::new(&config(quiet), &data, &judgments, 7).unwrap().due(Moment::new(0, 0)));
     }
 }
 
@@ -309,20 +309,23 @@ fn a_restored_miner_goes_on_as_if_it_had_never_stopped() {
     );
     let new = || Miner::new(&recipe, &data, &judgments, 11).unwrap();
     let all = |miner: &Miner| -> Vec<Candidate> {
-        (0..6).flat_map(|visit| judgments.pairs().into_iter().flat_map(move |(q, p)| miner.draw(q, p, 5, visit))).collect()
+        (0..6).flat_map(|visit| judgments.pairs().into_iter().flat_map(move |(q, p)| miner.draw(&Visit::new(q, p, 5, visit)))).collect()
     };
 
     let mut miner = new();
-    miner.refresh(0, 0, &mut encoder(0.0)).unwrap();
+    miner.refresh(Moment::new(0, 0), &mut Only(&mut encoder(0.0))).unwrap();
     let state = miner.state().unwrap();
     let mut restored = new();
     restored.restore(&state).unwrap();
     assert_eq!(restored.state().unwrap(), state);
     assert_eq!(all(&restored), all(&miner));
     for step in 0..12 {
-        assert_eq!(restored.due(step, 0), miner.due(step, 0), "{step}");
+        assert_eq!(restored.due(Moment::new(step, 0)), miner.due(Moment::new(step, 0)), "{step}");
     }
-    let (mut first, mut second) = (miner.refresh(10, 1, &mut encoder(0.4)).unwrap(), restored.refresh(10, 1, &mut encoder(0.4)).unwrap());
+    let (mut first, mut second) = (
+        miner.refresh(Moment::new(10, 1), &mut Only(&mut encoder(0.4))).unwrap(),
+        restored.refresh(Moment::new(10, 1), &mut Only(&mut encoder(0.4))).unwrap(),
+    );
     assert!(first.turnover.is_some_and(|share| share > 0.0));
     for report in [&mut first, &mut second] {
         (report.seconds, report.encode_seconds, report.search_seconds, report.filter_seconds) = (0.0, 0.0, 0.0, 0.0);
@@ -362,13 +365,13 @@ fn the_lists_are_written_in_a_form_that_can_be_read_back() {
     let path = folder.path().join("version-1.jsonl");
     std::fs::write(&path, miner.lists_jsonl(&data).unwrap()).unwrap();
     let row: Vec<(u32, Option<f32>)> = corpus::read_own(&path, &data).unwrap().row(0).iter().map(|it| (it.document, it.score)).collect();
-    let expected: Vec<(u32, Option<f32>)> = miner.draw(0, 0, 9, 0).iter().map(|it| (it.document, Some(it.score))).collect();
+    let expected: Vec<(u32, Option<f32>)> = miner.draw(&Visit::new(0, 0, 9, 0)).iter().map(|it| (it.document, Some(it.score))).collect();
     assert_eq!(row, expected);
     assert_eq!(corpus::read_provenance(&path).unwrap()["negatives_version"], 1);
     // And it is a source.
     let file = config(&format!("[[source]]\nfrom = \"file\"\npath = {:?}\ndepth = 3\n[draw]\nrule = \"top\"", path.to_str().unwrap()));
     let (miner, _) = refreshed(&file, &data, &judgments, &mut encoder);
-    assert_eq!(documents(&miner.draw(0, 0, 9, 0)), [1, 2, 3]);
+    assert_eq!(documents(&miner.draw(&Visit::new(0, 0, 9, 0))), [1, 2, 3]);
 }
 
 #[test]
@@ -377,10 +380,10 @@ fn a_failed_refresh_leaves_the_lists_as_they_were() {
     let (mut miner, _) = refreshed(&config(DENSE), &data, &judgments, &mut encoder);
     let before = miner.state().unwrap();
     encoder.documents[3][0] = f32::NAN;
-    assert!(matches!(miner.refresh(10, 0, &mut encoder), Err(MiningError::BadRows { document: 3, .. })));
+    assert!(matches!(miner.refresh(Moment::new(10, 0), &mut Only(&mut encoder)), Err(MiningError::BadRows { document: 3, .. })));
     assert_eq!(miner.state().unwrap(), before);
     encoder.documents[3][0] = 0.77;
-    assert_eq!(miner.refresh(10, 0, &mut encoder).unwrap().turnover, Some(0.0));
+    assert_eq!(miner.refresh(Moment::new(10, 0), &mut Only(&mut encoder)).unwrap().turnover, Some(0.0));
 }
 
 #[test]

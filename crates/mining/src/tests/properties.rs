@@ -4,7 +4,7 @@ use corpus::{Collection, Judgments, Listed, NegativeLists};
 use proptest::prelude::*;
 
 use super::{Placed, collection, config};
-use crate::{Candidate, Miner, NegativesConfig};
+use crate::{Candidate, Miner, Moment, NegativesConfig, Only, Visit};
 
 /// A collection with few different texts, random judgments (grade 0 among them), negatives lists, and vectors.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ fn recipes() -> Vec<NegativesConfig> {
 
 fn draws(miner: &Miner, judgments: &Judgments) -> Vec<((u32, u32, u64), Vec<Candidate>)> {
     let visits = judgments.pairs().into_iter().flat_map(|(query, positive)| (0..3).map(move |visit| (query, positive, visit)));
-    visits.map(|(query, positive, visit)| ((query, positive, visit), miner.draw(query, positive, 4, visit))).collect()
+    visits.map(|(query, positive, visit)| ((query, positive, visit), miner.draw(&Visit::new(query, positive, 4, visit)))).collect()
 }
 
 proptest! {
@@ -71,8 +71,8 @@ proptest! {
         let (data, judgments, mut encoder) = world.build();
         for recipe in recipes() {
             let mut miner = Miner::new(&recipe, &data, &judgments, seed).unwrap();
-            if miner.due(0, 0) {
-                miner.refresh(0, 0, &mut encoder).unwrap();
+            if miner.due(Moment::new(0, 0)) {
+                miner.refresh(Moment::new(0, 0), &mut Only(&mut encoder)).unwrap();
             }
             for ((query, positive, _), negatives) in draws(&miner, &judgments) {
                 prop_assert!(negatives.len() <= 4);
@@ -99,12 +99,12 @@ proptest! {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 pool.install(|| {
                     let mut miner = Miner::new(&recipe, &data, &judgments, seed).unwrap();
-                    if miner.due(0, 0) {
-                        miner.refresh(0, 0, &mut encoder).unwrap();
+                    if miner.due(Moment::new(0, 0)) {
+                        miner.refresh(Moment::new(0, 0), &mut Only(&mut encoder)).unwrap();
                     }
                     if backwards {
                         for (query, positive) in judgments.pairs().into_iter().rev() {
-                            miner.draw(query, positive, 2, 1);
+                            miner.draw(&Visit::new(query, positive, 2, 1));
                         }
                     }
                     draws(&miner, &judgments)

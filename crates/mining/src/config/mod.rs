@@ -1,0 +1,122 @@
+//! `[negatives]` of a run's configuration: sources, filters, the draw, and what happens to short rows.
+//!
+//! Reading refuses unknown keys; `validate` (`check`) refuses values that make no sense, before anything is built. Building the parts is
+//! `Miner::new`.
+
+mod check;
+mod draw;
+mod filter;
+mod ramp;
+mod short;
+mod source;
+
+use serde::{Deserialize, Serialize};
+
+pub use draw::{DiverseBy, DrawConfig};
+pub use filter::{FilterConfig, WindowOrder};
+pub use ramp::{Line, Ramp};
+pub use short::Short;
+pub use source::{Model, ScoredBy, SourceConfig, SourceKind};
+
+/// The deepest list that exact search gives.
+pub(crate) const DEEPEST: usize = kernels::MAX_K;
+
+/// Where negatives come from and which are served.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NegativesConfig {
+    /// Where candidates come from.
+    pub source: Vec<SourceConfig>,
+    /// What is dropped from the lists, in this order.
+    pub filter: Vec<FilterConfig>,
+    /// How negatives are chosen from a list.
+    pub draw: DrawConfig,
+    /// How the lists of several sources come together.
+    pub merge: Merge,
+    /// What becomes of a row with too few candidates.
+    pub short: Short,
+    /// Parts into which corpus and training queries are cut for `refresh = "rolling N steps"`.
+    pub slices: usize,
+    /// When `refresh = "on decay …"` replaces the negatives of a query.
+    pub decay: DecayConfig,
+    /// Whether judged documents and their copies are removed even when no filter says so. Only experiments turn it off.
+    pub remove_judged: bool,
+}
+
+impl Default for NegativesConfig {
+    fn default() -> Self {
+        Self {
+            source: Vec::new(),
+            filter: Vec::new(),
+            draw: DrawConfig::default(),
+            merge: Merge::default(),
+            short: Short::default(),
+            slices: 10,
+            decay: DecayConfig::default(),
+            remove_judged: true,
+        }
+    }
+}
+
+/// How the lists of several sources come together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Merge {
+    /// Each source gives its share of the negatives of a visit, drawn from its own list.
+    #[default]
+    Shares,
+    /// One draw from the union of all lists, each text once, best rank first. Sources without lists keep their share.
+    Union,
+}
+
+/// When negatives have become too easy (Li et al. 2024, arXiv 2408.15710): factor · s < s0 and |s| < below, s being their mean cosine
+/// now and s0 when they were installed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecayConfig {
+    /// What the mean cosine is multiplied by, at least 1.
+    pub factor: f64,
+    /// The absolute mean cosine from which nothing is replaced.
+    pub below: f64,
+}
+
+impl Default for DecayConfig {
+    fn default() -> Self {
+        Self { factor: 1.15, below: 0.8 }
+    }
+}
+
+impl DecayConfig {
+    /// Whether negatives that had the mean cosine `installed` have decayed at `current`.
+    pub(crate) fn fires(&self, installed: f32, current: f32) -> bool {
+        self.factor * f64::from(current) < f64::from(installed) && f64::from(current).abs() < self.below
+    }
+}
+
+impl NegativesConfig {
+    /// Whether the other queries' positives are negatives.
+    pub fn in_batch(&self) -> bool {
+        self.source.iter().any(|source| matches!(source.kind, SourceKind::InBatch {}))
+    }
+
+    /// Depth of the search of a frozen document matrix at every step, when that is a source.
+    pub fn per_step(&self) -> Option<usize> {
+        self.source.iter().find_map(|source| match source.kind {
+            SourceKind::PerStep { depth } => Some(depth),
+            _ => None,
+        })
+    }
+
+    /// Rows and first step of the queue of earlier batches' documents, when that is a source.
+    pub fn queue(&self) -> Option<(usize, usize)> {
+        self.source.iter().find_map(|source| match source.kind {
+            SourceKind::Queue { size, start_after } => Some((size, start_after)),
+            _ => None,
+        })
+    }
+
+    /// Whether any source offers candidates.
+    pub fn offers_candidates(&self) -> bool {
+        self.source.iter().any(|source| source.share().highest() > 0.0)
+    }
+}

@@ -1,0 +1,144 @@
+//! Which document rows a refresh needs, by model, and bringing them up to date.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::{Held, Job, Miner, Supply};
+use crate::config::Model;
+use crate::encoders::Encoders;
+use crate::error::MiningError;
+use crate::row_encoder::RowEncoder;
+use crate::schedule::Moment;
+use crate::sources::Scale;
+use crate::store::{EmbeddingStore, encode_queries};
+
+/// The rows that must be new.
+enum Fresh {
+    All,
+    Parts(Vec<Range<usize>>),
+}
+
+/// Part `slice` of `parts` of `count` things in a row.
+pub(super) fn stretch(slice: usize, parts: usize, count: usize) -> Range<usize> {
+    slice * count / parts..(slice + 1) * count / parts
+}
+
+/// The encoder that a model is.
+pub(super) fn encoder<'a>(encoders: &'a mut dyn Encoders, model: &Model) -> Result<&'a mut dyn RowEncoder, MiningError> {
+    match model {
+        Model::Current => Ok(encoders.current()),
+        _ => encoders.named(model.name()).map_err(|source| MiningError::Model { model: model.name().to_owned(), source }),
+    }
+}
+
+impl Miner {
+    /// The model that measures what no dense source scored: that of the first dense source that serves now, or the one in training.
+    pub(super) fn reference(&self, round: usize) -> Model {
+        let serving = self.supplies.iter().filter(|supply| supply.config.serves(round));
+        serving.filter_map(|supply| supply.config.model()).next().cloned().unwrap_or_default()
+    }
+
+    /// The model whose view filters have of a source's candidates, when they need one.
+    pub(super) fn filter_model(&self, supply: &Supply, round: usize) -> Option<Model> {
+        match supply.config.model() {
+            Some(model) => Some(model.clone()),
+            None => {
+                let measured = supply.scale == Scale::Foreign && (self.chain.reads_similarity() || self.measures_for_draw(supply, round));
+                (self.chain.reads_cosine() || measured).then(|| self.reference(round))
+            }
+        }
+    }
+
+    /// The model whose view the draw has of a source's candidates, when it needs one.
+    pub(super) fn draw_model(&self, supply: &Supply, round: usize) -> Option<Model> {
+        let needs = self.draw.needs();
+        let model = supply.config.model().filter(|_| !self.united()).cloned().unwrap_or_else(|| self.reference(round));
+        (needs.rows || needs.to_positive || self.measures_for_draw(supply, round)).then_some(model)
+    }
+
+    /// Whether the draw reads similarities that are not the source's own scores.
+    pub(super) fn measures_for_draw(&self, supply: &Supply, round: usize) -> bool {
+        let needs = self.draw.needs();
+        let own = match supply.scale {
+            Scale::Encoder => !self.united() || supply.config.model() == Some(&self.reference(round)),
+            Scale::Own => !self.united() && !needs.to_positive,
+            Scale::Foreign => false,
+        };
+        needs.similarity && !own
+    }
+
+    /// Models that mining this source takes.
+    pub(super) fn models(&self, supply: &Supply, round: usize) -> impl Iterator<Item = Model> + use<> {
+        [self.filter_model(supply, round), self.draw_model(supply, round)].into_iter().flatten()
+    }
+
+    /// Encodes what the jobs need and is not there.
+    pub(super) fn encode(&mut self, now: Moment, jobs: &[(usize, Job)], encoders: &mut dyn Encoders) -> Result<(), MiningError> {
+        let mut wanted: BTreeMap<Model, Fresh> = BTreeMap::new();
+        let documents = self.knowledge.documents();
+        for (number, job) in jobs {
+            for model in self.models(&self.supplies[*number], now.round) {
+                match job {
+                    Job::Whole => drop(wanted.insert(model, Fresh::All)),
+                    Job::Slices(slices, parts) => {
+                        let more = slices.iter().map(|&slice| stretch(slice, *parts, documents));
+                        if let Fresh::Parts(stretches) = wanted.entry(model).or_insert(Fresh::Parts(Vec::new())) {
+                            stretches.extend(more);
+                        }
+                    }
+                    Job::Check => {}
+                }
+            }
+        }
+        for (model, fresh) in wanted {
+            self.encode_model(now, &model, &fresh, encoder(encoders, &model)?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_model(&mut self, now: Moment, model: &Model, fresh: &Fresh, encoder: &mut dyn RowEncoder) -> Result<(), MiningError> {
+        let known = self.stores.get(model).filter(|held| held.store.is_complete());
+        let unchanged = match model {
+            Model::Current => false,
+            Model::PreviousRound => known.is_some_and(|held| held.round == now.round),
+            Model::Start | Model::Named(_) => known.is_some(),
+        };
+        if unchanged {
+            return Ok(());
+        }
+        // Where the encoder's rows are is where the store belongs.
+        let mut device = || encode_queries(encoder, &self.training[..1]).map(|rows| rows.device());
+        let saved = if *model == Model::Current { self.saved_rows.take() } else { None };
+        let mut store = match (self.stores.remove(model), &saved, fresh) {
+            (Some(held), ..) => held.store,
+            (None, Some(saved), Fresh::Parts(_)) => EmbeddingStore::restored(saved, self.precision, &device()?),
+            (None, ..) => {
+                let device = device()?;
+                EmbeddingStore::new(self.knowledge.documents(), encoder.dimension(), self.precision, &device)
+            }
+        };
+        match fresh {
+            Fresh::Parts(stretches) if store.is_complete() => {
+                for stretch in stretches {
+                    store.refill(stretch.clone(), encoder, Some(now.step))?;
+                }
+            }
+            _ => store.fill(encoder, Some(now.step))?,
+        }
+        self.stores.insert(model.clone(), Held { store, round: now.round });
+        Ok(())
+    }
+
+    /// Steps since the oldest row of a model was encoded.
+    pub(super) fn row_age(&self, model: &Model, now: Moment) -> Option<usize> {
+        self.stores.get(model).and_then(|held| held.store.oldest_step()).map(|step| now.step.saturating_sub(step))
+    }
+
+    /// Gives back the rows that no later refresh will search.
+    pub(super) fn drop_stores(&mut self) {
+        let needed: Vec<&Model> =
+            self.supplies.iter().filter(|supply| supply.needs_encoder()).filter_map(|supply| supply.config.model()).collect();
+        let unneeded: Vec<Model> = self.stores.keys().filter(|model| !needed.contains(model)).cloned().collect();
+        unneeded.iter().for_each(|model| drop(self.stores.remove(model)));
+    }
+}
