@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-use corpus::{Collection, Judgments, Records};
+use corpus::{Collection, Judgments, Texts};
 
 use crate::error::MiningError;
 
@@ -71,13 +71,13 @@ impl Knowledge {
     }
 
     /// Adds generated documents: their ids follow those of the corpus, in the order of `texts`. They replace any added before.
-    pub(crate) fn add_generated(&mut self, collection: &Collection, texts: &Records) {
+    pub(crate) fn add_generated(&mut self, collection: &Collection, texts: &Texts) {
         self.class.truncate(self.documents);
         for class in self.query_class.iter_mut().filter(|class| **class as usize >= self.documents) {
             *class = NO_CLASS;
         }
         let mut first: HashMap<&str, u32> = HashMap::with_capacity(texts.len());
-        for (text, id) in texts.texts().iter().zip(self.documents as u32..) {
+        for (text, id) in texts.iter().zip(self.documents as u32..) {
             first.entry(text).or_insert(id);
         }
         // A document of the corpus or a query with the same text comes before.
@@ -93,7 +93,7 @@ impl Knowledge {
                 *class = generated;
             }
         }
-        self.class.extend(texts.texts().iter().map(|text| first[text]));
+        self.class.extend(texts.iter().map(|text| first[text]));
     }
 
     /// The judgments.

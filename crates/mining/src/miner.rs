@@ -17,7 +17,7 @@ mod visit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use corpus::{Collection, Judgments, NegativeLists, Records};
+use corpus::{Collection, Judgments, NegativeLists, Texts};
 
 use crate::candidate::Candidate;
 use crate::config::{FilterConfig, Merge, Model, NegativesConfig, SourceConfig, SourceKind};
@@ -215,7 +215,7 @@ impl Miner {
     ///
     /// # Errors
     /// When a list names another id.
-    pub fn generated(mut self, collection: &Collection, texts: &Records, lists: NegativeLists) -> Result<Self, MiningError> {
+    pub fn generated(mut self, collection: &Collection, texts: &Texts, lists: NegativeLists) -> Result<Self, MiningError> {
         let first = self.knowledge.documents();
         let ids = first..first + texts.len();
         let listed = self.training.iter().flat_map(|&query| lists.row(query)).map(|it| it.document);
@@ -235,6 +235,11 @@ impl Miner {
 
     fn rebuild_chain(&mut self) {
         self.chain = Chain::new(&self.config, &self.knowledge, self.answers.as_ref(), self.seed);
+    }
+
+    /// What is known about judgments and equal texts.
+    pub fn knowledge(&self) -> &Arc<Knowledge> {
+        &self.knowledge
     }
 
     /// Refreshes so far.

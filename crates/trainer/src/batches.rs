@@ -4,13 +4,13 @@
 //! assembles them ahead of the device; the channel holds a few, and the device never waits for a draw or for padding.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use corpus::Judgments;
 use encoder::TokenBatch;
-use mining::{Miner, TopicBatches, Topics};
+use mining::{Candidate, Miner, TopicBatches, Topics, Visit};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{BatchConfig, Compose};
 use crate::data::Data;
+use crate::rounds::Course;
 
 /// Batches waiting for the device.
 const AHEAD: usize = 3;
@@ -42,8 +43,28 @@ pub(crate) struct Batch {
     pub(crate) columns: Vec<u32>,
     /// Column of each query's positive.
     pub(crate) targets: Vec<usize>,
-    /// [queries, columns] row-major: the column is no candidate for the query.
+    /// The negatives drawn for each query.
+    pub(crate) drawn: Vec<Vec<Candidate>>,
+    // Tables of [queries, columns], row-major.
+    /// The column is no candidate for the query.
     pub(crate) blocked: Vec<bool>,
+    /// The column was drawn for the query, or is its positive.
+    pub(crate) own: Vec<bool>,
+    /// The teacher's score, NaN where unknown; empty without a teacher.
+    pub(crate) teacher: Vec<f32>,
+    /// By column: the text was written by a model; empty when none was.
+    pub(crate) synthetic: Vec<bool>,
+}
+
+impl Batch {
+    /// How many of the drawn negatives come from which source.
+    pub(crate) fn drawn_by_source(&self, miner: &Miner) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for candidate in self.drawn.iter().flatten() {
+            *counts.entry(miner.source_name(candidate.source).unwrap_or("unknown")).or_default() += 1;
+        }
+        counts
+    }
 }
 
 impl Plan {
@@ -171,6 +192,8 @@ pub(crate) struct Assembler {
     pub(crate) config: BatchConfig,
     /// Whether the other queries' positives are candidates.
     pub(crate) in_batch: bool,
+    pub(crate) round: usize,
+    pub(crate) course: Course,
     /// With `batch.compose` = topics or groups.
     pub(crate) topics: Option<Arc<Topics>>,
 }
@@ -199,13 +222,8 @@ impl Assembler {
 
     fn assemble(&self, step: usize, epoch: usize, mut pairs: Vec<(u32, u32)>) -> Batch {
         pairs.sort_by_key(|&(query, positive)| (Reverse(self.data.tokens.query(query).len()), query, positive));
-        let own: Vec<Vec<u32>> = pairs
-            .iter()
-            .map(|&(query, positive)| {
-                let drawn = self.miner.draw(query, positive, self.config.negatives, epoch as u64);
-                drawn.iter().map(|candidate| candidate.document).collect()
-            })
-            .collect();
+        let drawn: Vec<Vec<Candidate>> = pairs.iter().map(|&(query, positive)| self.draw(query, positive, step, epoch)).collect();
+        let own: Vec<Vec<u32>> = drawn.iter().map(|drawn| drawn.iter().map(|candidate| candidate.document).collect()).collect();
         // A document is one column however often it was drawn: counting it twice would weigh it twice (and encode it twice).
         let mut columns: Vec<u32> = Vec::new();
         let mut seen = HashMap::new();
@@ -227,7 +245,44 @@ impl Assembler {
         let most = if self.config.chunk > 0 { self.config.chunk } else { usize::MAX };
         let cut = |rows: &[&[u32]]| cut_by_length(rows, most).into_iter().map(|rows| tokens.batch(rows)).collect();
         let (query_chunks, document_chunks) = (cut(&query_rows), cut(&document_rows));
-        Batch { step, query_chunks, document_chunks, pairs, columns, targets, blocked }
+        let mine = self.own(&pairs, &own, columns.len(), &place);
+        let teacher = self.teacher(&pairs, &drawn, &columns, &place);
+        let corpus = self.data.documents() as u32;
+        let any_synthetic = columns.iter().any(|&document| document >= corpus);
+        let synthetic = if any_synthetic { columns.iter().map(|&document| document >= corpus).collect() } else { Vec::new() };
+        Batch { step, query_chunks, document_chunks, pairs, columns, targets, drawn, blocked, own: mine, teacher, synthetic }
+    }
+
+    fn draw(&self, query: u32, positive: u32, step: usize, epoch: usize) -> Vec<Candidate> {
+        let progress = self.course.progress(step, 0.0);
+        self.miner.draw(&Visit { query, positive, n: self.config.negatives, visit: epoch as u64, progress, round: self.round })
+    }
+
+    /// The column was drawn for the query, or is its positive.
+    fn own(&self, pairs: &[(u32, u32)], own: &[Vec<u32>], count: usize, place: &HashMap<u32, usize>) -> Vec<bool> {
+        let mut table = vec![false; pairs.len() * count];
+        for (row, (negatives, (_, positive))) in own.iter().zip(pairs).enumerate() {
+            negatives.iter().chain([positive]).for_each(|document| table[row * count + place[document]] = true);
+        }
+        table
+    }
+
+    /// Scores from a file of the teacher's, and those that the drawn candidates carry; empty when there is no teacher.
+    fn teacher(&self, pairs: &[(u32, u32)], drawn: &[Vec<Candidate>], columns: &[u32], place: &HashMap<u32, usize>) -> Vec<f32> {
+        let file = self.data.side.teacher.as_ref();
+        if file.is_none() && drawn.iter().flatten().all(|candidate| candidate.teacher.is_none()) {
+            return Vec::new();
+        }
+        let score = |query, document| file.and_then(|file| file.score(query, document)).unwrap_or(f32::NAN);
+        let mut table: Vec<f32> = pairs.iter().flat_map(|&(query, _)| columns.iter().map(move |&document| score(query, document))).collect();
+        for (row, candidates) in drawn.iter().enumerate() {
+            for candidate in candidates {
+                if let Some(teacher) = candidate.teacher {
+                    table[row * columns.len() + place[&candidate.document]] = teacher;
+                }
+            }
+        }
+        table
     }
 
     fn blocked(&self, pairs: &[(u32, u32)], own: &[Vec<u32>], columns: &[u32], place: &HashMap<u32, usize>) -> Vec<bool> {
@@ -245,9 +300,9 @@ impl Assembler {
         }
         for (row, &(query, positive)) in pairs.iter().enumerate() {
             // By document id and by text: another judged positive, or a copy of one, is never a negative.
-            let texts: HashSet<u32> = self.judgments.positives(query).map(|document| self.data.same_text[document as usize]).collect();
+            let texts: HashSet<u32> = self.judgments.positives(query).map(|document| self.data.text_class(document)).collect();
             for (column, &document) in columns.iter().enumerate() {
-                if texts.contains(&self.data.same_text[document as usize]) {
+                if texts.contains(&self.data.text_class(document)) {
                     open[row * count + column] = false;
                 }
             }

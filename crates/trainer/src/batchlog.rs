@@ -7,12 +7,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use corpus::Collection;
-use mining::Miner;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::batches::Batch;
 use crate::runfolder::write_whole;
+use crate::stage::Stage;
 
 pub(crate) struct BatchLog {
     file: BufWriter<File>,
@@ -43,13 +43,13 @@ impl BatchLog {
     }
 
     /// Appends a step.
-    pub(crate) fn write(&mut self, batch: &Batch, miner: &Miner, collection: &Collection) -> Result<()> {
+    pub(crate) fn write(&mut self, batch: &Batch, stage: &Stage, collection: &Collection) -> Result<()> {
         let rows = batch.pairs.iter().zip(&batch.drawn).map(|(&(query, positive), drawn)| {
             let negatives = drawn.iter().map(|it| {
                 let score = Some(it.score).filter(|score| score.is_finite());
-                json!({ "id": document_id(collection, it.document), "source": miner.source_name(it.source), "rank": it.rank, "score": score })
+                json!({ "id": document_id(collection, it.document), "source": stage.miner.source_name(it.source), "rank": it.rank, "score": score })
             });
-            json!({ "query": collection.queries.id(query), "positive": collection.documents.id(positive), "negatives": negatives.collect::<Vec<_>>() })
+            json!({ "query": collection.queries.id(query), "topic": stage.topic(query), "positive": collection.documents.id(positive), "negatives": negatives.collect::<Vec<_>>() })
         });
         let line = json!({ "step": batch.step, "columns": batch.columns.len(), "rows": rows.collect::<Vec<_>>() });
         writeln!(self.file, "{line}").context("writing batches.jsonl")

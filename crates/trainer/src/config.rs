@@ -4,7 +4,7 @@
 //! nearest known one; `validate` checks values that need no file and no device. What only the data or the model can decide
 //! (learning rate, lengths, steps) stays open here and is filled in by `train`, and the resolved form is saved with the run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mining::NegativesConfig;
 use objective::{LossConfig, ScheduleKind};
@@ -23,6 +23,10 @@ pub(crate) struct Config {
     pub(crate) train: TrainConfig,
     pub(crate) output: OutputConfig,
     pub(crate) negatives: NegativesConfig,
+    /// The encoder whose similarities `[[loss.mask]]` with `rule = "guide"` reads.
+    pub(crate) guide: OtherEncoder,
+    /// The encoder whose similarities losses with a teacher read, where `data.teacher` gives none.
+    pub(crate) teacher: OtherEncoder,
     /// The steps are divided evenly into as many rounds; each entry holds what its round changes in the sections of [`ROUND_SECTIONS`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) round: Vec<toml::Table>,
@@ -32,7 +36,15 @@ pub(crate) struct Config {
 }
 
 /// Sections that a round may change.
-const ROUND_SECTIONS: [&str; 5] = ["batch", "encoder", "loss", "negatives", "train"];
+const ROUND_SECTIONS: [&str; 7] = ["batch", "encoder", "guide", "loss", "negatives", "teacher", "train"];
+
+/// An encoder beside the one in training.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct OtherEncoder {
+    /// `start`, `previous-round`, a model folder or a hub id.
+    pub(crate) model: Option<String>,
+}
 
 /// What to start from, and what to change about it. Keys left out keep what the model folder says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -94,11 +106,32 @@ pub(crate) struct DataConfig {
     pub(crate) test: String,
     /// Train on this many (query, positive) pairs, drawn by the seed; 0 = all.
     pub(crate) limit: usize,
+    /// Teacher scores of (query, document) pairs: any list of negatives with scores, or lines of query, document, score.
+    pub(crate) teacher: Option<String>,
+    /// Answer strings of queries, for the filter `answer`.
+    pub(crate) answers: Option<String>,
+    /// The group of each query, for `batch.compose = "groups"`.
+    pub(crate) groups: Option<String>,
+    /// Decisions of a relabelling (RLHN, Thakur et al. 2025, arXiv 2505.16967).
+    pub(crate) decisions: Option<String>,
+    /// What becomes of negatives that a relabelling found relevant.
+    pub(crate) decision_policy: corpus::Policy,
 }
 
 impl Default for DataConfig {
     fn default() -> Self {
-        Self { path: "builtin:demo".into(), train: "train".into(), evaluate: "dev".into(), test: "test".into(), limit: 0 }
+        Self {
+            path: "builtin:demo".into(),
+            train: "train".into(),
+            evaluate: "dev".into(),
+            test: "test".into(),
+            limit: 0,
+            teacher: None,
+            answers: None,
+            groups: None,
+            decisions: None,
+            decision_policy: corpus::Policy::Promote,
+        }
     }
 }
 
@@ -181,6 +214,9 @@ pub(crate) struct TrainConfig {
     /// Stop after this many seconds of training and mining (evaluation not counted); the learning rate follows the time. `steps` is then the most
     /// steps that are done.
     pub(crate) seconds: Option<f64>,
+    /// Train only on pairs whose positive the model of the round before (or the start encoder) ranks among the first so many: round-trip consistency
+    /// (Promptagator, Dai et al. 2022, arXiv 2209.11755).
+    pub(crate) round_trip: Option<usize>,
     /// Whether each `[[round]]` after the first starts from the start weights, or from where the round before ended.
     pub(crate) restart: bool,
     /// Passes over the pairs; left out: 1 for a transformer, 20 for a static encoder.
@@ -207,6 +243,8 @@ pub(crate) struct TrainConfig {
     pub(crate) keep: Keep,
     /// Lines of the log: one every so many steps.
     pub(crate) log_every: usize,
+    /// Write batches.jsonl: every query, positive and drawn negative of every step.
+    pub(crate) log_batches: bool,
 }
 
 /// Which weights a run ends with.
@@ -222,6 +260,7 @@ impl Default for TrainConfig {
         Self {
             steps: None,
             seconds: None,
+            round_trip: None,
             restart: true,
             epochs: None,
             learning_rate: None,
@@ -237,6 +276,7 @@ impl Default for TrainConfig {
             keep_checkpoints: 2,
             keep: Keep::Best,
             log_every: 1,
+            log_batches: false,
         }
     }
 }
@@ -352,6 +392,12 @@ impl Config {
         self.round.len().max(1)
     }
 
+    /// The file of generated texts, if a round has them as a source.
+    pub(crate) fn generated(&self) -> Option<PathBuf> {
+        let rounds = (0..self.rounds()).filter_map(|round| self.of_round(round).ok());
+        rounds.into_iter().find_map(|config| config.negatives.generated().map(Path::to_path_buf))
+    }
+
     /// The configuration of a round, from 0: a key that the round names takes the place of the run's whole value.
     ///
     /// # Errors
@@ -375,6 +421,30 @@ impl Config {
         let config = check(&table).map_err(fault)?;
         config.validate().map_err(fault)?;
         Ok(config)
+    }
+
+    /// Checks what parts of a technique ask of one another.
+    fn validate_techniques(&self) -> Result<(), String> {
+        let needs = self.loss.needs();
+        let (per_step, queue) = (self.negatives.per_step().is_some(), self.negatives.queue().is_some());
+        let frozen = self.encoder.documents == DocumentEncoder::Frozen;
+        let faults = [
+            (needs.guide && self.guide.model.is_none(), "[[loss.mask]] with rule = \"guide\" needs guide.model"),
+            (
+                needs.teacher && self.teacher.model.is_none() && self.data.teacher.is_none() && !self.negatives.teaches(),
+                "this loss needs a teacher: data.teacher = FILE, teacher.model = MODEL, or lists with scored_by = \"teacher\"",
+            ),
+            (needs.ranks && !per_step, "loss.kind = \"lambda-mrr\" needs [[negatives.source]] with from = \"per-step\""),
+            (per_step && !frozen, "from = \"per-step\" searches a frozen document matrix: set encoder.documents = \"frozen\""),
+            (per_step && queue, "from = \"per-step\" and from = \"queue\" cannot be combined"),
+            (per_step && self.batch.negatives > 0, "with from = \"per-step\" nothing else is drawn: set batch.negatives = 0"),
+            (self.batch.compose == Compose::Groups && self.data.groups.is_none(), "batch.compose = \"groups\" needs data.groups = FILE"),
+            (self.train.round_trip == Some(0), "train.round_trip must be at least 1"),
+        ];
+        match faults.iter().find(|(holds, _)| *holds) {
+            Some((_, reason)) => Err((*reason).to_owned()),
+            None => Ok(()),
+        }
     }
 
     /// Checks what needs neither file nor device.
@@ -405,12 +475,17 @@ impl Config {
                     .into(),
             );
         }
-        if self.batch.negatives == 0 && !self.negatives.in_batch() {
-            return Err("nothing to contrast with: batch.negatives is 0 and no [[negatives.source]] has from = \"in-batch\"".into());
+        let columns = self.negatives.in_batch() || self.negatives.queue().is_some() || self.negatives.per_step().is_some();
+        if self.batch.negatives == 0 && !columns {
+            return Err(
+                "nothing to contrast with: batch.negatives is 0 and no [[negatives.source]] has from = \"in-batch\", \"queue\" or \"per-step\""
+                    .into(),
+            );
         }
-        if self.batch.negatives == 0 && self.batch.queries < 2 {
+        if self.batch.negatives == 0 && self.negatives.in_batch() && self.batch.queries < 2 {
             return Err("in-batch negatives need batch.queries of at least 2".into());
         }
+        self.validate_techniques()?;
         for round in 0..self.round.len() {
             self.of_round(round).map_err(|error| error.to_string())?;
         }

@@ -10,11 +10,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use corpus::{Collection, TextTokenizer, TokenSpec, Tokens};
 use encoder::{Settings, TokenBatch};
+use mining::DocumentTexts;
 
 use crate::errors::{OrUsage, Usage};
+use crate::side_files::SideFiles;
 
 pub(crate) struct Data {
     pub(crate) collection: Collection,
+    pub(crate) side: SideFiles,
     pub(crate) tokens: Arc<TokenRows>,
     /// For each document the first document with the same text, itself where the text is unique.
     pub(crate) same_text: Vec<u32>,
@@ -23,9 +26,19 @@ pub(crate) struct Data {
 impl Data {
     /// Tokenises both sides of `collection` as the encoder's settings say, through the token cache.
     pub(crate) fn prepare(collection: Collection, tokenizer: &TextTokenizer, settings: &Settings) -> Result<Self> {
-        let tokens = Arc::new(TokenRows::prepare(&collection, tokenizer, settings)?);
+        Self::with(collection, SideFiles::default(), tokenizer, settings)
+    }
+
+    /// The same, with files beside the collection.
+    pub(crate) fn with(collection: Collection, side: SideFiles, tokenizer: &TextTokenizer, settings: &Settings) -> Result<Self> {
+        let tokens = Arc::new(TokenRows::prepare(&collection, &side, tokenizer, settings)?);
         let same_text = first_with_same_text(&collection);
-        Ok(Self { collection, tokens, same_text })
+        Ok(Self { collection, side, tokens, same_text })
+    }
+
+    /// The class of a document's text: equal where texts are. A generated text is equal to none.
+    pub(crate) fn text_class(&self, document: u32) -> u32 {
+        self.same_text.get(document as usize).copied().unwrap_or(document)
     }
 
     /// Documents of the corpus.
@@ -34,32 +47,50 @@ impl Data {
     }
 }
 
+impl DocumentTexts for Data {
+    fn text(&self, document: u32) -> Option<&str> {
+        ((document as usize) < self.documents()).then(|| self.collection.documents.text(document))
+    }
+}
+
 /// Both sides of a collection as one encoder reads them.
 pub(crate) struct TokenRows {
     queries: Tokens,
     documents: Tokens,
+    /// Texts outside the corpus, whose ids follow its documents.
+    generated: Option<Tokens>,
     /// The tokenizer's padding id.
     pad: u32,
 }
 
 impl TokenRows {
-    pub(crate) fn prepare(collection: &Collection, tokenizer: &TextTokenizer, settings: &Settings) -> Result<Self> {
+    pub(crate) fn prepare(collection: &Collection, side: &SideFiles, tokenizer: &TextTokenizer, settings: &Settings) -> Result<Self> {
         let cache = token_cache();
         let queries = TokenSpec { prompt: &settings.query_prompt, max_length: settings.query_length };
-        let documents = TokenSpec { prompt: &settings.document_prompt, max_length: settings.document_length };
+        let spec = TokenSpec { prompt: &settings.document_prompt, max_length: settings.document_length };
         let queries =
             Tokens::prepare(cache.as_deref(), tokenizer, &queries, collection.queries.texts()).context("tokenising the queries")?;
         let documents =
-            Tokens::prepare(cache.as_deref(), tokenizer, &documents, collection.documents.texts()).context("tokenising the documents")?;
-        Ok(Self { queries, documents, pad: tokenizer.pad_id() })
+            Tokens::prepare(cache.as_deref(), tokenizer, &spec, collection.documents.texts()).context("tokenising the documents")?;
+        let generated = match &side.generated {
+            Some(generated) => Some(
+                Tokens::prepare(cache.as_deref(), tokenizer, &spec, &generated.texts).context("tokenising the generated texts")?,
+            ),
+            None => None,
+        };
+        Ok(Self { queries, documents, generated, pad: tokenizer.pad_id() })
     }
 
     pub(crate) fn query(&self, id: u32) -> &[u32] {
         self.queries.row(id)
     }
 
+    /// Of a document of the corpus, or of a generated text.
     pub(crate) fn document(&self, id: u32) -> &[u32] {
-        self.documents.row(id)
+        match &self.generated {
+            Some(generated) => self.documents.row_beyond(generated, id),
+            None => self.documents.row(id),
+        }
     }
 
     /// Tokens of every document.

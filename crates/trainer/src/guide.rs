@@ -40,6 +40,21 @@ impl Guide {
         let queries = self.queries.rows(&queries).context("gathering the guide's rows of queries")?;
         Ok((queries, self.documents.rows(columns).context("gathering the guide's rows of documents")?))
     }
+
+    /// Its similarities, `[queries, columns]`, row-major.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn scores(&self, batch: &Batch, columns: &[u32]) -> Result<Vec<f32>> {
+        let (queries, documents) = self.rows(batch, columns)?;
+        on_host(queries.matmul(documents.transpose()))
+    }
+}
+
+/// Reading a guide's similarities of one step.
+fn on_host(scores: Tensor<2>) -> Result<Vec<f32>> {
+    let data = scores.try_into_data().map_err(|error| anyhow::anyhow!("reading the teacher's scores: {error:?}"))?;
+    data.try_into_vec::<f32>().map_err(|error| anyhow::anyhow!("reading the teacher's scores: {error:?}"))
 }
 
 /// Queries in the place of documents, so that a store can hold them.

@@ -2,15 +2,17 @@
 
 mod args;
 mod batches;
+mod batchlog;
 mod checkpoint;
+mod columns;
 mod commands;
 mod compare;
 mod config;
 mod data;
 mod device;
-mod document_side;
 mod errors;
 mod evaluation;
+mod guide;
 mod inspect;
 mod models;
 mod output;
@@ -22,6 +24,7 @@ mod rows;
 mod runfolder;
 mod runlog;
 mod setup;
+mod side_files;
 mod stage;
 mod step;
 mod tensorboard;

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use anyhow::Result;
 use burn::tensor::Device;
 use encoder::{Encoder, Network};
+use mining::{EncodeError, Encoders, RowEncoder};
 
+use crate::config::Config;
 use crate::data::{Data, TokenRows};
 use crate::errors::OrUsage;
 use crate::rows::Rows;
@@ -40,6 +42,19 @@ impl Models {
         self.start.clone()
     }
 
+    /// The encoder that a round starts from.
+    ///
+    /// # Errors
+    /// When the model of the round before cannot be read.
+    pub(crate) fn round_start(&mut self, config: &Config, round: usize) -> Result<Network> {
+        Ok(self.rows(Self::round_start_name(config), round)?.network().clone())
+    }
+
+    /// Its name.
+    pub(crate) fn round_start_name(config: &Config) -> &'static str {
+        if config.train.restart { START } else { PREVIOUS_ROUND }
+    }
+
     /// The encoder called `name` in round `round` (from 0).
     pub(crate) fn rows(&mut self, name: &str, round: usize) -> Result<&mut Rows> {
         let key = match name {
@@ -57,7 +72,28 @@ impl Models {
 
     fn load(&self, model: &str) -> Result<Rows> {
         let encoder = Encoder::load(model, &self.device).or_usage()?;
-        let tokens = TokenRows::prepare(&self.data.collection, &encoder.tokenizer, &encoder.settings)?;
+        let tokens = TokenRows::prepare(&self.data.collection, &self.data.side, &encoder.tokenizer, &encoder.settings)?;
         Ok(Rows::new(encoder.network, &self.device, &Arc::new(tokens)))
+    }
+}
+
+/// The encoders that a refresh may ask for.
+pub(crate) struct Views<'a> {
+    /// A snapshot of the one in training.
+    pub(crate) current: Rows,
+    pub(crate) models: &'a mut Models,
+    pub(crate) round: usize,
+}
+
+impl Encoders for Views<'_> {
+    fn current(&mut self) -> &mut dyn RowEncoder {
+        &mut self.current
+    }
+
+    fn named(&mut self, model: &str) -> Result<&mut dyn RowEncoder, EncodeError> {
+        match self.models.rows(model, self.round) {
+            Ok(rows) => Ok(rows),
+            Err(error) => Err(EncodeError::new(format!("{error:#}"))),
+        }
     }
 }

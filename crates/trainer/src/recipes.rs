@@ -32,7 +32,12 @@ macro_rules! recipes {
 }
 
 /// All recipes, in the order in which they are listed.
-pub(crate) const ALL: &[Recipe] = recipes!["in-batch", "random", "bm25", "static-dense", "ance"];
+pub(crate) const ALL: &[Recipe] = recipes![
+    "random", "in-batch", "cross-batch", "grad-cache", "moco-queue", "memory-bank", "tas-b", "cluster-batch", "bm25", "dpr", "dpr-adv-hn",
+    "static-dense", "bge-hn", "star", "cocondenser", "indi", "ensemble-mined", "lce", "ance", "rance", "adore", "conan-dhnm", "simans",
+    "trisampler", "nv-retriever", "qwen3-mask", "gistembed", "cached-gist", "debiased", "hcl", "ccr", "passage-sieve", "margin-mse",
+    "kl-distill", "rlhn", "arhn", "mochi",
+];
 
 impl Recipe {
     pub(crate) fn head(&self) -> Head {

@@ -28,6 +28,10 @@ impl Rows {
         Self { network, device: device.clone().without_autodiff(), lengths: tokens.document_lengths(), tokens: Arc::clone(tokens) }
     }
 
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
     /// Rows of any number of queries, `[ids, dimension]`.
     ///
     /// # Errors

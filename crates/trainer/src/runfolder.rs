@@ -64,6 +64,10 @@ impl RunFolder {
         self.root.join("run.jsonl")
     }
 
+    pub(crate) fn batches(&self) -> PathBuf {
+        self.root.join("batches.jsonl")
+    }
+
     pub(crate) fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
     }

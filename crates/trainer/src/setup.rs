@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use corpus::Collection;
+use corpus::{Collection, Judgments, Relabelled};
 use encoder::Encoder;
 
 use crate::batches::Plan;
@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::data::{self, Data};
 use crate::device::{self, Chosen};
 use crate::errors::{OrUsage, Usage};
+use crate::side_files::SideFiles;
 
 /// Steps of a run that a budget of seconds ends.
 const MOST_STEPS: usize = 1_000_000_000;
@@ -20,7 +21,8 @@ pub(crate) fn open(config: &Config) -> Result<(Chosen, Encoder, Arc<Data>)> {
     let chosen = device::choose(&config.train.device)?;
     let collection = data::open(&config.data.path)?;
     let encoder = load_encoder(config, &collection, &chosen)?;
-    let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
+    let side = SideFiles::read(config, &collection)?;
+    let data = Data::with(collection, side, &encoder.tokenizer, &encoder.settings)?;
     Ok((chosen, encoder, Arc::new(data)))
 }
 
@@ -53,10 +55,16 @@ pub(crate) fn encoder_named(model: &str, collection: &Collection, seed: u64, cho
     }
 }
 
+/// The judgments to train on: the training split, relabelled where decisions were made, and what that changed.
+pub(crate) fn training_judgments(config: &Config, data: &Data) -> Result<(Judgments, Option<Relabelled>)> {
+    let split = data.collection.split(&config.data.train).or_usage()?;
+    Ok(data.side.relabel(split, &config.data))
+}
+
 /// Fills in what only the data or the model can decide.
 pub(crate) fn resolve(config: &mut Config, encoder: &Encoder, data: &Data) -> Result<()> {
-    let judgments = data.collection.split(&config.data.train).or_usage()?;
-    let plan = Plan::new(judgments, config.data.limit, &config.batch, config.train.seed);
+    let (judgments, _) = training_judgments(config, data)?;
+    let plan = Plan::new(&judgments, config.data.limit, &config.batch, config.train.seed);
     if plan.pairs() == 0 {
         return Err(
             Usage::new(format!("the split `{}` of {} has no relevant pair to train on", config.data.train, data.collection.name)).into()
@@ -76,7 +84,7 @@ pub(crate) fn resolve(config: &mut Config, encoder: &Encoder, data: &Data) -> Re
     train.learning_rate.get_or_insert(if encoder.network.is_static() { 2e-2 } else { 2e-5 });
     if config.open_temperature && encoder.network.is_static() {
         // An embedding bag cannot reach the sharp scores that 0.05 asks for: on builtin:demo, nDCG@10 .44 with 0.05, .61 with 0.15.
-        config.loss.temperature = 0.15;
+        config.loss.temperature = 0.15.into();
     }
     config.encoder.query_length.get_or_insert(encoder.settings.query_length);
     config.encoder.document_length.get_or_insert(encoder.settings.document_length);

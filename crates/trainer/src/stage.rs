@@ -2,21 +2,24 @@
 //!
 //! Everything that a technique can choose is in here; what all rounds share (device, data, folder, start weights) comes in from outside.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use corpus::Judgments;
-use mining::{EmbeddingStore, Miner, Topics};
+use mining::{AnswerTexts, DocumentTexts, EmbeddingStore, Miner, Queue, Retrieval, Topics};
 use objective::{AdamW, AdamWConfig, Schedule, Warmup};
 
 use crate::batches::{Assembler, Plan};
 use crate::checkpoint::{Checkpoint, Parts};
+use crate::columns::{Bank, Columns, DocumentSide};
 use crate::config::{BatchConfig, Compose, Config, DocumentEncoder, TopicSide};
 use crate::data::Data;
 use crate::device::Chosen;
-use crate::document_side::DocumentSide;
-use crate::errors::OrUsage;
-use crate::models::Models;
+use crate::errors::{OrUsage, Usage};
+use crate::guide::Guide;
+use crate::models::{Models, PREVIOUS_ROUND};
+use crate::output;
 use crate::rounds::Course;
 use crate::rows::Rows;
 use crate::step::Learner;
@@ -34,6 +37,8 @@ pub(crate) struct Surroundings {
 pub(crate) struct Stage {
     /// The run's configuration with this round's changes.
     pub(crate) config: Config,
+    round: usize,
+    judgments: Arc<Judgments>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) miner: Arc<Miner>,
     pub(crate) learner: Learner,
@@ -54,20 +59,22 @@ impl Stage {
     ///
     /// # Errors
     /// When a part cannot be made as configured.
-    pub(crate) fn new(config: Config, around: &Surroundings, models: &mut Models) -> Result<Self> {
+    pub(crate) fn new(config: Config, round: usize, around: &Surroundings, models: &mut Models) -> Result<Self> {
         let (train, data) = (&config.train, &around.data);
-        let plan = Arc::new(Plan::new(&around.judgments, config.data.limit, &config.batch, train.seed));
-        let mined = plan.judgments(&around.judgments, data.collection.queries.len());
-        let miner = Miner::new(&config.negatives, &data.collection, &mined, train.seed)
-            .context("preparing the negatives")?
-            .expecting(config.batch.negatives);
-        let documents = document_side(&config, models, around)?;
+        let judgments = match train.round_trip {
+            Some(depth) => Arc::new(consistent(depth, around, models, round)?),
+            None => Arc::clone(&around.judgments),
+        };
+        let plan = Arc::new(Plan::new(&judgments, config.data.limit, &config.batch, train.seed));
+        let mined = plan.judgments(&judgments, data.collection.queries.len());
+        let miner = miner(&config, &mined, data)?;
+        let columns = columns(&config, &miner, around, models, round)?;
         let optimizer = AdamW::new(AdamWConfig { weight_decay: train.weight_decay, ..AdamWConfig::default() }).or_usage()?;
-        let learner = Learner::new(&models.start(), optimizer, documents, &around.chosen.device, &config);
+        let learner = Learner::new(&models.round_start(&config, round)?, optimizer, columns, &around.chosen.device, &config);
         let warmup = Warmup::try_from(train.warmup).or_usage()?;
         let schedule =
             Schedule::new(train.schedule, warmup, around.course.round_steps(), train.learning_rate.unwrap_or(2e-5)).or_usage()?;
-        Ok(Self { config, plan, miner: Arc::new(miner), learner, schedule, topics: None })
+        Ok(Self { config, round, judgments, plan, miner: Arc::new(miner), learner, schedule, topics: None })
     }
 
     /// Goes on where a checkpoint of this round was written.
@@ -76,7 +83,7 @@ impl Stage {
     /// When the checkpoint belongs to something else.
     pub(crate) fn restore(&mut self, checkpoint: &mut Checkpoint) -> Result<()> {
         self.learner.restore(std::mem::take(&mut checkpoint.weights), std::mem::take(&mut checkpoint.optimizer))?;
-        self.learner.documents.restore(&checkpoint.parts)?;
+        self.learner.restore_parts(&checkpoint.parts)?;
         let miner = Arc::get_mut(&mut self.miner).context("the miner is in use")?;
         miner.restore(&checkpoint.miner).context("restoring the negatives")?;
         self.topics = checkpoint.parts.get(TOPICS).map(|bytes| serde_json::from_slice(bytes)).transpose().context("restoring the topics")?;
@@ -88,7 +95,7 @@ impl Stage {
     /// # Errors
     /// When it cannot be written.
     pub(crate) fn parts(&self) -> Result<Parts> {
-        let mut parts = self.learner.documents.state()?;
+        let mut parts = self.learner.parts()?;
         if let Some(topics) = &self.topics {
             parts.insert(TOPICS.to_owned(), serde_json::to_vec(topics.as_ref())?);
         }
@@ -115,6 +122,17 @@ impl Stage {
         let settings = &self.config.batch.topics;
         let pairs = self.plan.queries();
         let queries: Vec<u32> = pairs.iter().map(|pair| pair.0).collect();
+        if self.config.batch.compose == Compose::Groups {
+            let groups = around.data.side.groups.as_ref().context("batch.compose = \"groups\" without data.groups")?;
+            let named = queries.iter().map(|&query| groups.of(query).map(|group| (query, group)));
+            let missing = || groups.first_without(queries.iter().copied()).map_or("", |query| around.data.collection.queries.id(query));
+            let named: Vec<(u32, u32)> =
+                named.collect::<Option<_>>().ok_or_else(|| Usage::new(format!("data.groups has no group for the training query {}", missing())))?;
+            let topics = Topics::from_groups(&named).context("grouping the queries")?;
+            let count = topics.len();
+            self.topics = Some(Arc::new(topics));
+            return Ok(count);
+        }
         let mut rows = Rows::new(self.learner.snapshot(), &around.chosen.device, &around.data.tokens);
         let rows = match settings.by {
             TopicSide::Queries => rows.queries_in_blocks(&queries)?,
@@ -132,29 +150,89 @@ impl Stage {
         Ok(count)
     }
 
+    /// The topic of a query, where batches are composed by topics.
+    pub(crate) fn topic(&self, query: u32) -> Option<u32> {
+        self.topics.as_ref().and_then(|topics| topics.topic(query))
+    }
+
     /// What batches are assembled from until something of it changes.
     pub(crate) fn assembler(&self, around: &Surroundings) -> Arc<Assembler> {
         Arc::new(Assembler {
             data: Arc::clone(&around.data),
             plan: Arc::clone(&self.plan),
             miner: Arc::clone(&self.miner),
-            judgments: Arc::clone(&around.judgments),
+            judgments: Arc::clone(&self.judgments),
             config: self.config.batch.clone(),
             in_batch: self.config.negatives.in_batch(),
+            round: self.round,
+            course: around.course,
             topics: self.topics.clone(),
         })
     }
 }
 
-/// Where document rows come from at the start of a round.
-fn document_side(config: &Config, models: &mut Models, around: &Surroundings) -> Result<DocumentSide> {
-    Ok(match config.encoder.documents {
+/// The judgments without the positives that the model of the round before does not rank among the first `depth`: round-trip consistency
+/// (Promptagator, Dai et al. 2022, arXiv 2209.11755). What is refused is neither positive nor negative afterwards.
+fn consistent(depth: usize, around: &Surroundings, models: &mut Models, round: usize) -> Result<Judgments> {
+    let rows = models.rows(PREVIOUS_ROUND, round)?;
+    let device = around.chosen.device.clone().without_autodiff();
+    let store = EmbeddingStore::encode(rows, around.data.documents(), &device).context("encoding the documents")?;
+    let queries: Vec<u32> = around.judgments.queries().collect();
+    let top = store.search(rows.queries_in_blocks(&queries)?, depth.min(store.len()), None, None).context("searching")?;
+    let found: HashSet<(u32, u32)> =
+        queries.iter().enumerate().flat_map(|(row, &query)| top.row(row).map(move |(document, _)| (query, document))).collect();
+    let (judgments, refused) = around.judgments.keep_pairs(|query, document| found.contains(&(query, document)));
+    output::note(&format!("round trip: {refused} of {} pairs left out", around.judgments.pairs().len()));
+    if judgments.pairs().is_empty() {
+        return Err(Usage::new(format!("train.round_trip = {depth} leaves no pair to train on; raise it")).into());
+    }
+    Ok(judgments)
+}
+
+/// The miner with whatever its parts ask for.
+fn miner(config: &Config, mined: &Judgments, data: &Arc<Data>) -> Result<Miner> {
+    let mut miner = Miner::new(&config.negatives, &data.collection, mined, config.train.seed)
+        .context("preparing the negatives")?
+        .expecting(config.batch.negatives);
+    if let Some(answers) = &data.side.answers {
+        miner = miner.answering(AnswerTexts::new(answers.clone(), Arc::clone(data) as Arc<dyn DocumentTexts>));
+    }
+    if let Some(split) = config.negatives.draw.judged_split() {
+        miner = miner.judging(data.collection.split(split).or_usage()?.clone());
+    }
+    if let Some(generated) = &data.side.generated {
+        miner = miner.generated(&data.collection, &generated.texts, generated.lists.clone()).context("reading the generated texts")?;
+    }
+    Ok(miner)
+}
+
+/// What makes the columns of this round's steps.
+fn columns(config: &Config, miner: &Miner, around: &Surroundings, models: &mut Models, round: usize) -> Result<Columns> {
+    let device = around.chosen.device.clone().without_autodiff();
+    let knowledge = Arc::clone(miner.knowledge());
+    let frozen = |models: &mut Models| {
+        let rows = models.rows(Models::round_start_name(config), round)?;
+        EmbeddingStore::encode(rows, around.data.documents(), &device).context("encoding the documents")
+    };
+    let documents = match config.encoder.documents {
         DocumentEncoder::Shared => DocumentSide::Shared,
-        DocumentEncoder::Momentum => DocumentSide::Momentum { key: Box::new(models.start()), momentum: config.encoder.momentum },
-        DocumentEncoder::Frozen => {
-            let device = around.chosen.device.clone().without_autodiff();
-            let mut rows = Rows::new(models.start(), &device, &around.data.tokens);
-            DocumentSide::Frozen(EmbeddingStore::encode(&mut rows, around.data.documents(), &device).context("encoding the documents")?)
-        }
-    })
+        DocumentEncoder::Momentum => DocumentSide::Momentum { key: Box::new(models.round_start(config, round)?), momentum: config.encoder.momentum },
+        DocumentEncoder::Frozen => match config.negatives.per_step() {
+            Some(depth) => DocumentSide::Retrieved(Retrieval::new(frozen(models)?, Arc::clone(&knowledge), depth)?),
+            None => DocumentSide::Frozen(frozen(models)?),
+        },
+    };
+    let bank = match config.negatives.queue() {
+        Some((size, start_after)) => Some(Bank { queue: Queue::new(size, models.start().dimension(), &device)?, start_after }),
+        None => None,
+    };
+    let needs = config.loss.needs();
+    let mut other = |wanted: bool, model: &Option<String>, what: &str| -> Result<Option<Guide>> {
+        let Some(model) = model.as_ref().filter(|_| wanted) else { return Ok(None) };
+        let rows = models.rows(model, round)?;
+        Guide::new(rows, &around.data, &device).with_context(|| format!("the {what} {model}")).map(Some)
+    };
+    let guide = other(needs.guide, &config.guide.model, "guide")?;
+    let teacher = other(needs.teacher && around.data.side.teacher.is_none(), &config.teacher.model, "teacher")?;
+    Ok(Columns { documents, bank, guide, teacher, knowledge })
 }

@@ -4,20 +4,24 @@ use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use encoder::{Network, TokenBatch};
-use objective::{AdamW, Embedded, LossConfig, clip_global_norm, gradient_cache};
+use objective::{AdamW, LossConfig, LossState, Now, clip_global_norm, gradient_cache};
 
 use crate::batches::Batch;
-use crate::checkpoint::Tensors;
+use crate::checkpoint::{Parts, Tensors, from_safetensors, to_safetensors};
+use crate::columns::Columns;
 use crate::config::Config;
-use crate::document_side::DocumentSide;
+
+
+/// The file of a checkpoint that holds what the loss learns.
+const LOSS_STATE: &str = "loss.safetensors";
 
 /// The state that a step changes.
 pub(crate) struct Learner {
     /// `None` only while a step holds it.
     network: Option<Network>,
     pub(crate) optimizer: AdamW,
-    /// Where the document rows of a step come from.
-    pub(crate) documents: DocumentSide,
+    pub(crate) columns: Columns,
+    pub(crate) loss_state: LossState,
     device: Device,
     seed: u64,
     clip: f64,
@@ -28,16 +32,19 @@ pub(crate) struct Learner {
 pub(crate) struct Outcome {
     pub(crate) loss: Tensor<1>,
     pub(crate) gradient_norm: Tensor<1>,
+    /// What else the loss has to say, by name.
+    pub(crate) parts: Vec<(&'static str, Tensor<1>)>,
 }
 
 impl Learner {
     /// `network` is moved onto the autodiff form of `device`.
-    pub(crate) fn new(network: &Network, optimizer: AdamW, documents: DocumentSide, device: &Device, config: &Config) -> Self {
+    pub(crate) fn new(network: &Network, optimizer: AdamW, columns: Columns, device: &Device, config: &Config) -> Self {
         let device = device.clone().autodiff();
         Self {
             network: Some(network.on_device(&device)),
             optimizer,
-            documents,
+            columns,
+            loss_state: config.loss.state(&device),
             device,
             seed: config.train.seed,
             clip: config.train.clip,
@@ -61,6 +68,25 @@ impl Learner {
         self.optimizer.load_state(network, optimizer).context("restoring the optimiser")
     }
 
+    /// State beside weights and optimiser, for a checkpoint.
+    pub(crate) fn parts(&self) -> Result<Parts> {
+        let mut parts = self.columns.state()?;
+        let learned = self.loss_state.state();
+        if !learned.is_empty() {
+            parts.insert(LOSS_STATE.to_owned(), to_safetensors(&learned)?);
+        }
+        Ok(parts)
+    }
+
+    /// Goes back to such a state.
+    pub(crate) fn restore_parts(&mut self, parts: &Parts) -> Result<()> {
+        self.columns.restore(parts)?;
+        match parts.get(LOSS_STATE) {
+            Some(bytes) => self.loss_state.load_state(from_safetensors(bytes)?).context("restoring the loss"),
+            None => Ok(()),
+        }
+    }
+
     /// Takes weights alone.
     pub(crate) fn restore_weights(&mut self, weights: Tensors) -> Result<()> {
         let network = self.network.take().expect("a step gives the network back");
@@ -72,28 +98,45 @@ impl Learner {
     ///
     /// # Errors
     /// When rows that are not encoded here cannot be had.
-    pub(crate) fn step(&mut self, batch: &Batch, loss: &LossConfig, learning_rate: f64) -> Result<Outcome> {
-        let network = self.network.as_ref().expect("a step gives the network back");
-        let fixed = self.documents.fixed_rows(batch, network, &self.device)?;
+    pub(crate) fn step(&mut self, batch: &Batch, loss: &LossConfig, now: &Now, learning_rate: f64) -> Result<Outcome> {
         let network = self.network.take().expect("a step gives the network back");
-        let documents: &[TokenBatch] = if fixed.is_some() { &[] } else { &batch.document_chunks };
+        self.columns.follow(&network)?;
+        let documents: &[TokenBatch] = if self.columns.are_encoded() { &batch.document_chunks } else { &[] };
         let chunks: Vec<&TokenBatch> = batch.query_chunks.iter().chain(documents).collect();
         let seeds: Vec<u64> = match network.has_dropout() {
             true => (0..chunks.len() as u64).map(|chunk| mix(self.seed, batch.step as u64, chunk)).collect(),
             false => Vec::new(),
         };
         let encode = |network: &Network, chunk: &&TokenBatch| network.encode(chunk, &self.device);
+        let (mut parts, mut failure) = (Vec::new(), None);
         let scored = |mut rows: Vec<Tensor<2>>| {
             let encoded = rows.split_off(batch.query_chunks.len());
-            let documents = fixed.unwrap_or_else(|| Tensor::cat(encoded, 0));
             let queries = Tensor::cat(rows, 0);
-            loss.loss(&Embedded { queries, documents, targets: batch.targets.clone(), blocked: batch.blocked.clone() })
+            let embedded = self.columns.embed(batch, queries.clone(), encoded).and_then(|embedded| {
+                loss.check(&embedded).map(|()| embedded).context("the loss cannot be taken over this batch")
+            });
+            match embedded {
+                Ok(embedded) => {
+                    let evaluated = loss.evaluate(&embedded, now, &self.loss_state);
+                    parts = evaluated.parts;
+                    evaluated.value
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    queries.sum()
+                }
+            }
         };
         let backward = if self.gradient_caching { gradient_cache::step } else { gradient_cache::whole_step };
-        let (value, gradients) = backward(&network, &chunks, &seeds, &self.device, encode, scored);
-        let (gradients, gradient_norm) = clip_global_norm(&network, gradients, self.clip);
+        let learned = self.loss_state.leaves();
+        let stepped = backward(&network, &chunks, &seeds, &self.device, encode, scored, &learned);
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        let (gradients, gradient_norm) = clip_global_norm(&network, stepped.gradients, self.clip);
         self.network = Some(self.optimizer.step(learning_rate, network, gradients));
-        Ok(Outcome { loss: value, gradient_norm })
+        self.loss_state.update(stepped.leaves);
+        Ok(Outcome { loss: stepped.value, gradient_norm, parts })
     }
 }
 

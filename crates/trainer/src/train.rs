@@ -3,6 +3,7 @@
 //! `Session::run` is the loop: begin a round or refresh negatives when due, train the steps until that is due again, evaluate and checkpoint on
 //! the way. What a round consists of is in `stage`, the step itself in `step`, batches in `batches`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -10,17 +11,19 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use corpus::Judgments;
 use encoder::Encoder;
+use mining::Moment;
+use objective::Now;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::batchlog::BatchLog;
 use crate::checkpoint::{Checkpoint, Position, Tensors};
 use crate::config::{Config, Keep};
 use crate::data::Data;
 use crate::device::Chosen;
-use crate::document_side::DocumentSide;
 use crate::errors::{Interrupted, OrUsage, Usage};
 use crate::evaluation::{self, DEPTH, Scored, Summary};
-use crate::models::Models;
+use crate::models::{Models, Views};
 use crate::output;
 use crate::rounds::Course;
 use crate::rows::Rows;
@@ -59,6 +62,7 @@ pub(crate) struct Session {
     position: Position,
     best: Option<Tensors>,
     log: RunLog,
+    batch_log: Option<BatchLog>,
     started: Instant,
     /// When the seconds of training and mining were last added up.
     busy_since: Instant,
@@ -108,18 +112,27 @@ impl Session {
         data: Arc<Data>,
         checkpoint: Option<Checkpoint>,
     ) -> Result<Self> {
-        let judgments = Arc::new(data.collection.split(&config.data.train).or_usage()?.clone());
+        let (judgments, relabelled) = setup::training_judgments(&config, &data)?;
+        let judgments = Arc::new(judgments);
         let around = Surroundings { chosen, data, judgments, course: Course::new(&config) };
         let mut models = Models::new(encoder.network.clone(), &around.data, &around.chosen.device, &folder);
         let position = checkpoint.as_ref().map_or_else(Position::default, |checkpoint| checkpoint.position.clone());
-        let mut stage = Stage::new(config.of_round(position.round)?, &around, &mut models)?;
+        let mut stage = Stage::new(config.of_round(position.round)?, position.round, &around, &mut models)?;
         let mut best = None;
         if let Some(mut checkpoint) = checkpoint {
             stage.restore(&mut checkpoint)?;
             best = checkpoint.best;
         }
-        let log = RunLog::open(&folder.log(), &folder.tensorboard(), position.log_length)?;
+        let mut log = RunLog::open(&folder.log(), &folder.tensorboard(), position.log_length)?;
+        if let Some(relabelled) = relabelled.filter(|_| position.before.is_none()) {
+            log.event("relabelled", 0, &relabelled)?;
+        }
+        let batch_log = match config.train.log_batches {
+            true => Some(BatchLog::open(&folder.batches(), position.step)?),
+            false => None,
+        };
         Ok(Self {
+            batch_log,
             evaluate_every: config.train.evaluate_every.unwrap_or(0),
             checkpoint_every: config.train.checkpoint_every.unwrap_or(0),
             config,
@@ -159,11 +172,16 @@ impl Session {
             while let Some(batch) = batches.blocking_recv() {
                 let begun = Instant::now();
                 let rate = self.stage.schedule.rate(self.course().step_in_round(batch.step, self.busy_seconds()));
-                let outcome = self.stage.learner.step(&batch, &self.stage.config.loss, rate)?;
+                let now = Now { step: batch.step, steps: self.course().steps(), seed: self.config.train.seed };
+                let outcome = self.stage.learner.step(&batch, &self.stage.config.loss, &now, rate)?;
                 self.position.step = batch.step + 1;
                 let texts = batch.pairs.len() + batch.columns.len();
                 // The loss of the step before: reading this one's would wait for the device.
-                let previous = pending.replace(Pending { step: batch.step, outcome, rate, texts, begun });
+                let drawn = batch.drawn_by_source(&self.stage.miner);
+                if let Some(log) = &mut self.batch_log {
+                    log.write(&batch, &self.stage, &self.around.data.collection)?;
+                }
+                let previous = pending.replace(Pending { step: batch.step, outcome, rate, texts, drawn, begun });
                 self.log_step(previous, &bar)?;
                 bar.set_position(self.position.step as u64);
                 let step = self.position.step;
@@ -195,6 +213,9 @@ impl Session {
             runtime.block_on(task).context("the batch task failed")??;
         }
         bar.finish_and_clear();
+        if let Some(log) = &mut self.batch_log {
+            log.flush()?;
+        }
         self.finish(&test)
     }
 
@@ -217,10 +238,7 @@ impl Session {
         let round = self.course().round_of(step);
         self.encoder.network = self.stage.learner.snapshot();
         self.encoder.save(&self.folder.round(round - 1)).context("writing the model of a round")?;
-        let mut next = Stage::new(self.config.of_round(round)?, &self.around, &mut self.models)?;
-        if !next.config.train.restart {
-            next.learner.restore_weights(self.stage.learner.network().tensors())?;
-        }
+        let next = Stage::new(self.config.of_round(round)?, round, &self.around, &mut self.models)?;
         self.position.round = round;
         self.position.versions += self.stage.miner.version();
         // The best weights of a round belong to that round.
@@ -242,6 +260,10 @@ impl Session {
         self.log.event("topics", step, &json!({ "topics": topics, "seconds": seconds }))?;
         output::note(&format!("topics at step {step}: {topics} groups of queries in {seconds:.1} s"));
         Ok(())
+    }
+
+    fn moment(&self, step: usize) -> Moment {
+        Moment { step, epoch: self.stage.plan.epoch_of(step), round: self.course().round_of(step) }
     }
 
     fn course(&self) -> &Course {
@@ -287,21 +309,23 @@ impl Session {
 
     fn evaluate(&self, judgments: &Judgments) -> Result<Scored> {
         let mut rows = Rows::new(self.stage.learner.snapshot(), &self.around.chosen.device, &self.around.data.tokens);
-        match &self.stage.learner.documents {
-            DocumentSide::Frozen(store) => evaluation::of_rows(&mut rows, store, &self.around.data, judgments, DEPTH),
-            _ => evaluation::of_encoder(&mut rows, &self.around.chosen.device, &self.around.data, judgments, DEPTH),
+        match self.stage.learner.columns.documents.store() {
+            Some(store) => evaluation::of_rows(&mut rows, store, &self.around.data, judgments, DEPTH),
+            None => evaluation::of_encoder(&mut rows, &self.around.chosen.device, &self.around.data, judgments, DEPTH),
         }
     }
 
     fn refresh_if_due(&mut self, bar: &indicatif::ProgressBar) -> Result<()> {
         let step = self.position.step;
-        if !self.stage.miner.due(step, self.stage.plan.epoch_of(step)) {
+        let now = self.moment(step);
+        if !self.stage.miner.due(now) {
             return Ok(());
         }
         bar.set_message("refreshing negatives");
-        let mut rows = Rows::new(self.stage.learner.snapshot(), &self.around.chosen.device, &self.around.data.tokens);
+        let current = Rows::new(self.stage.learner.snapshot(), &self.around.chosen.device, &self.around.data.tokens);
+        let mut encoders = Views { current, models: &mut self.models, round: now.round };
         let miner = Arc::get_mut(&mut self.stage.miner).context("the miner is still in use by a batch task")?;
-        let report = miner.refresh(step, self.stage.plan.epoch_of(step), &mut rows).context("refreshing the negatives")?;
+        let report = miner.refresh(now, &mut encoders).context("refreshing the negatives")?;
         bar.set_message("");
         let lists = miner.lists_jsonl(&self.around.data.collection)?;
         let version = self.position.versions + report.version;
@@ -316,13 +340,13 @@ impl Session {
         let step = self.position.step;
         // Looking ahead further than an epoch would take long where nothing ever comes.
         let end = self.course().round_end(step).min(step + self.stage.plan.steps_per_epoch());
-        let changes = |next: usize| self.stage.miner.due(next, self.stage.plan.epoch_of(next)) || self.stage.regroups(next);
+        let changes = |next: usize| self.stage.miner.due(self.moment(next)) || self.stage.regroups(next);
         (step + 1..end).find(|&next| changes(next)).unwrap_or(end)
     }
 
     fn log_step(&mut self, pending: Option<Pending>, bar: &indicatif::ProgressBar) -> Result<()> {
         let Some(pending) = pending else { return Ok(()) };
-        let Outcome { loss, gradient_norm } = pending.outcome;
+        let Outcome { loss, gradient_norm, parts } = pending.outcome;
         if !pending.step.is_multiple_of(self.config.train.log_every) {
             return Ok(());
         }
@@ -335,10 +359,13 @@ impl Session {
         }
         let seconds = pending.begun.elapsed().as_secs_f64();
         bar.set_message(format!("loss {loss:.4}"));
-        let fields = json!({
+        let mut fields = json!({
             "loss": loss, "gradient_norm": gradient_norm, "learning_rate": pending.rate, "seconds": seconds,
-            "texts_per_second": pending.texts as f64 / seconds, "epoch": self.stage.plan.epoch_of(pending.step),
+            "texts_per_second": pending.texts as f64 / seconds, "epoch": self.stage.plan.epoch_of(pending.step), "drawn": pending.drawn,
         });
+        for (name, value) in parts {
+            fields[name] = scalar(value)?.into();
+        }
         self.log.event("step", pending.step, &fields)
     }
 
@@ -368,6 +395,9 @@ impl Session {
     fn checkpoint(&mut self) -> Result<()> {
         self.log.event("checkpoint", self.position.step, &json!({}))?;
         let mut position = self.position.clone();
+        if let Some(log) = &mut self.batch_log {
+            log.flush()?;
+        }
         position.log_length = self.log.sync()?;
         position.seconds += self.started.elapsed().as_secs_f64();
         let checkpoint = Checkpoint {
@@ -392,9 +422,9 @@ impl Session {
         }
         self.encoder.network = self.stage.learner.snapshot();
         self.encoder.save(&self.folder.model()).context("writing the model folder")?;
-        if matches!(self.stage.learner.documents, DocumentSide::Frozen(_)) {
-            // The trained encoder reads queries only; its documents are the start encoder's.
-            let trained = std::mem::replace(&mut self.encoder.network, self.models.start());
+        if self.stage.learner.columns.documents.store().is_some() {
+            // The trained encoder reads queries only; its documents are those of the encoder that the round started from.
+            let trained = std::mem::replace(&mut self.encoder.network, self.models.round_start(&self.stage.config, self.position.round)?);
             self.encoder.save(&self.folder.document_model()).context("writing the model folder of the documents")?;
             self.encoder.network = trained;
         }
@@ -433,6 +463,8 @@ struct Pending {
     outcome: Outcome,
     rate: f64,
     texts: usize,
+    /// Negatives drawn, by source.
+    drawn: BTreeMap<&'static str, usize>,
     begun: Instant,
 }
 

@@ -142,9 +142,6 @@ fn check_refresh(field: &str, source: &SourceConfig) -> Result<(), ConfigError> 
         Some(model) if *model != Model::Current && matches!(refresh, Schedule::Rolling(_)) => {
             refuse("another schedule: only the rows of model = \"current\" grow old")
         }
-        Some(Model::PreviousRound) if source.from_round == 0 => {
-            Err(wrong(&format!("{field}.from_round"), 0, "1 or more: round 0 has no round before it"))
-        }
         _ => Ok(()),
     }
 }

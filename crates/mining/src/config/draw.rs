@@ -99,6 +99,16 @@ impl Default for DrawConfig {
     }
 }
 
+impl DrawConfig {
+    /// The split whose judgments it reads, if it does.
+    pub fn judged_split(&self) -> Option<&str> {
+        match self {
+            Self::RankCurve { split, .. } => Some(split),
+            _ => None,
+        }
+    }
+}
+
 fn half() -> f64 {
     0.5
 }

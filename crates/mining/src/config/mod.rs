@@ -10,6 +10,8 @@ mod ramp;
 mod short;
 mod source;
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 pub use draw::{DiverseBy, DrawConfig};
@@ -113,6 +115,19 @@ impl NegativesConfig {
             SourceKind::Queue { size, start_after } => Some((size, start_after)),
             _ => None,
         })
+    }
+
+    /// The file of generated texts, when that is a source.
+    pub fn generated(&self) -> Option<&Path> {
+        self.source.iter().find_map(|source| match &source.kind {
+            SourceKind::Generated { path } => Some(path.as_path()),
+            _ => None,
+        })
+    }
+
+    /// Whether some lists carry a teacher's scores.
+    pub fn teaches(&self) -> bool {
+        self.source.iter().any(|source| matches!(source.kind, SourceKind::File { scored_by: ScoredBy::Teacher, .. }))
     }
 
     /// Whether any source offers candidates.

@@ -1,0 +1,211 @@
+//! The columns of a step: where their rows come from, and what is known about each cell of the score matrix.
+//!
+//! Columns are the documents of the batch, encoded in the step with gradient, or fixed rows that no gradient reaches (a frozen matrix, a moving
+//! average of the encoder), or whatever the query rows of the step retrieve; behind them the rows of a queue. Guide and teacher add what they know.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use burn::tensor::Tensor;
+use encoder::Network;
+use mining::{EmbeddingStore, Knowledge, Queue, Retrieval};
+use objective::{Embedded, Side};
+
+use crate::batches::Batch;
+use crate::checkpoint::{Parts, from_safetensors, to_safetensors};
+use crate::guide::Guide;
+
+/// Files of a checkpoint.
+const KEY_ENCODER: &str = "key-encoder.safetensors";
+const QUEUE: &str = "queue.safetensors";
+
+/// Where the document rows of a step come from.
+pub(crate) enum DocumentSide {
+    /// The trained encoder, in the step, with gradient.
+    Shared,
+    /// Rows of the start encoder, computed once: only the query side learns.
+    Frozen(EmbeddingStore),
+    /// The same, and the columns are what the queries of the step retrieve from it (ADORE, Zhan et al. 2021, arXiv 2104.08051).
+    Retrieved(Retrieval),
+    /// θ_k ← m·θ_k + (1−m)·θ_q, updated before each step (MoCo, He et al. 2020, arXiv 1911.05722).
+    Momentum {
+        /// The encoder of documents, without autodiff.
+        key: Box<Network>,
+        /// m.
+        momentum: f64,
+    },
+}
+
+impl DocumentSide {
+    /// The document rows that stay as they are, if they do.
+    pub(crate) fn store(&self) -> Option<&EmbeddingStore> {
+        match self {
+            Self::Frozen(store) => Some(store),
+            Self::Retrieved(retrieval) => Some(retrieval.store()),
+            Self::Shared | Self::Momentum { .. } => None,
+        }
+    }
+}
+
+/// The rows of earlier steps as further columns.
+pub(crate) struct Bank {
+    pub(crate) queue: Queue,
+    /// Steps before its rows count: those of an encoder that moves fast mislead.
+    pub(crate) start_after: usize,
+}
+
+/// Makes the columns of every step.
+pub(crate) struct Columns {
+    pub(crate) documents: DocumentSide,
+    pub(crate) bank: Option<Bank>,
+    /// Its similarities mask false negatives.
+    pub(crate) guide: Option<Guide>,
+    /// Its similarities are distilled.
+    pub(crate) teacher: Option<Guide>,
+    pub(crate) knowledge: Arc<Knowledge>,
+}
+
+impl Columns {
+    /// Whether documents are encoded in the step by the trained network.
+    pub(crate) fn are_encoded(&self) -> bool {
+        matches!(self.documents, DocumentSide::Shared)
+    }
+
+    /// Before a step: the moving average follows the trained network.
+    ///
+    /// # Errors
+    /// When the two are not of one kind.
+    pub(crate) fn follow(&mut self, trained: &Network) -> Result<()> {
+        if let DocumentSide::Momentum { key, momentum } = &mut self.documents {
+            **key = mining::momentum_update((**key).clone(), trained, *momentum).context("updating the document encoder")?;
+        }
+        Ok(())
+    }
+
+    /// The embedded batch: `queries` are its query rows, `encoded` the rows of its document chunks where [`Self::are_encoded`].
+    ///
+    /// # Errors
+    /// When rows cannot be had or parts do not fit together.
+    pub(crate) fn embed(&mut self, batch: &Batch, queries: Tensor<2>, encoded: Vec<Tensor<2>>) -> Result<Embedded> {
+        let mut columns = batch.columns.clone();
+        let mut embedded = match &self.documents {
+            DocumentSide::Shared => plain(batch, queries, Tensor::cat(encoded, 0)),
+            DocumentSide::Frozen(store) => {
+                let rows = store.rows(&columns).context("reading the frozen document rows")?;
+                plain(batch, queries, rows.autodiff())
+            }
+            DocumentSide::Momentum { key, .. } => {
+                let device = key.device();
+                let rows = batch.document_chunks.iter().map(|chunk| key.encode(chunk, &device)).collect();
+                plain(batch, queries, Tensor::cat(rows, 0).autodiff())
+            }
+            DocumentSide::Retrieved(retrieval) => {
+                let (ids, positives): (Vec<u32>, Vec<u32>) = batch.pairs.iter().copied().unzip();
+                let found = retrieval.step(&queries, &ids, &positives).context("retrieving the documents of the step")?;
+                columns = found.columns;
+                let side = Side { own: found.own, ranks: found.ranks, positives: found.positive, ..Side::default() };
+                Embedded { queries, documents: found.rows.autodiff(), targets: found.targets, blocked: found.blocked, side }
+            }
+        };
+        if let Some(bank) = &mut self.bank {
+            let pushed = embedded.documents.clone();
+            if batch.step >= bank.start_after && !bank.queue.is_empty() {
+                append(&mut embedded, bank, batch, &self.knowledge, &mut columns)?;
+            }
+            bank.queue.push(pushed, &batch.columns).context("filling the queue")?;
+        }
+        if let Some(guide) = &self.guide {
+            let (queries, documents) = guide.rows(batch, &columns)?;
+            embedded.side.guide = Some(objective::Guide { queries, documents });
+        }
+        if let Some(teacher) = &self.teacher {
+            embedded.side.teacher = teacher.scores(batch, &columns)?;
+        }
+        Ok(embedded)
+    }
+
+    /// What a checkpoint has to hold.
+    ///
+    /// # Errors
+    /// When tensors cannot be read from the device.
+    pub(crate) fn state(&self) -> Result<Parts> {
+        let mut parts = Parts::new();
+        if let DocumentSide::Momentum { key, .. } = &self.documents {
+            parts.insert(KEY_ENCODER.to_owned(), to_safetensors(&key.tensors())?);
+        }
+        if let Some(bank) = &self.bank {
+            parts.insert(QUEUE.to_owned(), to_safetensors(&bank.queue.state()?)?);
+        }
+        Ok(parts)
+    }
+
+    /// Goes back to a saved state.
+    ///
+    /// # Errors
+    /// When the checkpoint lacks it or it fits another run.
+    pub(crate) fn restore(&mut self, parts: &Parts) -> Result<()> {
+        let part = |name: &str| -> Result<_> { from_safetensors(parts.get(name).with_context(|| format!("the checkpoint has no {name}"))?) };
+        if let DocumentSide::Momentum { key, .. } = &mut self.documents {
+            **key = (**key).clone().with_tensors(part(KEY_ENCODER)?).context("restoring the document encoder")?;
+        }
+        if let Some(bank) = &mut self.bank {
+            bank.queue.restore(part(QUEUE)?).context("restoring the queue")?;
+        }
+        Ok(())
+    }
+}
+
+/// The columns that the batch was assembled with.
+fn plain(batch: &Batch, queries: Tensor<2>, documents: Tensor<2>) -> Embedded {
+    let side = Side { own: batch.own.clone(), teacher: batch.teacher.clone(), synthetic: batch.synthetic.clone(), ..Side::default() };
+    Embedded { queries, documents, targets: batch.targets.clone(), blocked: batch.blocked.clone(), side }
+}
+
+/// Puts the rows of the queue behind the columns there are.
+fn append(embedded: &mut Embedded, bank: &Bank, batch: &Batch, knowledge: &Knowledge, columns: &mut Vec<u32>) -> Result<()> {
+    let (rows, ids) = bank.queue.columns();
+    let queries: Vec<u32> = batch.pairs.iter().map(|pair| pair.0).collect();
+    let mut blocked = bank.queue.blocked(&queries, knowledge).context("looking for positives in the queue")?;
+    // A document of this batch that is in the queue too is one column, with its fresh row.
+    for (cell, blocked) in blocked.iter_mut().enumerate() {
+        *blocked |= columns.contains(&ids[cell % ids.len()]);
+    }
+    let (count, more) = (columns.len(), ids.len());
+    let open = embedded.blocked.is_empty().then(|| vec![false; queries.len() * count]);
+    let first = open.as_deref().unwrap_or(&embedded.blocked);
+    embedded.blocked = beside(first, &blocked, count, more);
+    let widen = |table: &mut Vec<bool>| {
+        if !table.is_empty() {
+            *table = beside(table, &vec![false; queries.len() * more], count, more);
+        }
+    };
+    widen(&mut embedded.side.own);
+    widen(&mut embedded.side.positives);
+    if !embedded.side.teacher.is_empty() {
+        embedded.side.teacher = beside(&embedded.side.teacher, &vec![f32::NAN; queries.len() * more], count, more);
+    }
+    if !embedded.side.ranks.is_empty() {
+        embedded.side.ranks = beside(&embedded.side.ranks, &vec![0; queries.len() * more], count, more);
+    }
+    if !embedded.side.synthetic.is_empty() {
+        embedded.side.synthetic.resize(count + more, false);
+    }
+    embedded.documents = Tensor::cat(vec![embedded.documents.clone(), rows.autodiff()], 0);
+    columns.extend_from_slice(ids);
+    Ok(())
+}
+
+/// Two tables of `left` and `right` columns side by side, row-major.
+fn beside<T: Clone>(first: &[T], second: &[T], left: usize, right: usize) -> Vec<T> {
+    first.chunks_exact(left).zip(second.chunks_exact(right)).flat_map(|(first, second)| first.iter().chain(second).cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_lie_side_by_side() {
+        assert_eq!(beside(&[1, 2, 3, 4], &[5, 6], 2, 1), [1, 2, 5, 3, 4, 6]);
+    }
+}

@@ -1,0 +1,52 @@
+//! Files beside the collection that some techniques need: teacher scores, answers, groups, decisions of a relabelling, generated texts.
+//!
+//! Each is read once, against the collection's ids; what they do is the business of those who use them.
+
+use std::path::Path;
+
+use anyhow::Result;
+use corpus::{Collection, Decisions, Generated, Groups, Judgments, Relabelled, TeacherScores};
+
+use crate::config::{Config, DataConfig};
+use crate::errors::OrUsage;
+
+#[derive(Default)]
+pub(crate) struct SideFiles {
+    pub(crate) teacher: Option<TeacherScores>,
+    /// Answer strings by query.
+    pub(crate) answers: Option<Vec<Vec<String>>>,
+    pub(crate) groups: Option<Groups>,
+    pub(crate) generated: Option<Generated>,
+    decisions: Option<Decisions>,
+}
+
+impl SideFiles {
+    /// Reads what the configuration names.
+    ///
+    /// # Errors
+    /// When a file cannot be read or does not fit the collection; the message names file and line.
+    pub(crate) fn read(config: &Config, collection: &Collection) -> Result<Self> {
+        let (generated, config) = (config.generated(), &config.data);
+        fn open<T>(path: Option<&String>, read: impl FnOnce(&Path) -> Result<T, corpus::CorpusError>) -> Result<Option<T>> {
+            Ok(path.map(|path| read(Path::new(path))).transpose().or_usage()?)
+        }
+        Ok(Self {
+            teacher: open(config.teacher.as_ref(), |path| TeacherScores::read(path, collection))?,
+            answers: open(config.answers.as_ref(), |path| corpus::read_answers(path, collection))?,
+            groups: open(config.groups.as_ref(), |path| corpus::read_groups(path, collection))?,
+            generated: generated.map(|path| Generated::read(&path, collection)).transpose().or_usage()?,
+            decisions: open(config.decisions.as_ref(), |path| Decisions::read(path, collection))?,
+        })
+    }
+
+    /// The judgments after relabelling, and what that changed.
+    pub(crate) fn relabel(&self, judgments: &Judgments, config: &DataConfig) -> (Judgments, Option<Relabelled>) {
+        match &self.decisions {
+            Some(decisions) => {
+                let (judgments, changed) = decisions.apply(judgments, config.decision_policy);
+                (judgments, Some(changed))
+            }
+            None => (judgments.clone(), None),
+        }
+    }
+}
