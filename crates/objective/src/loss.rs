@@ -1,11 +1,11 @@
 //! The losses: their common trait and the table that names them.
 //!
-//! A loss is one file below `loss/` with a type that implements [`Loss`] and an `ENTRY`, plus one line in `TABLE`. Everything else
+//! A loss is one file below `loss/` with a type that implements `Loss` and an `ENTRY`, plus one line in `TABLE`. Everything else
 //! (configuration, error messages, documentation of the known kinds) follows from the table. What all losses share lies beside them:
 //!
 //! | part | owns |
 //! |---|---|
-//! | `config` | the settings, and which of them fit together |
+//! | `config` | the settings as written, and which of them fit together; `settings` those of a single loss |
 //! | `evaluate` | the weighted sum of losses, over truncated embeddings too |
 //! | `matrix` | the score matrix a loss reads: documents, extra blocks and mixed columns, with what is excluded |
 //! | `blocks` | which texts stand in a column, and when a cell of an extra block is excluded |
@@ -30,6 +30,7 @@ mod matrix;
 pub(crate) mod mixing;
 mod pairwise;
 mod passage_centric;
+mod settings;
 mod state;
 mod temperature;
 
@@ -39,8 +40,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use blocks::Block;
-use config::Settings;
-pub use config::{LossConfig, Needs, TermConfig};
+pub use config::{LossConfig, TermConfig};
 pub use error::LossError;
 pub use evaluate::{Evaluated, Now};
 pub use masks::{MaskConfig, MaskRule};
@@ -48,6 +48,8 @@ pub use masks::{MaskConfig, MaskRule};
 pub(crate) use matrix::ScoreMatrix;
 use matrix::Scored;
 pub use mixing::MixingConfig;
+pub use settings::Needs;
+use settings::Settings;
 pub use state::LossState;
 pub use temperature::Temperature;
 

@@ -3,9 +3,9 @@
 //! `w_j = e_j^beta`, mass `sum_j w_j e_j / mean_j w_j` in the place of `sum_j e_j` (Robinson et al. 2021, arXiv 2010.04592). Gradient flows
 //! through the weights. `beta = 0` is the debiased loss; in the paper 1 to 2 is best and 6 hurts.
 
-use super::config::Settings;
 use super::debiased::{corrected, tau_plus};
 use super::matrix::{BLOCKED_SCORE, Scored};
+use super::settings::Settings;
 use super::{Entry, Evaluated, Loss, LossError, Needs, Reach, log_sum_exp};
 
 pub(super) const ENTRY: Entry = Entry { name: "hcl", build, settings: &["beta", "tau_plus"], reach: Reach::All, needs: Needs::NOTHING };

@@ -8,8 +8,8 @@
 use burn::tensor::activation::softplus;
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::config::Settings;
 use super::matrix::Scored;
+use super::settings::Settings;
 use super::{Entry, Evaluated, Loss, LossError, Needs, Reach};
 use crate::candidates::Embedded;
 

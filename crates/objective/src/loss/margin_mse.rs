@@ -7,8 +7,8 @@
 //! With `in_batch` the pairs are those with other queries' documents instead, `1/2 (mean over their positives + mean over their negatives)`
 //! (TAS-Balanced, Hofstätter et al. 2021, arXiv 2104.06967, which adds it to the first form with weight 0.75). A mean over no pair is 0.
 
-use super::config::Settings;
 use super::matrix::Scored;
+use super::settings::Settings;
 use super::{Entry, Evaluated, Loss, LossError, Needs, Reach};
 use crate::candidates::Embedded;
 

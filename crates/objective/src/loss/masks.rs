@@ -9,7 +9,7 @@ use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::blocks::Part;
-use super::config::in_range;
+use super::settings::in_range;
 use super::{LossError, Now, unit};
 use crate::candidates::{Embedded, Guide};
 

@@ -12,8 +12,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::config::in_range;
 use super::matrix::exclude;
+use super::settings::in_range;
 use super::{LossError, Now, unit};
 
 /// The settings of `[loss.mixing]`.

@@ -7,7 +7,7 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-use super::config::in_range;
+use super::settings::in_range;
 use super::{LossError, Now};
 
 /// In a configuration `0.05`, `{ from = 0.1, to = 0.02 }` or `{ learned = 0.05, min = 0.005, learning_rate = 0.001 }`.
