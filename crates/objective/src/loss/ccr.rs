@@ -1,7 +1,7 @@
 //! InfoNCE with contrastive confidence regularisation: peaked predictions are rewarded, so that noise in single negatives is fitted less.
 //!
-//! With `p` the softmax over all columns of a row, target included: `mean_i ( -log p_target + beta mean_j log p_j )` (Wang et al. 2024, arXiv
-//! 2401.00165). Beta is about 0.5 for cosines and 1e-4 to 1e-3 for dot products; to be switched on after ordinary training. The
+//! With `p` the softmax over all columns of a row, target included: `mean_i ( -log p_target + beta mean_j log p_j )` (Wang et al. 2024,
+//! arXiv 2401.00165). Beta is about 0.5 for cosines and 1e-4 to 1e-3 for dot products; to be switched on after ordinary training. The
 //! regulariser has no lower bound on unbounded scores.
 
 use super::matrix::Scored;

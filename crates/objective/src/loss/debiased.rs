@@ -1,9 +1,10 @@
 //! The debiased contrastive loss: the expected mass of hidden positives is taken off the negatives.
 //!
-//! With `e_j = exp(s_j / t)` over the `N` negatives and `p = exp(s+ / t)`: `g = max( (sum_j e_j - tau_plus N p) / (1 - tau_plus), N exp(-1/t) )`,
-//! `loss = mean_i -log( p / (p + g) )` (Chuang et al. 2020, arXiv 2007.00224). The floor is the least mass that cosines allow, so the loss
-//! is meant for cosine scores; on larger ones the floor is capped at the mass of the hardest column, which keeps it finite. Where the
-//! floor is active the negatives have no gradient: `floor_share` says for how many queries.
+//! With `e_j = exp(s_j / t)` over the `N` negatives and `p = exp(s+ / t)`:
+//! `g = max( (sum_j e_j - tau_plus N p) / (1 - tau_plus), N exp(-1/t) )`, `loss = mean_i -log( p / (p + g) )` (Chuang et al. 2020, arXiv
+//! 2007.00224). The floor is the least mass that cosines allow, so the loss is meant for cosine scores; on larger ones the floor is
+//! capped at `N` times the row's largest exponential, which keeps it finite. Floor and cap are constants: where they are active the
+//! negatives have no gradient, and `floor_share` says for how many queries.
 
 use burn::tensor::{DType, Tensor};
 

@@ -1,7 +1,7 @@
 //! Listwise distillation: the student's distribution over the query's own group follows the teacher's.
 //!
-//! `mean_i KL( softmax_j(T_ij / u) || softmax_j(s_ij / t) )` over the own columns `j` with a known teacher score, target included (the form of
-//! FlagEmbedding, SimLM and RocketQAv2, with the gradient to the student only). Queries with fewer than two scored columns have nothing
+//! `mean_i KL( softmax_j(T_ij / u) || softmax_j(s_ij / t) )` over the own columns `j` with a known teacher score, target included (the form
+//! of FlagEmbedding, SimLM and RocketQAv2, with the gradient to the student only). Queries with fewer than two scored columns have nothing
 //! to teach and leave both the sum and the denominator. Add `info-nce` as a term, or the other way round, for the usual combination.
 
 use super::matrix::{Scored, cells, exclude};

@@ -1,7 +1,7 @@
 //! The passage-centric term of PAIR: a positive passage must be closer to its query than to other queries and to hard negatives.
 //!
-//! With `d_i` the target of query `i`: `mean_i -log( exp(s(d_i, q_i) / t) / sum_x exp(s(d_i, x) / t) )`, `x` over all queries of the batch and
-//! all documents that are nobody's target (Ren et al. 2021, 2021.findings-acl.191, which weighs it 0.1 and the ordinary loss 0.9).
+//! With `d_i` the target of query `i`: `mean_i -log( exp(s(d_i, q_i) / t) / sum_x exp(s(d_i, x) / t) )`, `x` over all queries of the batch
+//! and all documents that are nobody's target (Ren et al. 2021, 2021.findings-acl.191, which weighs it 0.1 and the ordinary loss 0.9).
 //! A query `k` is left out when it has the same target or may not have `d_i` as a candidate; a document when it is no candidate of
 //! query `i`. Meant for one encoder on both sides.
 

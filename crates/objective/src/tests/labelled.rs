@@ -1,6 +1,6 @@
 //! What sets the labelled losses apart: pairs by rank, unknown scores, in-batch margins.
 
-use super::fixture::{Data, config, take};
+use super::fixture::{Data, check, config, take};
 use crate::{LossConfig, Now};
 
 /// One query and its columns, all scores 0: every softplus is ln 2, so the loss is ln 2 times the mean weight of a pair.
@@ -50,6 +50,8 @@ fn cells_unknown_to_the_teacher_have_no_gradient() {
     for config in [config("margin-mse", 1.0), LossConfig { in_batch: true, ..config("margin-mse", 1.0) }, config("kl", 1.0)] {
         let taken = take(&config, &data, &Now::default());
         assert!(taken.value > 0.0, "{config:?}");
+        // Neither the query nor the column counts in the mean.
+        check(&format!("{config:?}"), &config, &data, &Now::default());
         assert_eq!(&taken.documents[20..], &[0.0; 4], "{config:?}: the column");
         assert_eq!(&taken.queries[8..], &[0.0; 4], "{config:?}: the query");
     }

@@ -1,8 +1,8 @@
 //! Values and gradients of every loss against finite differences of the `f64` reference, and what holds for all of them.
 
 use super::fixture::{Data, check, config, take, term, unit_rows};
-use super::{numbers, scalar};
-use crate::{Block, LossConfig, LossKind, LossState, Now, Temperature};
+use super::{assert_close, numbers, scalar};
+use crate::{Block, LossConfig, LossKind, LossState, Now, Temperature, reference};
 
 fn symmetric(temperature: f64) -> LossConfig {
     LossConfig { symmetric: true, ..config("info-nce", temperature) }
@@ -203,6 +203,26 @@ fn the_share_at_the_floor_is_counted() {
     let share = &evaluated.parts.iter().find(|(name, _)| *name == "floor_share").unwrap().1;
     assert_eq!(scalar(share), 0.5);
     check("at the floor", &config, &data, &Now::default());
+}
+
+#[test]
+fn scores_below_what_cosines_allow_keep_the_correction_finite() {
+    // Every document points away from the query, and is longer than 1.
+    let opposed = |length: f32| Data {
+        queries: vec![1.0, 0.0, 1.0, 0.1],
+        documents: [-1.0, 0.2, -0.8, 0.1, -1.2, 0.3, -0.9, -0.2].iter().map(|x| x * length).collect(),
+        dimension: 2,
+        targets: vec![0, 2],
+        ..Data::default()
+    };
+    for kind in ["debiased", "hcl"] {
+        let config = LossConfig { tau_plus: Some(0.2), ..config(kind, 0.5) };
+        // The cap is a constant like the floor itself, so only the value can be compared with the reference.
+        let expected = reference::evaluate(&config, &opposed(4.0).reference(), &Now::default(), None, &[]);
+        assert_close(kind, &[take(&config, &opposed(4.0), &Now::default()).value], &[expected], 1e-5, 1e-5);
+        let taken = take(&config, &opposed(1e4), &Now::default());
+        assert!(taken.value.is_finite() && taken.gradients().all(|gradient| gradient.is_finite()), "{kind}: {taken:?}");
+    }
 }
 
 #[test]
