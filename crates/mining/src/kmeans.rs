@@ -23,7 +23,13 @@ pub fn cluster(rows: &Tensor<2>, k: usize, iterations: usize, seed: u64) -> Resu
     let device = rows.device();
     let values = crate::store::read(rows.clone(), "reading rows")?;
     let row = |it: usize| &values[it * dimension..(it + 1) * dimension];
-    let mut centres: Vec<Vec<f32>> = (0..k).map(|it| row((it * count / k + seed as usize % 2) % count).to_vec()).collect();
+    let mut centres: Vec<Vec<f32>> = vec![row(seed as usize % count).to_vec()];
+    while centres.len() < k {
+        let distance = |it: usize, centre: &Vec<f32>| row(it).iter().zip(centre).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
+        let nearest = |it: usize| centres.iter().map(|centre| distance(it, centre)).fold(f32::INFINITY, f32::min);
+        let farthest = (0..count).max_by(|&a, &b| nearest(a).total_cmp(&nearest(b))).unwrap_or(0);
+        centres.push(row(farthest).to_vec());
+    }
     let mut assignment = vec![0; count];
     for _ in 0..iterations {
         for (it, to) in assignment.iter_mut().enumerate() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use corpus::Judgments;
 use encoder::TokenBatch;
-use mining::Miner;
+use mining::{Miner, Visit};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -183,7 +183,7 @@ impl Assembler {
         let own: Vec<Vec<u32>> = pairs
             .iter()
             .map(|&(query, positive)| {
-                let drawn = self.miner.draw(query, positive, self.config.negatives, epoch as u64);
+                let drawn = self.miner.draw(&Visit::new(query, positive, self.config.negatives, epoch as u64));
                 drawn.iter().map(|candidate| candidate.document).collect()
             })
             .collect();

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use corpus::Judgments;
 use encoder::Encoder;
-use mining::Miner;
+use mining::{Miner, Moment, Only};
 use objective::{AdamW, AdamWConfig, Schedule, Warmup};
 use serde::Serialize;
 use serde_json::json;
@@ -252,13 +252,14 @@ impl Session {
 
     fn refresh_if_due(&mut self, bar: &indicatif::ProgressBar) -> Result<()> {
         let step = self.position.step;
-        if !self.miner.due(step, self.plan.epoch_of(step)) {
+        if !self.miner.due(Moment::new(step, self.plan.epoch_of(step))) {
             return Ok(());
         }
         bar.set_message("refreshing negatives");
         let mut rows = Rows::new(self.learner.snapshot(), &self.chosen.device, &self.data);
         let miner = Arc::get_mut(&mut self.miner).context("the miner is still in use by a batch task")?;
-        let report = miner.refresh(step, self.plan.epoch_of(step), &mut rows).context("refreshing the negatives")?;
+        let report =
+            miner.refresh(Moment::new(step, self.plan.epoch_of(step)), &mut Only(&mut rows)).context("refreshing the negatives")?;
         bar.set_message("");
         self.log.event("refresh", step, &report)?;
         output::note(&report.line());
@@ -268,7 +269,7 @@ impl Session {
     /// The next step at which negatives are due, or the end of the run.
     fn next_refresh(&self) -> usize {
         let step = self.position.step;
-        (step + 1..self.steps).find(|&next| self.miner.due(next, self.plan.epoch_of(next))).unwrap_or(self.steps)
+        (step + 1..self.steps).find(|&next| self.miner.due(Moment::new(next, self.plan.epoch_of(next)))).unwrap_or(self.steps)
     }
 
     fn log_step(&mut self, pending: Option<Pending>, bar: &indicatif::ProgressBar) -> Result<()> {

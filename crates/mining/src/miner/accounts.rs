@@ -48,7 +48,7 @@ impl Miner {
         (kept, all)
     }
 
-    pub(super) fn report(&self, now: Moment, accounts: Vec<Account>, mut work: Work, begun: Instant) -> RefreshReport {
+    pub(super) fn report(&self, now: Moment, accounts: &[Account], mut work: Work, begun: Instant) -> RefreshReport {
         let lists: Vec<&Lists> = self.supplies.iter().map(|supply| &supply.lists).collect();
         let lengths = || self.training.iter().map(|&query| lists.iter().map(|lists| lists.row(query).len()).sum::<usize>());
         // Random documents never run out.

@@ -91,7 +91,7 @@ impl Miner {
             supply.retire();
         }
         self.version += 1;
-        let report = self.report(now, accounts, work, begun);
+        let report = self.report(now, &accounts, work, begun);
         self.drop_stores();
         Ok(report)
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use burn::tensor::Tensor;
 use corpus::write::{MinedFormat, write_mined};
-use mining::{EmbeddingStore, MineOptions, RowEncoder};
+use mining::{DrawConfig, EmbeddingStore, MineOptions, RowEncoder};
 use serde_json::json;
 
 use crate::args::{self, MineArgs};
@@ -35,7 +35,7 @@ pub(super) fn run(args: &MineArgs) -> Result<()> {
         absolute_margin: args.absolute_margin,
         max_score: args.max_score,
         min_score: args.min_score,
-        uniform: matches!(args.draw, args::DrawRule::Uniform),
+        draw: if matches!(args.draw, args::DrawRule::Uniform) { DrawConfig::Uniform {} } else { DrawConfig::Top {} },
         seed: args.seed,
     };
     let mined = mining::mine(&Tensor::cat(embedded, 0), &store, &queries, judgments, &data.collection, &options).context("mining")?;
