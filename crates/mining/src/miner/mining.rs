@@ -107,14 +107,8 @@ impl Miner {
             tally.removed.add(&filtered.removed);
             tally.spared.add(&filtered.spared);
             work.removed.add(&filtered.removed);
-            let (scores, differences) =
-                (filtered.kept.iter().map(|it| it.similarity), filtered.kept.iter().map(|it| bound - it.similarity));
-            tally.scores.extend(scores.clone());
-            tally.differences.extend(differences.clone());
-            if supply.scale != Scale::Own {
-                work.negatives.extend(scores);
-                work.differences.extend(differences);
-            }
+            tally.scores.extend(filtered.kept.iter().map(|it| it.similarity));
+            tally.differences.extend(filtered.kept.iter().map(|it| bound - it.similarity));
         }
         let searching = Instant::now();
         let rows = self.rows(number, known, filtered.into_iter().map(|it| it.kept).collect(), encoders)?;
