@@ -210,6 +210,32 @@ fn a_union_is_one_list_without_duplicates_that_remembers_who_found_what() {
 }
 
 #[test]
+fn a_union_of_two_models_is_drawn_from_by_the_scores_of_the_first() {
+    let (data, judgments, _) = line();
+    let source = |model: &str| format!("[[source]]\nfrom = \"dense\"\ndepth = 3\nmodel = \"{model}\"\n");
+    for (first, second, scores) in [
+        ("current", "other", LINE),
+        ("other", "current", {
+            let mut it = LINE;
+            it.reverse();
+            it
+        }),
+    ] {
+        let recipe = format!("merge = \"union\"\n{}{}[draw]\nrule = \"simans\"", source(first), source(second));
+        let others = BTreeMap::from([("other".to_owned(), reversed())]);
+        let mut encoders = Named { current: on_a_line(&LINE), others };
+        let mut miner = Miner::new(&config(&recipe), &data, &judgments, 7).unwrap();
+        miner.refresh(Moment::default(), &mut encoders).unwrap();
+        let union = miner.draw(&Visit::new(0, 0, 9, 0));
+        let mut found = documents(&union);
+        found.sort_unstable();
+        // The current one ranks 1, 2, 3 first, the other one 6, 7, 5.
+        assert_eq!(found, [1, 2, 3, 5, 6, 7]);
+        assert!(union.iter().all(|it| it.similarity == scores[it.document as usize]), "{first} {union:?}");
+    }
+}
+
+#[test]
 fn a_union_keeps_the_share_of_sources_without_lists() {
     let (data, judgments, mut encoder) = line();
     let recipe = config(
