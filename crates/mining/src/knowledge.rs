@@ -167,7 +167,7 @@ mod tests {
         }
         let mut more = knowledge.clone();
         for _ in 0..2 {
-            more.add_generated(&collection, &generated);
+            more.add_generated(&collection, generated.texts());
             assert_eq!((more.documents(), more.generated()), (5, 4));
             assert_eq!([5, 6, 7, 8].map(|id| more.class(id)), [0, 6, 7, 7]);
             assert_eq!((5..9).filter(|&id| more.is_copy(0, id)).collect::<Vec<u32>>(), [5]);

@@ -26,6 +26,11 @@ pub struct Quantiles {
 impl Quantiles {
     /// Of all values that are numbers; `None` when there is none.
     pub fn of(mut values: Vec<f32>) -> Option<Self> {
+        Self::of_mut(&mut values)
+    }
+
+    /// The same; `values` are sorted and without what is no number afterwards.
+    pub(crate) fn of_mut(values: &mut Vec<f32>) -> Option<Self> {
         values.retain(|value| !value.is_nan());
         values.sort_unstable_by(f32::total_cmp);
         let last = values.len().checked_sub(1)?;

@@ -86,8 +86,11 @@ impl NegativesConfig {
     }
 }
 
+/// A kind of source by name.
+type Kind = (&'static str, fn(&SourceKind) -> bool);
+
 /// Sources that there is one of at most.
-const SINGLE: [(&str, fn(&SourceKind) -> bool); 4] = [
+const SINGLE: [Kind; 4] = [
     ("in-batch", |kind| matches!(kind, SourceKind::InBatch {})),
     ("per-step", |kind| matches!(kind, SourceKind::PerStep { .. })),
     ("queue", |kind| matches!(kind, SourceKind::Queue { .. })),

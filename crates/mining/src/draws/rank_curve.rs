@@ -122,9 +122,8 @@ mod tests {
             rows.swap(pivot, best);
             for below in pivot + 1..size {
                 let factor = rows[below][pivot] / rows[pivot][pivot];
-                for column in pivot..=size {
-                    rows[below][column] -= factor * rows[pivot][column];
-                }
+                let above = rows[pivot].clone();
+                rows[below].iter_mut().zip(above).skip(pivot).for_each(|(value, above)| *value -= factor * above);
             }
         }
         let mut coefficients = vec![0.0; size];

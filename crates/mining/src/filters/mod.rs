@@ -186,9 +186,9 @@ impl Chain {
                 }
                 let exempt = it.candidate.synthetic && filter.spares_generated();
                 if exempt {
-                    spared.count(filter.name())
+                    spared.count(filter.name());
                 } else {
-                    removed.count(filter.name())
+                    removed.count(filter.name());
                 }
                 exempt
             });

@@ -10,6 +10,7 @@ use crate::lists::Lists;
 use crate::report::{Quantiles, RefreshReport};
 use crate::schedule::Moment;
 use crate::source_report::{SourceReport, Tally, histogram};
+use crate::sources::Scale;
 
 /// What is known of one source before its lists are swapped.
 pub(super) struct Account {
@@ -48,7 +49,7 @@ impl Miner {
         (kept, all)
     }
 
-    pub(super) fn report(&self, now: Moment, accounts: Vec<Account>, mut work: Work, begun: Instant) -> RefreshReport {
+    pub(super) fn report(&self, now: Moment, accounts: &[Account], mut work: Work, begun: Instant) -> RefreshReport {
         let lists: Vec<&Lists> = self.supplies.iter().map(|supply| &supply.lists).collect();
         let lengths = || self.training.iter().map(|&query| lists.iter().map(|lists| lists.row(query).len()).sum::<usize>());
         // Random documents never run out.
@@ -57,8 +58,17 @@ impl Miner {
         let changes: Vec<(usize, usize)> = accounts.iter().filter_map(|account| account.change).collect();
         let (kept, all) = changes.iter().fold((0, 0), |sum, change| (sum.0 + change.0, sum.1 + change.1));
         let replaced: Vec<usize> = accounts.iter().filter_map(|account| account.replaced).collect();
-        let by_source =
-            accounts.iter().map(|account| self.source_report(account, work.tallies.remove(&account.number).unwrap_or_default())).collect();
+        // Scores of all sources on the encoder's scale; each source's are moved here once its own figures are made.
+        let (mut negatives, mut differences) = (Vec::new(), Vec::new());
+        let mut by_source = Vec::with_capacity(accounts.len());
+        for account in accounts {
+            let mut tally = work.tallies.remove(&account.number).unwrap_or_default();
+            by_source.push(self.source_report(account, &mut tally));
+            if self.supplies[account.number].scale != Scale::Own {
+                negatives.append(&mut tally.scores);
+                differences.append(&mut tally.differences);
+            }
+        }
         RefreshReport {
             version: self.version,
             step: now.step,
@@ -71,9 +81,9 @@ impl Miner {
             queries: self.training.len(),
             candidates: lengths().sum(),
             turnover: (!changes.is_empty()).then(|| if all == 0 { 0.0 } else { 1.0 - share(kept, all) }),
-            negative_scores: Quantiles::of(work.negatives),
+            negative_scores: Quantiles::of(negatives),
             positive_scores: Quantiles::of(work.positives),
-            score_differences: Quantiles::of(work.differences),
+            score_differences: Quantiles::of(differences),
             removed: work.removed.into_map(),
             short_rows: shorter(self.wanted),
             empty_rows: shorter(1),
@@ -85,11 +95,11 @@ impl Miner {
         }
     }
 
-    fn source_report(&self, account: &Account, tally: Tally) -> SourceReport {
+    fn source_report(&self, account: &Account, tally: &mut Tally) -> SourceReport {
         let supply = &self.supplies[account.number];
         let entries = || self.training.iter().flat_map(|&query| supply.lists.row(query));
         let candidates = entries().count();
-        let removed = tally.removed.into_map();
+        let removed = std::mem::take(&mut tally.removed).into_map();
         SourceReport {
             number: account.number as u8,
             name: supply.name.to_owned(),
@@ -99,9 +109,9 @@ impl Miner {
             candidates,
             removed_shares: removed.iter().map(|(filter, &count)| (filter.clone(), share(count as usize, tally.found as usize))).collect(),
             removed,
-            spared: tally.spared.into_map(),
-            scores: Quantiles::of(tally.scores),
-            score_differences: Quantiles::of(tally.differences),
+            spared: std::mem::take(&mut tally.spared).into_map(),
+            scores: Quantiles::of_mut(&mut tally.scores),
+            score_differences: Quantiles::of_mut(&mut tally.differences),
             ranks: histogram(entries().map(|entry| entry.rank())),
             short_rows: self.training.iter().filter(|&&query| supply.lists.row(query).len() < self.wanted).count(),
             filled_share: share(entries().filter(|entry| entry.is_fill()).count(), candidates),

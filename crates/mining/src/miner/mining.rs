@@ -1,6 +1,7 @@
 //! Candidates of one block of queries from one source after another: found, measured, filtered, filled, reduced, and turned into rows of
 //! lists with what the draw needs.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use crate::draws::Reduction;
 use crate::encoders::Encoders;
 use crate::error::MiningError;
 use crate::filters::{FilterContext, Filtered, Scored};
-use crate::lists::{Entry, Row};
+use crate::lists::{self, Row};
 use crate::sources::{Block, Embedded, Scale, Source};
 
 /// A block of queries and what is known about it.
@@ -54,9 +55,9 @@ impl Miner {
         let positives: Vec<Vec<u32>> = queries.iter().map(|&query| self.knowledge.judgments().positives(query).collect()).collect();
         let mut views = BTreeMap::new();
         for model in numbers.iter().flat_map(|&number| self.models(&self.supplies[number], round)) {
-            if !views.contains_key(&model) {
-                let view = self.view(&model, queries, &judged, &positives, encoders)?;
-                views.insert(model, view);
+            if let Entry::Vacant(place) = views.entry(model) {
+                let view = self.view(place.key(), queries, &judged, &positives, encoders)?;
+                place.insert(view);
             }
         }
         Ok(Known { queries, judged, positives, views, round })
@@ -106,14 +107,8 @@ impl Miner {
             tally.removed.add(&filtered.removed);
             tally.spared.add(&filtered.spared);
             work.removed.add(&filtered.removed);
-            let (scores, differences) =
-                (filtered.kept.iter().map(|it| it.similarity), filtered.kept.iter().map(|it| bound - it.similarity));
-            tally.scores.extend(scores.clone());
-            tally.differences.extend(differences.clone());
-            if supply.scale != Scale::Own {
-                work.negatives.extend(scores);
-                work.differences.extend(differences);
-            }
+            tally.scores.extend(filtered.kept.iter().map(|it| it.similarity));
+            tally.differences.extend(filtered.kept.iter().map(|it| bound - it.similarity));
         }
         let searching = Instant::now();
         let rows = self.rows(number, known, filtered.into_iter().map(|it| it.kept).collect(), encoders)?;
@@ -243,7 +238,7 @@ impl Miner {
 fn row(list: &[Candidate], measured: bool, positives: Vec<f32>, to_positive: Vec<f32>) -> Row {
     let taught = list.iter().any(|it| it.teacher.is_some());
     Row {
-        entries: list.iter().map(Entry::new).collect(),
+        entries: list.iter().map(lists::Entry::new).collect(),
         similarity: if measured { list.iter().map(|it| it.similarity).collect() } else { Vec::new() },
         teacher: if taught { list.iter().map(|it| it.teacher.unwrap_or(f32::NAN)).collect() } else { Vec::new() },
         positives,

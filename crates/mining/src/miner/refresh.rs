@@ -25,9 +25,7 @@ pub(super) struct Work {
     pub(super) search_seconds: f64,
     pub(super) filter_seconds: f64,
     pub(super) removed: Removed,
-    pub(super) negatives: Vec<f32>,
     pub(super) positives: Vec<f32>,
-    pub(super) differences: Vec<f32>,
     /// By number of the source.
     pub(super) tallies: BTreeMap<usize, Tally>,
 }
@@ -91,7 +89,7 @@ impl Miner {
             supply.retire();
         }
         self.version += 1;
-        let report = self.report(now, accounts, work, begun);
+        let report = self.report(now, &accounts, work, begun);
         self.drop_stores();
         Ok(report)
     }

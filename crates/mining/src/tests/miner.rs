@@ -4,26 +4,15 @@ use std::collections::HashMap;
 
 use corpus::{Collection, Judgments, Listed, NegativeLists};
 
-use super::{Placed, collection, config, judged, on_a_line, texts};
+use super::{Placed, collection, config, documents, judged, line, texts};
 use crate::{Candidate, Miner, MiningError, Moment, NegativesConfig, Only, RefreshReport, Visit};
 
 const DENSE: &str = "[[source]]\nfrom = \"dense\"\ndepth = 6\nrefresh = \"every 10 steps\"\n[draw]\nrule = \"top\"\n";
-
-/// One query, positive document 0, eight documents in the order of their similarity.
-const LINE: [f32; 8] = [0.8, 0.95, 0.79, 0.77, 0.7, 0.6, 0.3, 0.2];
-
-fn line() -> (Collection, Judgments, Placed) {
-    (collection(&texts("document", 8), &texts("query", 1)), judged(1, &[(0, 0)]), on_a_line(&LINE))
-}
 
 fn refreshed(config: &NegativesConfig, data: &Collection, judgments: &Judgments, encoder: &mut Placed) -> (Miner, RefreshReport) {
     let mut miner = Miner::new(config, data, judgments, 7).unwrap();
     let report = miner.refresh(Moment::new(0, 0), &mut Only(encoder)).unwrap();
     (miner, report)
-}
-
-fn documents(negatives: &[Candidate]) -> Vec<u32> {
-    negatives.iter().map(|it| it.document).collect()
 }
 
 /// All negatives of query 0 under these filters, best first.

@@ -1,15 +1,18 @@
 //! Tests of the parts together, and the small world they share: documents and queries with placed vectors.
 
+mod columns;
 mod config;
 mod golden;
 mod miner;
 mod properties;
+mod schedules;
+mod sources;
 mod store;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use corpus::{Collection, Judgments};
 
-use crate::{EncodeError, NegativesConfig, RowEncoder};
+use crate::{Candidate, EncodeError, Miner, MiningError, Moment, NegativesConfig, Only, RefreshReport, RowEncoder};
 
 /// An encoder whose rows were placed by hand.
 pub(crate) struct Placed {
@@ -99,4 +102,21 @@ pub(crate) fn config(toml: &str) -> NegativesConfig {
 
 pub(crate) fn judged(queries: usize, pairs: &[(u32, u32)]) -> Judgments {
     Judgments::from_pairs(queries, pairs.iter().map(|&(query, document)| (query, document, 1)).collect())
+}
+
+/// Similarities of the documents of [`line`].
+pub(crate) const LINE: [f32; 8] = [0.8, 0.95, 0.79, 0.77, 0.7, 0.6, 0.3, 0.2];
+
+/// One query, positive document 0, eight documents.
+pub(crate) fn line() -> (Collection, Judgments, Placed) {
+    (collection(&texts("document", 8), &texts("query", 1)), judged(1, &[(0, 0)]), on_a_line(&LINE))
+}
+
+pub(crate) fn documents(negatives: &[Candidate]) -> Vec<u32> {
+    negatives.iter().map(|it| it.document).collect()
+}
+
+/// A refresh in the first round, with one encoder.
+pub(crate) fn refresh(miner: &mut Miner, step: usize, epoch: usize, encoder: &mut Placed) -> Result<RefreshReport, MiningError> {
+    miner.refresh(Moment::new(step, epoch), &mut Only(encoder))
 }

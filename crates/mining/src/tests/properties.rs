@@ -1,10 +1,12 @@
 //! Properties over random collections and judgments: what no recipe may do, whatever its sources.
 
-use corpus::{Collection, Judgments, Listed, NegativeLists};
+use std::sync::Arc;
+
+use corpus::{Collection, Judgments, Listed, NegativeLists, Records};
 use proptest::prelude::*;
 
 use super::{Placed, collection, config};
-use crate::{Candidate, Miner, Moment, NegativesConfig, Only, Visit};
+use crate::{AnswerTexts, Candidate, EncodeError, Encoders, Miner, Moment, NegativesConfig, Only, RowEncoder, Visit};
 
 /// A collection with few different texts, random judgments (grade 0 among them), negatives lists, and vectors.
 #[derive(Debug, Clone)]
@@ -112,5 +114,129 @@ proptest! {
             };
             prop_assert_eq!(run(1, false), run(4, true));
         }
+    }
+}
+
+/// One encoder under all names.
+struct Any<'a>(&'a mut Placed);
+
+impl Encoders for Any<'_> {
+    fn current(&mut self) -> &mut dyn RowEncoder {
+        self.0
+    }
+
+    fn named(&mut self, _: &str) -> Result<&mut dyn RowEncoder, EncodeError> {
+        Ok(self.0)
+    }
+}
+
+const SOURCES: [&str; 11] = [
+    "\"random\"",
+    "\"bm25\"",
+    "\"bm25\"\nrefresh = \"on decay every 2 steps\"",
+    "\"dense\"\ndepth = 4\nrefresh = \"every 3 steps\"\nshare = { from = 0.5, to = 2.0 }",
+    "\"dense\"\nrefresh = \"rolling 6 steps\"\npool = { from = 9, to = 2 }",
+    "\"dense\"\nmodel = \"start\"\nrefresh = \"on decay every 2 steps\"",
+    "\"dense\"\nmodel = \"previous-round\"\nfrom_round = 1\nrefresh = \"every round\"",
+    "\"file\"",
+    "\"file\"\nscored_by = \"teacher\"\nuntil_round = 1",
+    "\"generated\"\npath = \"x\"",
+    "\"dense\"\nbelow_margin = true",
+];
+
+const FILTERS: [&str; 9] = [
+    "\"answer\"",
+    "\"rank-window\"\nskip = 1",
+    "\"score\"\nmax = 0.9",
+    "\"margin\"\nrelative = 0.05",
+    "\"teacher\"\nmax = 0.5",
+    "\"teacher\"\nmin = 0.1\nmax = 0.3\nat_least = 3\nceiling = 0.8",
+    "\"angle\"\ndegrees = 40",
+    "\"sieve\"",
+    "\"judged\"",
+];
+
+const DRAWS: [&str; 10] = [
+    "\"top\"",
+    "\"uniform\"",
+    "\"simans\"\ntemperature = 0.1",
+    "\"simans\"\na = 3\nabsolute = true",
+    "\"trisampler\"\ncandidates = 4",
+    "\"rank-curve\"",
+    "\"margin-bins\"\nbins = 3",
+    "\"window\"\nskip = 1\nsize = 2",
+    "\"diverse\"\nper_visit = 2\nvisits = 2",
+    "\"diverse\"\nper_visit = 1\nvisits = 3\nby = \"documents\"\nrandom_below = 0.5",
+];
+
+/// Any recipe that makes sense.
+fn any_recipe() -> impl Strategy<Value = NegativesConfig> {
+    let short = prop::sample::select(vec!["\"fewer\"", "\"drop\"", "\"random\"", "{ fill = \"beyond\", from = 2, until = 9 }"]);
+    let merge = prop::sample::select(vec!["shares", "union"]);
+    let sources = prop::sample::subsequence(SOURCES.to_vec(), 1..4);
+    let filters = prop::sample::subsequence(FILTERS.to_vec(), 0..3);
+    (sources, filters, prop::sample::select(DRAWS.to_vec()), short, merge)
+        .prop_map(|(sources, filters, draw, short, merge)| {
+            let sources: String = sources.iter().map(|it| format!("[[source]]\nfrom = {it}\n")).collect();
+            let filters: String = filters.iter().map(|it| format!("[[filter]]\nrule = {it}\n")).collect();
+            let text = format!("short = {short}\nmerge = \"{merge}\"\nslices = 3\n{sources}{filters}[draw]\nrule = {draw}");
+            toml::from_str::<NegativesConfig>(&text).unwrap()
+        })
+        .prop_filter("a recipe that makes sense", |recipe| recipe.validate().is_ok())
+}
+
+/// What a run of ten steps in two rounds serves: draws after every refresh.
+fn run(world: &World, recipe: &NegativesConfig, seed: u64) -> Vec<(Visit, Vec<Candidate>)> {
+    let (data, judgments, mut encoder) = world.build();
+    // Generated texts, some of them copies.
+    let mut written = Records::new();
+    for (number, text) in ["alpha", "written", "beta gamma"].into_iter().enumerate() {
+        written.push(&format!("g{number}"), text).unwrap();
+        encoder.documents.push(vec![0.3 * number as f32, 0.5]);
+    }
+    let first = data.documents.len() as u32;
+    let lists = world.queries.iter().map(|_| (0..3).map(|it| Listed { document: first + it, score: None }).collect()).collect();
+    let answers = AnswerTexts::new(vec![vec!["gamma".into()]], Arc::new(data.clone()));
+    let dev = Judgments::from_pairs(world.queries.len(), vec![(0, 0, 1)]);
+    let miner = Miner::new(recipe, &data, &judgments, seed).unwrap().expecting(4).answering(answers).judging(dev);
+    let mut miner = miner.generated(&data, written.texts(), NegativeLists::from_rows(lists)).unwrap();
+    let mut served = Vec::new();
+    for step in 0..10 {
+        let now = Moment { step, epoch: step / 4, round: step / 5 };
+        if !miner.due(now) {
+            continue;
+        }
+        encoder.documents.iter_mut().for_each(|row| row[0] += 0.01 * step as f32);
+        miner.refresh(now, &mut Any(&mut encoder)).unwrap();
+        for (query, positive) in judgments.pairs() {
+            let visit = Visit { query, positive, n: 4, visit: step as u64, progress: 0.1 * step as f64, round: now.round };
+            served.push((visit, miner.draw(&visit)));
+        }
+    }
+    served
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_configuration_presents_a_judged_document_or_a_text_equal_to_one(world in worlds(), recipe in any_recipe(), seed in 0_u64..100) {
+        let (data, judgments, _) = world.build();
+        let first = data.documents.len() as u32;
+        let text = |document: u32| if document < first { data.documents.text(document) } else { ["alpha", "written", "beta gamma"][(document - first) as usize] };
+        let served = run(&world, &recipe, seed);
+        for (visit, negatives) in &served {
+            prop_assert!(negatives.len() <= 4);
+            for (place, it) in negatives.iter().enumerate() {
+                prop_assert_eq!(it.synthetic, it.document >= first);
+                for &(document, _) in judgments.judged(visit.query) {
+                    prop_assert!(text(it.document) != text(document), "copy of {document} for {visit:?}");
+                }
+                prop_assert!(text(it.document) != data.queries.text(visit.query));
+                prop_assert!(negatives[..place].iter().all(|other| text(it.document) != text(other.document)), "one text twice");
+            }
+        }
+        let threads = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        prop_assert_eq!(threads(1).install(|| run(&world, &recipe, seed)), served);
     }
 }
