@@ -274,7 +274,8 @@ impl Assembler {
             return Vec::new();
         }
         let score = |query, document| file.and_then(|file| file.score(query, document)).unwrap_or(f32::NAN);
-        let mut table: Vec<f32> = pairs.iter().flat_map(|&(query, _)| columns.iter().map(move |&document| score(query, document))).collect();
+        let mut table: Vec<f32> =
+            pairs.iter().flat_map(|&(query, _)| columns.iter().map(move |&document| score(query, document))).collect();
         for (row, candidates) in drawn.iter().enumerate() {
             for candidate in candidates {
                 if let Some(teacher) = candidate.teacher {

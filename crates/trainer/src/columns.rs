@@ -144,7 +144,8 @@ impl Columns {
     /// # Errors
     /// When the checkpoint lacks it or it fits another run.
     pub(crate) fn restore(&mut self, parts: &Parts) -> Result<()> {
-        let part = |name: &str| -> Result<_> { from_safetensors(parts.get(name).with_context(|| format!("the checkpoint has no {name}"))?) };
+        let part =
+            |name: &str| -> Result<_> { from_safetensors(parts.get(name).with_context(|| format!("the checkpoint has no {name}"))?) };
         if let DocumentSide::Momentum { key, .. } = &mut self.documents {
             **key = (**key).clone().with_tensors(part(KEY_ENCODER)?).context("restoring the document encoder")?;
         }

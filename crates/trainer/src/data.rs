@@ -73,9 +73,9 @@ impl TokenRows {
         let documents =
             Tokens::prepare(cache.as_deref(), tokenizer, &spec, collection.documents.texts()).context("tokenising the documents")?;
         let generated = match &side.generated {
-            Some(generated) => Some(
-                Tokens::prepare(cache.as_deref(), tokenizer, &spec, &generated.texts).context("tokenising the generated texts")?,
-            ),
+            Some(generated) => {
+                Some(Tokens::prepare(cache.as_deref(), tokenizer, &spec, &generated.texts).context("tokenising the generated texts")?)
+            }
             None => None,
         };
         Ok(Self { queries, documents, generated, pad: tokenizer.pad_id() })

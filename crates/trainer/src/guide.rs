@@ -26,8 +26,8 @@ impl Guide {
         let documents = EmbeddingStore::encode(rows, data.documents(), &device).context("encoding the documents with the guide")?;
         let lengths = (0..data.collection.queries.len() as u32).map(|query| data.tokens.query(query).len() as u32).collect();
         let mut queries = QueriesAsRows { rows, lengths };
-        let queries = EmbeddingStore::encode(&mut queries, data.collection.queries.len(), &device)
-            .context("encoding the queries with the guide")?;
+        let queries =
+            EmbeddingStore::encode(&mut queries, data.collection.queries.len(), &device).context("encoding the queries with the guide")?;
         Ok(Self { queries, documents })
     }
 

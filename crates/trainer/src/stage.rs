@@ -86,7 +86,8 @@ impl Stage {
         self.learner.restore_parts(&checkpoint.parts)?;
         let miner = Arc::get_mut(&mut self.miner).context("the miner is in use")?;
         miner.restore(&checkpoint.miner).context("restoring the negatives")?;
-        self.topics = checkpoint.parts.get(TOPICS).map(|bytes| serde_json::from_slice(bytes)).transpose().context("restoring the topics")?;
+        self.topics =
+            checkpoint.parts.get(TOPICS).map(|bytes| serde_json::from_slice(bytes)).transpose().context("restoring the topics")?;
         Ok(())
     }
 
@@ -126,8 +127,9 @@ impl Stage {
             let groups = around.data.side.groups.as_ref().context("batch.compose = \"groups\" without data.groups")?;
             let named = queries.iter().map(|&query| groups.of(query).map(|group| (query, group)));
             let missing = || groups.first_without(queries.iter().copied()).map_or("", |query| around.data.collection.queries.id(query));
-            let named: Vec<(u32, u32)> =
-                named.collect::<Option<_>>().ok_or_else(|| Usage::new(format!("data.groups has no group for the training query {}", missing())))?;
+            let named: Vec<(u32, u32)> = named
+                .collect::<Option<_>>()
+                .ok_or_else(|| Usage::new(format!("data.groups has no group for the training query {}", missing())))?;
             let topics = Topics::from_groups(&named).context("grouping the queries")?;
             let count = topics.len();
             self.topics = Some(Arc::new(topics));
@@ -216,7 +218,9 @@ fn columns(config: &Config, miner: &Miner, around: &Surroundings, models: &mut M
     };
     let documents = match config.encoder.documents {
         DocumentEncoder::Shared => DocumentSide::Shared,
-        DocumentEncoder::Momentum => DocumentSide::Momentum { key: Box::new(models.round_start(config, round)?), momentum: config.encoder.momentum },
+        DocumentEncoder::Momentum => {
+            DocumentSide::Momentum { key: Box::new(models.round_start(config, round)?), momentum: config.encoder.momentum }
+        }
         DocumentEncoder::Frozen => match config.negatives.per_step() {
             Some(depth) => DocumentSide::Retrieved(Retrieval::new(frozen(models)?, Arc::clone(&knowledge), depth)?),
             None => DocumentSide::Frozen(frozen(models)?),

@@ -11,7 +11,6 @@ use crate::checkpoint::{Parts, Tensors, from_safetensors, to_safetensors};
 use crate::columns::Columns;
 use crate::config::Config;
 
-
 /// The file of a checkpoint that holds what the loss learns.
 const LOSS_STATE: &str = "loss.safetensors";
 
@@ -112,9 +111,10 @@ impl Learner {
         let scored = |mut rows: Vec<Tensor<2>>| {
             let encoded = rows.split_off(batch.query_chunks.len());
             let queries = Tensor::cat(rows, 0);
-            let embedded = self.columns.embed(batch, queries.clone(), encoded).and_then(|embedded| {
-                loss.check(&embedded).map(|()| embedded).context("the loss cannot be taken over this batch")
-            });
+            let embedded = self
+                .columns
+                .embed(batch, queries.clone(), encoded)
+                .and_then(|embedded| loss.check(&embedded).map(|()| embedded).context("the loss cannot be taken over this batch"));
             match embedded {
                 Ok(embedded) => {
                     let evaluated = loss.evaluate(&embedded, now, &self.loss_state);

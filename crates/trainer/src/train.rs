@@ -435,7 +435,11 @@ impl Session {
         let seconds = self.position.seconds + self.started.elapsed().as_secs_f64();
         let mining = self.position.mining_seconds;
         let training = self.position.busy_seconds - mining;
-        self.log.event("end", self.position.step, &json!({ "seconds": seconds, "training_seconds": training, "mining_seconds": mining }))?;
+        self.log.event(
+            "end",
+            self.position.step,
+            &json!({ "seconds": seconds, "training_seconds": training, "mining_seconds": mining }),
+        )?;
         self.log.sync()?;
         crate::report::write(&self.folder)?;
         // Last: its presence says that the run is finished.
