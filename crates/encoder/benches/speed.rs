@@ -12,7 +12,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use encoder::{Encoder, TokenBatch};
-use objective::{AdamW, AdamWConfig, Embedded, LossConfig, clip_global_norm, gradient_cache};
+use objective::{AdamW, AdamWConfig, Embedded, LossConfig, LossState, Now, clip_global_norm, gradient_cache};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -108,20 +108,22 @@ fn train(options: &Options, encoder: &Encoder, generator: &mut ChaCha8Rng, vocab
         let begun = Instant::now();
         let scored = |mut rows: Vec<Tensor<2>>| {
             let (documents, queries) = (rows.remove(1), rows.remove(0));
-            loss.loss(&Embedded { queries, documents, targets: (0..options.batch).collect(), blocked: Vec::new() })
+            let batch = Embedded::new(queries, documents, (0..options.batch).collect(), Vec::new()).expect("the parts fit");
+            loss.evaluate(&batch, &Now::default(), &LossState::default()).value
         };
         let seeds = [step as u64, step as u64 + 1];
-        let (value, gradients) = gradient_cache::whole_step(
+        let stepped = gradient_cache::whole_step(
             &network,
             &chunks,
             &seeds,
             &device,
             |network: &encoder::Network, chunk| network.encode(chunk, &device),
             scored,
+            &[],
         );
-        let (gradients, _) = clip_global_norm(&network, gradients, 1.0);
+        let (gradients, _) = clip_global_norm(&network, stepped.gradients, 1.0);
         network = optimizer.step(2e-5, network, gradients);
-        let value: f32 = value.into_scalar();
+        let value: f32 = stepped.value.into_scalar();
         device.sync().expect("the device works");
         assert!(value.is_finite());
         if step >= options.warmup {
