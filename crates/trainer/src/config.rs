@@ -392,10 +392,20 @@ impl Config {
         self.round.len().max(1)
     }
 
+    /// The file of the teacher's scores: the one named, or the first list that a teacher scored.
+    pub(crate) fn teacher_file(&self) -> Option<PathBuf> {
+        let listed = || (0..self.rounds()).find_map(|round| self.of_round(round).ok()?.negatives.teacher_file().map(Path::to_path_buf));
+        self.data.teacher.as_ref().map(PathBuf::from).or_else(listed)
+    }
+
+    /// Whether lists carry a teacher's scores in any round.
+    pub(crate) fn teaches(&self) -> bool {
+        (0..self.rounds()).any(|round| self.of_round(round).is_ok_and(|config| config.negatives.teaches()))
+    }
+
     /// The file of generated texts, if a round has them as a source.
     pub(crate) fn generated(&self) -> Option<PathBuf> {
-        let rounds = (0..self.rounds()).filter_map(|round| self.of_round(round).ok());
-        rounds.into_iter().find_map(|config| config.negatives.generated().map(Path::to_path_buf))
+        (0..self.rounds()).find_map(|round| self.of_round(round).ok()?.negatives.generated().map(Path::to_path_buf))
     }
 
     /// The configuration of a round, from 0: a key that the round names takes the place of the run's whole value.

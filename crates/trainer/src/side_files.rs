@@ -26,12 +26,17 @@ impl SideFiles {
     /// # Errors
     /// When a file cannot be read or does not fit the collection; the message names file and line.
     pub(crate) fn read(config: &Config, collection: &Collection) -> Result<Self> {
-        let (generated, config) = (config.generated(), &config.data);
+        let (generated, teacher, teaches, config) = (config.generated(), config.teacher_file(), config.teaches(), &config.data);
         fn open<T>(path: Option<&String>, read: impl FnOnce(&Path) -> Result<T, corpus::CorpusError>) -> Result<Option<T>> {
             Ok(path.map(|path| read(Path::new(path))).transpose().or_usage()?)
         }
+        // Lists that came with the data may carry a teacher's scores themselves.
+        let came_along = || {
+            let lists = collection.negatives.as_ref().filter(|_| teaches)?;
+            Some(TeacherScores::from_lists(collection.queries.len(), lists)).filter(|scores| !scores.is_empty())
+        };
         Ok(Self {
-            teacher: open(config.teacher.as_ref(), |path| TeacherScores::read(path, collection))?,
+            teacher: teacher.map(|path| TeacherScores::read(&path, collection)).transpose().or_usage()?.or_else(came_along),
             answers: open(config.answers.as_ref(), |path| corpus::read_answers(path, collection))?,
             groups: open(config.groups.as_ref(), |path| corpus::read_groups(path, collection))?,
             generated: generated.map(|path| Generated::read(&path, collection)).transpose().or_usage()?,

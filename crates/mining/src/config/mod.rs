@@ -125,6 +125,14 @@ impl NegativesConfig {
         })
     }
 
+    /// The first file whose scores are a teacher's.
+    pub fn teacher_file(&self) -> Option<&Path> {
+        self.source.iter().find_map(|source| match &source.kind {
+            SourceKind::File { scored_by: ScoredBy::Teacher, path: Some(path), .. } => Some(path.as_path()),
+            _ => None,
+        })
+    }
+
     /// Whether some lists carry a teacher's scores.
     pub fn teaches(&self) -> bool {
         self.source.iter().any(|source| matches!(source.kind, SourceKind::File { scored_by: ScoredBy::Teacher, .. }))

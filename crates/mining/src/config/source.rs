@@ -76,7 +76,7 @@ pub enum SourceKind {
     },
     /// Lists from a file.
     File {
-        /// A file written by `trainer mine`; without it, the negatives that came with the data.
+        /// A file written by `trainer mine` or another tool's list of negatives; without it, the negatives that came with the data.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         path: Option<PathBuf>,
         /// Documents kept per query; all without it.

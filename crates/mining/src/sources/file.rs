@@ -1,4 +1,4 @@
-//! Lists that came with the data or out of an earlier `trainer mine`.
+//! Lists that came with the data, out of an earlier `trainer mine` or from another tool.
 //!
 //! Where the file scores its positives too, margins are measured on the file's scale (that is how a teacher's lists work); otherwise the
 //! encoder scores the candidates. Scores that a teacher gave are the candidates' teacher scores too.
@@ -29,7 +29,7 @@ impl File {
     /// When the file cannot be read, or there is none and the collection has no negatives.
     pub fn open(collection: &Collection, path: Option<&Path>, depth: Option<usize>, number: u8) -> Result<Self, MiningError> {
         let lists = match path {
-            Some(path) => corpus::read_own(path, collection)?,
+            Some(path) => corpus::read_lists(path, collection)?,
             None => match &collection.negatives {
                 Some(lists) if !lists.is_empty() => lists.clone(),
                 _ => return Err(MiningError::NoNegatives { collection: collection.name.clone() }),

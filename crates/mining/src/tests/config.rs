@@ -109,7 +109,6 @@ fn values_without_sense_are_refused_by_name() {
         (format!("{dense}share = {{ from = 0.0, to = 0.0 }}"), "source.0.share"),
         (format!("{dense}from_round = 2\nuntil_round = 2"), "source.0.until_round: got 2, expected more than from_round, which is 2"),
         (format!("{dense}model = \"start\"\nrefresh = \"every epoch\""), "source.0.refresh: got \"every epoch\""),
-        (format!("{dense}model = \"previous-round\""), "source.0.from_round: got 0"),
         (
             format!("{dense}model = \"previous-round\"\nfrom_round = 1\nrefresh = \"rolling 10 steps\""),
             "source.0.refresh: got \"rolling 10",
