@@ -18,6 +18,7 @@
 mod adapters;
 pub mod catalogue;
 mod exclusions;
+pub mod layers;
 pub mod reference;
 mod scan;
 mod search;

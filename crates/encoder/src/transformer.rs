@@ -5,11 +5,13 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Embedding, LayerNorm, Linear};
-use burn::tensor::activation::{gelu, gelu_approximate, relu};
+use burn::tensor::activation::{gelu_approximate, relu};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use kernels::layers::{self, AttentionShape};
+
 use crate::architecture::{Activation, Architecture, Family};
-use crate::attention::{SelfAttention, padding_bias, relative_buckets};
+use crate::attention::{Mask, SelfAttention, active, linear, padding_bias, relative_buckets};
 use crate::batch::TokenBatch;
 use crate::names::{self, LayerNames};
 use crate::weights::{Collector, Weights};
@@ -41,6 +43,8 @@ struct Layer {
     output_dropout: Dropout,
     #[module(skip)]
     activation: Activation,
+    #[module(skip)]
+    epsilon: f64,
 }
 
 impl Transformer {
@@ -74,10 +78,10 @@ impl Transformer {
             "a batch of width {width} exceeds the {} positions of the model",
             self.architecture.max_length()
         );
-        let bias = self.bias(batch, device);
+        let mask = self.mask(batch, device);
         let mut x = self.embed(batch, device).reshape([rows * width, hidden]);
         for layer in &self.layers {
-            x = layer.forward(x, rows, width, bias.clone());
+            x = layer.forward(x, &mask);
         }
         x.reshape([rows, width, hidden])
     }
@@ -92,6 +96,15 @@ impl Transformer {
         }
         let sum = words + shift.unsqueeze_dim::<3>(0);
         self.dropout.forward(self.norm.forward(sum))
+    }
+
+    /// What every layer's attention knows of padding and relative positions.
+    fn mask(&self, batch: &TokenBatch, device: &Device) -> Mask {
+        let (rows, width) = (batch.rows, batch.width);
+        if self.relative.is_none() && layers::fused(device) {
+            return Mask::Lengths(AttentionShape { rows, width, heads: self.architecture.heads, lengths: batch.lengths.clone() });
+        }
+        Mask::Bias { rows, width, bias: self.bias(batch, device) }
     }
 
     /// What is added to the attention scores of every layer: padding mask plus relative position bias.
@@ -142,19 +155,30 @@ impl Layer {
             attention_dropout: DropoutConfig::new(after_attention).init(),
             output_dropout: DropoutConfig::new(a.dropout).init(),
             activation: a.activation,
+            epsilon: a.epsilon,
         }
     }
 
-    fn forward(&self, x: Tensor<2>, rows: usize, width: usize, bias: Option<Tensor<4>>) -> Tensor<2> {
-        let mixed = self.attention_output.forward(self.attention.forward(x.clone(), rows, width, bias));
-        let x = self.attention_norm.forward(self.attention_dropout.forward(mixed) + x);
-        let inner = self.inner.forward(x.clone());
+    fn forward(&self, x: Tensor<2>, mask: &Mask) -> Tensor<2> {
+        let mixed = linear(&self.attention_output, self.attention.forward(x.clone(), mask));
+        let x = self.residual_norm(&self.attention_norm, &self.attention_dropout, mixed, x);
+        let inner = linear(&self.inner, x.clone());
         let inner = match self.activation {
-            Activation::Gelu => gelu(inner),
+            Activation::Gelu => layers::gelu(inner),
             Activation::GeluTanh => gelu_approximate(inner),
             Activation::Relu => relu(inner),
         };
-        self.output_norm.forward(self.output_dropout.forward(self.outer.forward(inner)) + x)
+        self.residual_norm(&self.output_norm, &self.output_dropout, linear(&self.outer, inner), x)
+    }
+
+    fn residual_norm(&self, norm: &LayerNorm, dropout: &Dropout, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+        match &norm.beta {
+            Some(beta) => {
+                let dropout = active(dropout, &x.device());
+                layers::residual_norm(x, residual, norm.gamma.val(), beta.val(), self.epsilon, dropout)
+            }
+            None => norm.forward(dropout.forward(x) + residual),
+        }
     }
 
     fn collect(&self, names: &LayerNames, into: &mut Collector) {
