@@ -5,8 +5,12 @@
 //! lie, makes no temporaries but what its backward pass needs, and runs on all cores with the widest instructions that the processor has ([`wide`]).
 //! Dropout is a function of a key drawn from the device's generator ([`mask`]): seeding the device decides it, and threads do not.
 
+// Loops over indices, because adapters with closures are not always inlined into the function that has the wide instructions.
+#![allow(clippy::needless_range_loop)]
+
 mod attention;
 mod autodiff;
+mod dropout;
 mod gelu;
 mod linear;
 mod mask;
@@ -53,6 +57,8 @@ pub(crate) trait Layers: Backend {
 
     fn gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
 
+    fn dropout_layer(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self>;
+
     fn residual_norm(
         input: FloatTensor<Self>,
         residual: FloatTensor<Self>,
@@ -74,6 +80,10 @@ impl Layers for Flex {
 
     fn gelu_layer(input: FlexTensor) -> FlexTensor {
         gelu::forward(input)
+    }
+
+    fn dropout_layer(input: FlexTensor, dropout: Dropout) -> FlexTensor {
+        dropout::apply(input, dropout)
     }
 
     fn residual_norm(
@@ -144,6 +154,17 @@ pub fn gelu(input: Tensor<2>) -> Tensor<2> {
         return plain_gelu(input);
     }
     Tensor::from_dispatch(<Dispatch as Layers>::gelu_layer(input.into_dispatch()))
+}
+
+/// Dropout with this probability, to apply now: 0 outside training.
+pub fn dropout(input: Tensor<2>, probability: f64) -> Tensor<2> {
+    if !fused_for(&input) {
+        return plain_dropout(input, probability);
+    }
+    match Dropout::draw(probability, &input.device()) {
+        Some(mask) => Tensor::from_dispatch(<Dispatch as Layers>::dropout_layer(input.into_dispatch(), mask)),
+        None => input,
+    }
 }
 
 /// `norm(dropout(input) + residual)` over rows: `[rows, width]`, scale and shift `[width]`. `dropout` is the probability to apply now: 0 outside training.

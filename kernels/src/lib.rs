@@ -19,6 +19,7 @@ mod adapters;
 pub mod catalogue;
 mod exclusions;
 pub mod layers;
+mod memory;
 pub mod reference;
 mod scan;
 mod search;
@@ -28,5 +29,6 @@ mod tests;
 
 pub use adapters::{Adapter, AdapterKind, AdapterLimits, adapters, describe, max_rows_per_shard};
 pub use exclusions::Exclusions;
+pub use memory::keep_freed_memory;
 pub use search::{MAX_K, SearchError, SearchRequest, TopK, search};
 pub use software::{SoftwareError, device as software_device};

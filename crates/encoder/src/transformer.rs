@@ -79,14 +79,15 @@ impl Transformer {
             self.architecture.max_length()
         );
         let mask = self.mask(batch, device);
-        let mut x = self.embed(batch, device).reshape([rows * width, hidden]);
+        let mut x = self.embed(batch, device);
         for layer in &self.layers {
             x = layer.forward(x, &mask);
         }
         x.reshape([rows, width, hidden])
     }
 
-    fn embed(&self, batch: &TokenBatch, device: &Device) -> Tensor<3> {
+    fn embed(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
+        let (rows, width, hidden) = (batch.rows, batch.width, self.architecture.hidden);
         let ids = TensorData::new(batch.ids.clone(), [batch.rows, batch.width]);
         let words = self.word.forward(Tensor::<2, Int>::from_data(ids, device));
         // Padding stands at the end, so token i of a row always has position `first + i`; token types are all 0.
@@ -94,8 +95,9 @@ impl Transformer {
         if let Some(types) = &self.token_type {
             shift = shift + types.val().narrow(0, 0, 1);
         }
-        let sum = words + shift.unsqueeze_dim::<3>(0);
-        self.dropout.forward(self.norm.forward(sum))
+        let shift = shift.unsqueeze_dim::<3>(0).expand([rows, width, hidden]).reshape([rows * width, hidden]);
+        let sum = residual_norm(&self.norm, self.architecture.epsilon, words.reshape([rows * width, hidden]), shift, 0.0);
+        layers::dropout(sum, active(&self.dropout, device))
     }
 
     /// What every layer's attention knows of padding and relative positions.
@@ -161,24 +163,16 @@ impl Layer {
 
     fn forward(&self, x: Tensor<2>, mask: &Mask) -> Tensor<2> {
         let mixed = linear(&self.attention_output, self.attention.forward(x.clone(), mask));
-        let x = self.residual_norm(&self.attention_norm, &self.attention_dropout, mixed, x);
+        let dropout = |of: &Dropout| active(of, &x.device());
+        let (first, second) = (dropout(&self.attention_dropout), dropout(&self.output_dropout));
+        let x = residual_norm(&self.attention_norm, self.epsilon, mixed, x, first);
         let inner = linear(&self.inner, x.clone());
         let inner = match self.activation {
             Activation::Gelu => layers::gelu(inner),
             Activation::GeluTanh => gelu_approximate(inner),
             Activation::Relu => relu(inner),
         };
-        self.residual_norm(&self.output_norm, &self.output_dropout, linear(&self.outer, inner), x)
-    }
-
-    fn residual_norm(&self, norm: &LayerNorm, dropout: &Dropout, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
-        match &norm.beta {
-            Some(beta) => {
-                let dropout = active(dropout, &x.device());
-                layers::residual_norm(x, residual, norm.gamma.val(), beta.val(), self.epsilon, dropout)
-            }
-            None => norm.forward(dropout.forward(x) + residual),
-        }
+        residual_norm(&self.output_norm, self.epsilon, linear(&self.outer, inner), x, second)
     }
 
     fn collect(&self, names: &LayerNames, into: &mut Collector) {
@@ -190,5 +184,13 @@ impl Layer {
         into.linear(&names.inner, &self.inner);
         into.linear(&names.outer, &self.outer);
         into.norm(&names.output_norm, &self.output_norm);
+    }
+}
+
+/// `norm(dropout(x) + residual)` with the probability of dropout that applies now.
+fn residual_norm(norm: &LayerNorm, epsilon: f64, x: Tensor<2>, residual: Tensor<2>, dropout: f64) -> Tensor<2> {
+    match &norm.beta {
+        Some(beta) => layers::residual_norm(x, residual, norm.gamma.val(), beta.val(), epsilon, dropout),
+        None => norm.forward(layers::dropout(x, dropout) + residual),
     }
 }

@@ -123,8 +123,8 @@ fn transposed(into: &mut Vec<f32>, from: &[f32], hidden: usize, count: usize, wi
     into.resize(size * width, 0.0);
     for (column, into) in into.chunks_exact_mut(width).enumerate() {
         let (numbers, padding) = into.split_at_mut(count);
-        for (number, row) in numbers.iter_mut().zip(from.chunks(hidden)) {
-            *number = row[column] * scale;
+        for row in 0..count {
+            numbers[row] = from[row * hidden + column] * scale;
         }
         padding.fill(0.0);
     }
@@ -152,14 +152,24 @@ fn head_forward_body<L: Lanes>(inputs: &Inputs<'_>, task: usize, logarithms: &mu
             let row = &mut scratch.probabilities[query * width..][..width];
             row[keys..].fill(f32::NEG_INFINITY);
             let most = largest::<L>(row);
-            row.iter_mut().for_each(|score| *score = exponential::<L>(*score - most));
+            for score in row.iter_mut() {
+                *score = exponential::<L>(*score - most);
+            }
             row[keys..].fill(0.0);
             let sum = total::<L>(row);
             *logarithm = most + sum.ln();
             let share = 1.0 / sum;
             match inputs.dropout.map(|dropout| dropout.row(mask_row + begin + query)) {
-                None => row.iter_mut().for_each(|number| *number *= share),
-                Some(mask) => row.iter_mut().zip(0u32..).for_each(|(number, column)| *number *= share * mask.factor(column)),
+                None => {
+                    for number in row.iter_mut() {
+                        *number *= share;
+                    }
+                }
+                Some(mask) => {
+                    for column in 0..row.len() {
+                        row[column] *= share * mask.factor(column as u32);
+                    }
+                }
             }
         }
         let probabilities = View { at: scratch.probabilities.as_ptr(), row: width, column: 1 };
@@ -211,19 +221,21 @@ fn head_backward_body<L: Lanes>(
         for (query, &logarithm) in logarithms.iter().enumerate() {
             let part = query * width..(query + 1) * width;
             let (row, gradients) = (&mut probabilities[part.clone()], &mut gradients[part.clone()]);
-            row.iter_mut().for_each(|score| *score = exponential::<L>(*score - logarithm));
+            for score in row.iter_mut() {
+                *score = exponential::<L>(*score - logarithm);
+            }
             row[keys..].fill(0.0);
             if let Some(mask) = inputs.dropout.map(|dropout| dropout.row(mask_row + begin + query)) {
                 let kept = &mut kept[part];
-                for (((kept, gradient), probability), column) in kept.iter_mut().zip(&mut *gradients).zip(&*row).zip(0u32..) {
-                    let factor = mask.factor(column);
-                    *kept = *probability * factor;
-                    *gradient *= factor;
+                for column in 0..width {
+                    let factor = mask.factor(column as u32);
+                    kept[column] = row[column] * factor;
+                    gradients[column] *= factor;
                 }
             }
             let mean = dot::<L>(row, gradients);
-            for (gradient, probability) in gradients.iter_mut().zip(&*row) {
-                *gradient = scale * *probability * (*gradient - mean);
+            for column in 0..width {
+                gradients[column] = scale * row[column] * (gradients[column] - mean);
             }
         }
         let mixed = if inputs.dropout.is_some() { &*kept } else { &*probabilities };

@@ -11,7 +11,7 @@ use burn::backend::{Autodiff, Flex};
 use burn_flex::FlexTensor;
 
 use super::mask::Dropout;
-use super::{AttentionShape, Layers, attention, gelu, norm};
+use super::{AttentionShape, Layers, attention, dropout, gelu, norm};
 
 #[derive(Debug)]
 struct Attention;
@@ -65,6 +65,20 @@ impl Backward<Flex, 1> for Gelu {
         let gradient = gradients.consume::<Flex>(&ops.node);
         if let [Some(parent)] = ops.parents {
             gradients.register::<Flex>(parent.id, gelu::backward(gradient, &input));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Drop;
+
+impl Backward<Flex, 1> for Drop {
+    type State = Dropout;
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = gradients.consume::<Flex>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            gradients.register::<Flex>(parent.id, dropout::apply(gradient, ops.state));
         }
     }
 }
@@ -125,6 +139,13 @@ impl<C: CheckpointStrategy> Layers for Autodiff<Flex, C> {
                 prepared.finish(kept, gelu::forward(input.into_primitive()))
             }
             OpsKind::UnTracked(prepared) => prepared.finish(gelu::forward(input.into_primitive())),
+        }
+    }
+
+    fn dropout_layer(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
+        match Drop.prepare::<C>([input.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(dropout, dropout::apply(input.into_primitive(), dropout)),
+            OpsKind::UnTracked(prepared) => prepared.finish(dropout::apply(input.into_primitive(), dropout)),
         }
     }
 

@@ -91,15 +91,23 @@ widest!(fn times_slope(gradient: &mut [f32], input: &[f32]) = times_slope_body);
 
 #[inline(always)]
 fn in_place_body<L: Lanes>(numbers: &mut [f32]) {
-    numbers.iter_mut().for_each(|x| *x = gelu::<L>(*x));
+    for x in numbers {
+        *x = gelu::<L>(*x);
+    }
 }
 
 #[inline(always)]
 fn beside_body<L: Lanes>(output: &mut [f32], input: &[f32]) {
-    output.iter_mut().zip(input).for_each(|(y, x)| *y = gelu::<L>(*x));
+    let input = &input[..output.len()];
+    for place in 0..output.len() {
+        output[place] = gelu::<L>(input[place]);
+    }
 }
 
 #[inline(always)]
 fn times_slope_body<L: Lanes>(gradient: &mut [f32], input: &[f32]) {
-    gradient.iter_mut().zip(input).for_each(|(gradient, x)| *gradient *= slope::<L>(*x));
+    let input = &input[..gradient.len()];
+    for place in 0..gradient.len() {
+        gradient[place] *= slope::<L>(input[place]);
+    }
 }

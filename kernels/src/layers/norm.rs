@@ -70,29 +70,37 @@ fn rows_forward_body<L: Lanes>(
     first: usize,
 ) {
     let width = norm.gamma.len();
+    let (gamma, beta) = (norm.gamma, &norm.beta[..width]);
     for (place, inverse) in inverse.iter_mut().enumerate() {
         let part = place * width..(place + 1) * width;
-        let row = &mut output[part.clone()];
-        let residual = &residual[part.clone()];
+        let (row, residual) = (&mut output[part.clone()], &residual[part.clone()]);
         match norm.dropout.map(|dropout| dropout.row(first + place)) {
-            None => row.iter_mut().zip(residual).for_each(|(x, residual)| *x += residual),
+            None => {
+                for column in 0..width {
+                    row[column] += residual[column];
+                }
+            }
             Some(mask) => {
-                for ((x, residual), column) in row.iter_mut().zip(residual).zip(0u32..) {
-                    *x = times_plus::<L>(*x, mask.factor(column), *residual);
+                for column in 0..width {
+                    row[column] = times_plus::<L>(row[column], mask.factor(column as u32), residual[column]);
                 }
             }
         }
         let mean = total::<L>(row) / width as f32;
-        row.iter_mut().for_each(|x| *x -= mean);
+        for x in row.iter_mut() {
+            *x -= mean;
+        }
         let variance = f64::from(dot::<L>(row, row)) / width as f64;
         let factor = (1.0 / (variance + norm.epsilon).sqrt()) as f32;
         *inverse = factor;
-        row.iter_mut().for_each(|x| *x *= factor);
+        for x in row.iter_mut() {
+            *x *= factor;
+        }
         if !normal.is_empty() {
             normal[part].copy_from_slice(row);
         }
-        for ((x, gamma), beta) in row.iter_mut().zip(norm.gamma).zip(norm.beta) {
-            *x = times_plus::<L>(*x, *gamma, *beta);
+        for column in 0..width {
+            row[column] = times_plus::<L>(row[column], gamma[column], beta[column]);
         }
     }
 }
@@ -142,22 +150,24 @@ fn rows_backward_body<L: Lanes>(
     let width = norm.gamma.len();
     let mut sums = vec![0.0; 2 * width];
     let (scale, shift) = sums.split_at_mut(width);
+    let (gamma, shift) = (norm.gamma, &mut shift[..width]);
     for (place, &inverse) in inverse.iter().enumerate() {
         let part = place * width..(place + 1) * width;
         let (row, normal) = (&mut gradient[part.clone()], &normal[part.clone()]);
-        for ((((gradient, normal), gamma), scale), shift) in row.iter_mut().zip(normal).zip(norm.gamma).zip(&mut *scale).zip(&mut *shift) {
-            *scale = times_plus::<L>(*gradient, *normal, *scale);
-            *shift += *gradient;
-            *gradient *= gamma;
+        for column in 0..width {
+            scale[column] = times_plus::<L>(row[column], normal[column], scale[column]);
+            shift[column] += row[column];
+            row[column] *= gamma[column];
         }
         let mean = total::<L>(row) / width as f32;
         let slope = dot::<L>(row, normal) / width as f32;
-        for (gradient, normal) in row.iter_mut().zip(normal) {
-            *gradient = inverse * (*gradient - times_plus::<L>(*normal, slope, mean));
+        for column in 0..width {
+            row[column] = inverse * (row[column] - times_plus::<L>(normal[column], slope, mean));
         }
         if let Some(mask) = norm.dropout.map(|dropout| dropout.row(first + place)) {
-            for ((input, gradient), column) in input[part].iter_mut().zip(&*row).zip(0u32..) {
-                *input = *gradient * mask.factor(column);
+            let input = &mut input[part];
+            for column in 0..width {
+                input[column] = row[column] * mask.factor(column as u32);
             }
         }
     }
