@@ -17,6 +17,8 @@ mod mask;
 mod norm;
 mod product;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
 mod wide;
 

@@ -15,7 +15,10 @@ pub fn keep_freed_memory() {
         // SAFETY: the signature is that of glibc's mallopt(3), which any thread may call at any time.
         unsafe {
             mallopt(M_TRIM_THRESHOLD, std::ffi::c_int::MAX);
-            mallopt(M_MMAP_THRESHOLD, std::ffi::c_int::MAX);
+            // Older versions take 32 MiB at most.
+            if mallopt(M_MMAP_THRESHOLD, std::ffi::c_int::MAX) == 0 {
+                mallopt(M_MMAP_THRESHOLD, 1 << 25);
+            }
         }
     }
 }
