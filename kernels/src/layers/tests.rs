@@ -156,6 +156,22 @@ fn attention_of_views_and_of_sequences_without_tokens() {
 }
 
 #[test]
+fn attention_of_scores_far_from_zero() {
+    // All scores near -300, then near 300, and 3 of 16 lanes in use: neither the padding of a vector nor an overflow may show.
+    let device = Device::flex();
+    let shape = AttentionShape { rows: 1, width: 3, heads: 1, lengths: vec![3] };
+    for sign in [-1.0f32, 1.0] {
+        let inputs = [(1, 25.0), (2, 25.0 * sign), (3, 0.0)]
+            .map(|(seed, shift)| random(12, seed).iter().map(|x| x * 0.1 + shift * 0.5).collect::<Vec<_>>());
+        let tensors = inputs.each_ref().map(|numbers| Tensor::<2>::from_data(TensorData::new(numbers.clone(), [3, 4]), &device));
+        let got: Vec<f32> = fused_attention(tensors, &shape, None).into_data().iter::<f32>().collect();
+        let [query, key, value] = inputs.each_ref().map(|numbers| doubles(numbers));
+        // Scores of 300 in f32 are exact to 3e-5.
+        close("output", &got, &reference::attention([&query, &key, &value], &shape, 4, &keep), 1e-4);
+    }
+}
+
+#[test]
 fn a_pass_without_a_graph_gives_the_same_bits() {
     let shape = AttentionShape { rows: 2, width: 9, heads: 2, lengths: vec![9, 4] };
     let dropout = Dropout::new(0.2, 5);
