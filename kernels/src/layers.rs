@@ -1,9 +1,9 @@
 //! Layers of a transformer encoder, fused for the CPU: linear, attention, GELU, and dropout with residual connection and norm.
 //!
-//! A backend extension for Flex, with hand-written gradients ([`mod@autodiff`]); on every other device, and for numbers other than f32, each function is the
+//! A backend extension for Flex, with hand-written gradients (`autodiff`); on every other device, and for numbers other than f32, each function is the
 //! composition of tensor operations that it stands for, except [`attention`], which asks for [`fused`] first. A layer here reads its operands where they
-//! lie, makes no temporaries but what its backward pass needs, and runs on all cores with the widest instructions that the processor has ([`wide`]).
-//! Dropout is a function of a key drawn from the device's generator ([`mask`]): seeding the device decides it, and threads do not.
+//! lie, makes no temporaries but what its backward pass needs, and runs on all cores with the widest instructions that the processor has (`wide`).
+//! Dropout is a function of a key drawn from the device's generator (`mask`): seeding the device decides it, and threads do not.
 
 // Loops over indices, because adapters with closures are not always inlined into the function that has the wide instructions.
 #![allow(clippy::needless_range_loop)]
