@@ -1,4 +1,4 @@
-//! Exact top-k inner-product search on the device: `search(queries, store, k, exclusions, ceiling)`.
+//! Exact top-k inner-product search on the device, `search(queries, store, k, exclusions, ceiling)`, and the layers of an encoder fused for the CPU.
 //!
 //! | part | owns |
 //! |---|---|
@@ -7,10 +7,12 @@
 //! | `scan` | the backend extension: running top-k of one shard; `scan/cube` has the GPU kernels (`product`, `select`), `scan/flex` the CPU path |
 //! | [`mod@reference`] | the same in plain Rust and float64, for clarity, not for speed |
 //! | [`catalogue`] | problems as data, for the tests of every implementation and for benchmarks |
+//! | [`layers`] | linear, attention, GELU, dropout and residual norm on the CPU with hand-written gradients |
+//! | [`keep_freed_memory`] | the allocator's habits |
 //! | [`adapters()`], [`describe`], [`max_rows_per_shard`] | the GPUs of this machine and what they can do |
 //! | [`software_device`] | a software Vulkan driver through WGSL |
 //!
-//! The only crate that knows CubeCL, and the only one with `unsafe`. Invariants: exact, deterministic (score descending, then id ascending, ties at the
+//! The only crate that knows CubeCL, and the only one with `unsafe`. Invariants of the search: exact, deterministic (score descending, then id ascending, ties at the
 //! boundary of k included), and never more memory than queries x k and one tile. README.md has the formulas, the layout and the limits.
 
 #![recursion_limit = "256"]
@@ -18,6 +20,8 @@
 mod adapters;
 pub mod catalogue;
 mod exclusions;
+pub mod layers;
+mod memory;
 pub mod reference;
 mod scan;
 mod search;
@@ -27,5 +31,6 @@ mod tests;
 
 pub use adapters::{Adapter, AdapterKind, AdapterLimits, adapters, describe, max_rows_per_shard};
 pub use exclusions::Exclusions;
+pub use memory::keep_freed_memory;
 pub use search::{MAX_K, SearchError, SearchRequest, TopK, search};
 pub use software::{SoftwareError, device as software_device};

@@ -66,6 +66,7 @@ fn main() {
         println!("no model folder given: nothing measured");
         return;
     };
+    kernels::keep_freed_memory();
     let encoder = Encoder::load(&options.model, &options.device).expect("the model loads");
     let vocabulary = encoder.network.vocabulary() as u32;
     let mut generator = ChaCha8Rng::seed_from_u64(0);

@@ -1,12 +1,15 @@
 //! Multi-head self-attention with an additive score bias (padding mask, relative positions).
 //!
 //! Hidden states are kept flat, `[rows * width, hidden]`, between layers: the linear products then are single large
-//! matrix products, and heads are split by strided views instead of copies.
+//! matrix products, and heads are split by strided views instead of copies. On the CPU the heads run fused
+//! (`kernels::layers`), with lengths in place of a bias; relative positions take the composition of tensor operations.
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
+
+use kernels::layers::{self, AttentionShape};
 
 use crate::architecture::Architecture;
 use crate::batch::TokenBatch;
@@ -30,22 +33,63 @@ impl SelfAttention {
         Self { query, key, value, dropout: DropoutConfig::new(architecture.attention_dropout).init(), heads: architecture.heads }
     }
 
-    /// `[rows * width, hidden]` to the same shape; `bias` is broadcast to `[rows, heads, width, width]`.
-    pub(crate) fn forward(&self, x: Tensor<2>, rows: usize, width: usize, bias: Option<Tensor<4>>) -> Tensor<2> {
-        let [tokens, hidden] = x.dims();
+    /// `[rows * width, hidden]` to the same shape.
+    pub(crate) fn forward(&self, x: Tensor<2>, mask: &Mask) -> Tensor<2> {
+        let query = linear(&self.query, x.clone());
+        let key = linear(&self.key, x.clone());
+        let value = linear(&self.value, x);
+        match mask {
+            Mask::Lengths(shape) => {
+                let dropout = active(&self.dropout, &query.device());
+                layers::attention(query, key, value, shape.clone(), dropout)
+            }
+            Mask::Bias { rows, width, bias } => self.composed(query, key, value, *rows, *width, bias.clone()),
+        }
+    }
+
+    fn composed(
+        &self,
+        query: Tensor<2>,
+        key: Tensor<2>,
+        value: Tensor<2>,
+        rows: usize,
+        width: usize,
+        bias: Option<Tensor<4>>,
+    ) -> Tensor<2> {
+        let [tokens, hidden] = query.dims();
         let head = hidden / self.heads;
         let split = |flat: Tensor<2>| flat.reshape([rows, width, self.heads, head]).swap_dims(1, 2);
         // Scaling the queries touches width * head numbers per head instead of width * width.
-        let query = split(self.query.forward(x.clone()).mul_scalar(1.0 / (head as f64).sqrt()));
-        let key = split(self.key.forward(x.clone()));
-        let value = split(self.value.forward(x));
-        let mut scores = query.matmul(key.swap_dims(2, 3));
+        let query = split(query.mul_scalar(1.0 / (head as f64).sqrt()));
+        let mut scores = query.matmul(split(key).swap_dims(2, 3));
         if let Some(bias) = bias {
             scores = scores + bias;
         }
         let probabilities = self.dropout.forward(softmax(scores, 3));
-        probabilities.matmul(value).swap_dims(1, 2).reshape([tokens, hidden])
+        probabilities.matmul(split(value)).swap_dims(1, 2).reshape([tokens, hidden])
     }
+}
+
+#[allow(clippy::large_enum_variant, reason = "one value per forward pass")]
+/// Which keys a query may see, and what is added to its scores.
+pub(crate) enum Mask {
+    /// The tokens of each row, for the fused path.
+    Lengths(AttentionShape),
+    /// A bias that is broadcast to `[rows, heads, width, width]`: padding, relative positions or both.
+    Bias { rows: usize, width: usize, bias: Option<Tensor<4>> },
+}
+
+/// A linear layer on flat hidden states.
+pub(crate) fn linear(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
+    match &layer.bias {
+        Some(bias) => layers::linear(x, layer.weight.val(), bias.val()),
+        None => layer.forward(x),
+    }
+}
+
+/// The probability that the dropout layer applies now: only in training, and only where gradients can be.
+pub(crate) fn active(dropout: &Dropout, device: &Device) -> f64 {
+    if dropout.training.is_enabled() && device.is_autodiff() { dropout.prob } else { 0.0 }
 }
 
 /// `[rows, 1, 1, width]`: 0 on tokens, [`MASKED`] on padding. None when nothing is padded, which saves an addition over

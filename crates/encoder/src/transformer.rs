@@ -5,11 +5,13 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Embedding, LayerNorm, Linear};
-use burn::tensor::activation::{gelu, gelu_approximate, relu};
+use burn::tensor::activation::{gelu_approximate, relu};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use kernels::layers::{self, AttentionShape};
+
 use crate::architecture::{Activation, Architecture, Family};
-use crate::attention::{SelfAttention, padding_bias, relative_buckets};
+use crate::attention::{Mask, SelfAttention, active, linear, padding_bias, relative_buckets};
 use crate::batch::TokenBatch;
 use crate::names::{self, LayerNames};
 use crate::weights::{Collector, Weights};
@@ -41,6 +43,8 @@ struct Layer {
     output_dropout: Dropout,
     #[module(skip)]
     activation: Activation,
+    #[module(skip)]
+    epsilon: f64,
 }
 
 impl Transformer {
@@ -74,15 +78,16 @@ impl Transformer {
             "a batch of width {width} exceeds the {} positions of the model",
             self.architecture.max_length()
         );
-        let bias = self.bias(batch, device);
-        let mut x = self.embed(batch, device).reshape([rows * width, hidden]);
+        let mask = self.mask(batch, device);
+        let mut x = self.embed(batch, device);
         for layer in &self.layers {
-            x = layer.forward(x, rows, width, bias.clone());
+            x = layer.forward(x, &mask);
         }
         x.reshape([rows, width, hidden])
     }
 
-    fn embed(&self, batch: &TokenBatch, device: &Device) -> Tensor<3> {
+    fn embed(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
+        let (rows, width, hidden) = (batch.rows, batch.width, self.architecture.hidden);
         let ids = TensorData::new(batch.ids.clone(), [batch.rows, batch.width]);
         let words = self.word.forward(Tensor::<2, Int>::from_data(ids, device));
         // Padding stands at the end, so token i of a row always has position `first + i`; token types are all 0.
@@ -90,8 +95,18 @@ impl Transformer {
         if let Some(types) = &self.token_type {
             shift = shift + types.val().narrow(0, 0, 1);
         }
-        let sum = words + shift.unsqueeze_dim::<3>(0);
-        self.dropout.forward(self.norm.forward(sum))
+        let shift = shift.unsqueeze_dim::<3>(0).expand([rows, width, hidden]).reshape([rows * width, hidden]);
+        let sum = residual_norm(&self.norm, self.architecture.epsilon, words.reshape([rows * width, hidden]), shift, 0.0);
+        layers::dropout(sum, active(&self.dropout, device))
+    }
+
+    /// What every layer's attention knows of padding and relative positions.
+    fn mask(&self, batch: &TokenBatch, device: &Device) -> Mask {
+        let (rows, width) = (batch.rows, batch.width);
+        if self.relative.is_none() && layers::fused(device) {
+            return Mask::Lengths(AttentionShape { rows, width, heads: self.architecture.heads, lengths: batch.lengths.clone() });
+        }
+        Mask::Bias { rows, width, bias: self.bias(batch, device) }
     }
 
     /// What is added to the attention scores of every layer: padding mask plus relative position bias.
@@ -142,19 +157,22 @@ impl Layer {
             attention_dropout: DropoutConfig::new(after_attention).init(),
             output_dropout: DropoutConfig::new(a.dropout).init(),
             activation: a.activation,
+            epsilon: a.epsilon,
         }
     }
 
-    fn forward(&self, x: Tensor<2>, rows: usize, width: usize, bias: Option<Tensor<4>>) -> Tensor<2> {
-        let mixed = self.attention_output.forward(self.attention.forward(x.clone(), rows, width, bias));
-        let x = self.attention_norm.forward(self.attention_dropout.forward(mixed) + x);
-        let inner = self.inner.forward(x.clone());
+    fn forward(&self, x: Tensor<2>, mask: &Mask) -> Tensor<2> {
+        let mixed = linear(&self.attention_output, self.attention.forward(x.clone(), mask));
+        let dropout = |of: &Dropout| active(of, &x.device());
+        let (first, second) = (dropout(&self.attention_dropout), dropout(&self.output_dropout));
+        let x = residual_norm(&self.attention_norm, self.epsilon, mixed, x, first);
+        let inner = linear(&self.inner, x.clone());
         let inner = match self.activation {
-            Activation::Gelu => gelu(inner),
+            Activation::Gelu => layers::gelu(inner),
             Activation::GeluTanh => gelu_approximate(inner),
             Activation::Relu => relu(inner),
         };
-        self.output_norm.forward(self.output_dropout.forward(self.outer.forward(inner)) + x)
+        residual_norm(&self.output_norm, self.epsilon, linear(&self.outer, inner), x, second)
     }
 
     fn collect(&self, names: &LayerNames, into: &mut Collector) {
@@ -166,5 +184,13 @@ impl Layer {
         into.linear(&names.inner, &self.inner);
         into.linear(&names.outer, &self.outer);
         into.norm(&names.output_norm, &self.output_norm);
+    }
+}
+
+/// `norm(dropout(x) + residual)` with the probability of dropout that applies now.
+fn residual_norm(norm: &LayerNorm, epsilon: f64, x: Tensor<2>, residual: Tensor<2>, dropout: f64) -> Tensor<2> {
+    match &norm.beta {
+        Some(beta) => layers::residual_norm(x, residual, norm.gamma.val(), beta.val(), epsilon, dropout),
+        None => norm.forward(layers::dropout(x, dropout) + residual),
     }
 }

@@ -1,0 +1,171 @@
+//! The layers in plain Rust and float64, values and gradients, for clarity, not for speed. A mask is a function of (row, column), as in [`super::mask`].
+
+use super::AttentionShape;
+
+/// What a number is multiplied by when dropout is done with it.
+pub(super) type Mask<'a> = &'a dyn Fn(usize, usize) -> f64;
+
+/// The mask that keeps everything.
+pub(super) fn keep(_row: usize, _column: usize) -> f64 {
+    1.0
+}
+
+/// Probabilities of one (row, head, query) over the keys of its row.
+fn probabilities(query: &[f64], key: &[f64], shape: &AttentionShape, hidden: usize, at: [usize; 3]) -> Vec<f64> {
+    let [row, head, place] = at;
+    let size = hidden / shape.heads;
+    let vector = |of: &[f64], token: usize| of[(row * shape.width + token) * hidden + head * size..][..size].to_vec();
+    let query = vector(query, place);
+    let scores: Vec<f64> = (0..shape.lengths[row])
+        .map(|token| query.iter().zip(vector(key, token)).map(|(a, b)| a * b).sum::<f64>() / (size as f64).sqrt())
+        .collect();
+    let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = scores.iter().map(|score| (score - most).exp()).sum();
+    scores.iter().map(|score| (score - most).exp() / sum).collect()
+}
+
+/// Every (row, head, query).
+fn places(shape: &AttentionShape) -> impl Iterator<Item = [usize; 3]> {
+    let AttentionShape { rows, heads, width, .. } = *shape;
+    (0..rows * heads * width).map(move |task| [task / (heads * width), task / width % heads, task % width])
+}
+
+pub(super) fn attention([query, key, value]: [&[f64]; 3], shape: &AttentionShape, hidden: usize, mask: Mask<'_>) -> Vec<f64> {
+    let mut output = vec![0.0; query.len()];
+    let size = hidden / shape.heads;
+    for (task, at) in places(shape).enumerate() {
+        for (token, probability) in probabilities(query, key, shape, hidden, at).into_iter().enumerate() {
+            for number in at[1] * size..(at[1] + 1) * size {
+                output[(at[0] * shape.width + at[2]) * hidden + number] +=
+                    probability * mask(task, token) * value[(at[0] * shape.width + token) * hidden + number];
+            }
+        }
+    }
+    output
+}
+
+/// Gradients of query, key and value.
+pub(super) fn attention_gradient(
+    [query, key, value]: [&[f64]; 3],
+    gradient: &[f64],
+    shape: &AttentionShape,
+    hidden: usize,
+    mask: Mask<'_>,
+) -> [Vec<f64>; 3] {
+    let [mut to_query, mut to_key, mut to_value] = [(); 3].map(|()| vec![0.0; query.len()]);
+    let size = hidden / shape.heads;
+    for (task, at) in places(shape).enumerate() {
+        let own = (at[0] * shape.width + at[2]) * hidden;
+        let other = |token: usize| (at[0] * shape.width + token) * hidden;
+        let numbers = at[1] * size..(at[1] + 1) * size;
+        let probabilities = probabilities(query, key, shape, hidden, at);
+        let back: Vec<f64> = (0..probabilities.len())
+            .map(|token| {
+                mask(task, token) * numbers.clone().map(|number| gradient[own + number] * value[other(token) + number]).sum::<f64>()
+            })
+            .collect();
+        let mean: f64 = probabilities.iter().zip(&back).map(|(p, b)| p * b).sum();
+        for (token, (probability, back)) in probabilities.iter().zip(&back).enumerate() {
+            let score = probability * (back - mean) / (size as f64).sqrt();
+            for number in numbers.clone() {
+                to_query[own + number] += score * key[other(token) + number];
+                to_key[other(token) + number] += score * query[own + number];
+                to_value[other(token) + number] += probability * mask(task, token) * gradient[own + number];
+            }
+        }
+    }
+    [to_query, to_key, to_value]
+}
+
+/// `[rows, inner] x [inner, columns] + [columns]`.
+pub(super) fn linear(input: &[f64], weight: &[f64], bias: &[f64], inner: usize) -> Vec<f64> {
+    let columns = bias.len();
+    let rows = input.len() / inner;
+    let entry =
+        |row: usize, column: usize| (0..inner).map(|i| input[row * inner + i] * weight[i * columns + column]).sum::<f64>() + bias[column];
+    (0..rows * columns).map(|at| entry(at / columns, at % columns)).collect()
+}
+
+/// Gradients of input, weight and bias.
+pub(super) fn linear_gradient(input: &[f64], weight: &[f64], gradient: &[f64], inner: usize) -> [Vec<f64>; 3] {
+    let rows = input.len() / inner;
+    let columns = gradient.len() / rows;
+    let to_input = |row: usize, i: usize| (0..columns).map(|c| gradient[row * columns + c] * weight[i * columns + c]).sum();
+    let to_weight = |i: usize, c: usize| (0..rows).map(|row| gradient[row * columns + c] * input[row * inner + i]).sum();
+    [
+        (0..rows * inner).map(|at| to_input(at / inner, at % inner)).collect(),
+        (0..inner * columns).map(|at| to_weight(at / columns, at % columns)).collect(),
+        (0..columns).map(|c| (0..rows).map(|row| gradient[row * columns + c]).sum()).collect(),
+    ]
+}
+
+/// Probability that a standard normal exceeds `a`, for `a` of at least 0: the Taylor series near 0, else the continued fraction of Laplace.
+pub(super) fn tail(a: f64) -> f64 {
+    let density = (-0.5 * a * a).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    if a > 3.0 {
+        return density / (1..200).rev().fold(a, |fraction, k| a + f64::from(k) / fraction);
+    }
+    let (mut term, mut sum) = (a, a);
+    for k in 1..100 {
+        term *= a * a / (2.0 * f64::from(k) + 1.0);
+        sum += term;
+    }
+    0.5 - density * sum
+}
+
+pub(super) fn gelu(x: f64) -> f64 {
+    if x > 0.0 { x * (1.0 - tail(x)) } else { x * tail(-x) }
+}
+
+pub(super) fn gelu_slope(x: f64) -> f64 {
+    let below = if x > 0.0 { 1.0 - tail(x) } else { tail(-x) };
+    below + x * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()
+}
+
+/// `norm(input x mask + residual)` over rows as wide as `gamma`.
+pub(super) fn residual_norm([input, residual, gamma, beta]: [&[f64]; 4], epsilon: f64, mask: Mask<'_>) -> Vec<f64> {
+    let width = gamma.len();
+    normal(input, residual, width, epsilon, mask)
+        .into_iter()
+        .flat_map(|(row, _)| row.into_iter().enumerate().map(|(column, x)| x * gamma[column] + beta[column]).collect::<Vec<_>>())
+        .collect()
+}
+
+/// The rows with mean 0 and variance 1, and one over the standard deviation of each.
+fn normal(input: &[f64], residual: &[f64], width: usize, epsilon: f64, mask: Mask<'_>) -> Vec<(Vec<f64>, f64)> {
+    let row = |row: usize| {
+        let sum: Vec<f64> =
+            (0..width).map(|column| input[row * width + column] * mask(row, column) + residual[row * width + column]).collect();
+        let mean = sum.iter().sum::<f64>() / width as f64;
+        let variance = sum.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
+        let inverse = 1.0 / (variance + epsilon).sqrt();
+        (sum.iter().map(|x| (x - mean) * inverse).collect(), inverse)
+    };
+    (0..input.len() / width).map(row).collect()
+}
+
+/// Gradients of input, residual, scale and shift.
+pub(super) fn residual_norm_gradient(
+    [input, residual, gamma]: [&[f64]; 3],
+    gradient: &[f64],
+    epsilon: f64,
+    mask: Mask<'_>,
+) -> [Vec<f64>; 4] {
+    let width = gamma.len();
+    let (mut to_input, mut to_residual) = (Vec::new(), Vec::new());
+    let (mut to_gamma, mut to_beta) = (vec![0.0; width], vec![0.0; width]);
+    for (row, (normal, inverse)) in normal(input, residual, width, epsilon, mask).into_iter().enumerate() {
+        let gradient = &gradient[row * width..][..width];
+        let scaled: Vec<f64> = gradient.iter().zip(gamma).map(|(gradient, gamma)| gradient * gamma).collect();
+        let mean = scaled.iter().sum::<f64>() / width as f64;
+        let slope = scaled.iter().zip(&normal).map(|(a, b)| a * b).sum::<f64>() / width as f64;
+        for column in 0..width {
+            to_gamma[column] += gradient[column] * normal[column];
+            to_beta[column] += gradient[column];
+            let sum = inverse * (scaled[column] - mean - normal[column] * slope);
+            to_residual.push(sum);
+            to_input.push(sum * mask(row, column));
+        }
+    }
+    [to_input, to_residual, to_gamma, to_beta]
+}

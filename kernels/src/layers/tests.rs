@@ -1,0 +1,459 @@
+//! Every fused layer against the float64 reference, against the composition of tensor operations, and the reference against finite differences.
+
+use burn::backend::Dispatch;
+use burn::tensor::activation::{gelu as plain_gelu, softmax};
+use burn::tensor::module::{layer_norm, linear as plain_linear};
+use burn::tensor::{Device, Tensor, TensorData};
+use proptest::prelude::*;
+
+use super::mask::Dropout;
+use super::product::{Target, View, product};
+use super::reference::{self, keep};
+use super::wide::{Lanes, dot, exponential, largest, total};
+use super::{AttentionShape, Layers};
+
+/// Gaussian-like numbers, the same for the same seed: sums of four uniform ones, variance 1.
+fn random(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def1;
+    let mut uniform = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    (0..count).map(|_| (uniform() + uniform() + uniform() + uniform()) * 3f32.sqrt()).collect()
+}
+
+fn doubles(numbers: &[f32]) -> Vec<f64> {
+    numbers.iter().map(|&number| f64::from(number)).collect()
+}
+
+#[track_caller]
+fn close(what: &str, got: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), expected.len(), "{what}: length");
+    for (at, (&got, &expected)) in got.iter().zip(expected).enumerate() {
+        let error = (f64::from(got) - expected).abs();
+        assert!(error <= tolerance * (1.0 + expected.abs()), "{what}[{at}]: {got}, expected {expected}");
+    }
+}
+
+/// The value of a function of matrices and vectors on an autodiff device, and the gradients of its product with `outer`.
+fn differentiate<const N: usize>(
+    device: &Device,
+    inputs: [(&[f32], [usize; 2]); N],
+    outer: &[f32],
+    run: impl Fn([Tensor<2>; N]) -> Tensor<2>,
+) -> (Vec<f32>, [Vec<f32>; N]) {
+    let leaves = inputs.map(|(numbers, shape)| Tensor::<2>::from_data(TensorData::new(numbers.to_vec(), shape), device).require_grad());
+    let output = run(leaves.clone());
+    let value = output.clone().into_data().iter::<f32>().collect();
+    let outer = Tensor::<2>::from_data(TensorData::new(outer.to_vec(), output.dims()), device);
+    let gradients = (output * outer).sum().backward();
+    (value, leaves.map(|leaf| leaf.grad(&gradients).expect("tracked").into_data().iter::<f32>().collect()))
+}
+
+fn fused_attention([query, key, value]: [Tensor<2>; 3], shape: &AttentionShape, dropout: Option<Dropout>) -> Tensor<2> {
+    let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(<Dispatch as Layers>::attention(query, key, value, shape.clone(), dropout))
+}
+
+fn composed_attention([query, key, value]: [Tensor<2>; 3], shape: &AttentionShape) -> Tensor<2> {
+    let [tokens, hidden] = query.dims();
+    let head = hidden / shape.heads;
+    let split = |flat: Tensor<2>| flat.reshape([shape.rows, shape.width, shape.heads, head]).swap_dims(1, 2);
+    let bias: Vec<f32> =
+        shape.lengths.iter().flat_map(|&length| (0..shape.width).map(move |at| if at < length { 0.0 } else { -1e9 })).collect();
+    let bias = Tensor::<4>::from_data(TensorData::new(bias, [shape.rows, 1, 1, shape.width]), &query.device());
+    let scores = split(query).matmul(split(key).swap_dims(2, 3)) / (head as f64).sqrt() + bias;
+    softmax(scores, 3).matmul(split(value)).swap_dims(1, 2).reshape([tokens, hidden])
+}
+
+/// One shape, values and gradients, against the reference.
+fn check_attention(shape: &AttentionShape, size: usize, dropout: Option<Dropout>, device: &Device) {
+    let hidden = shape.heads * size;
+    let dims = [shape.rows * shape.width, hidden];
+    let inputs = [1, 2, 3, 4].map(|seed| random(dims[0] * hidden, seed));
+    let [query, key, value, outer] = &inputs;
+    let (got, gradients) =
+        differentiate(device, [(query, dims), (key, dims), (value, dims)], outer, |inputs| fused_attention(inputs, shape, dropout));
+    let [query, key, value, outer] = inputs.each_ref().map(|numbers| doubles(numbers));
+    let masked = |row: usize, column: usize| dropout.map_or(1.0, |dropout| f64::from(dropout.row(row).factor(column as u32)));
+    let what = format!("{shape:?} x {size}, dropout {}", dropout.is_some());
+    close(&what, &got, &reference::attention([&query, &key, &value], shape, hidden, &masked), 5e-6);
+    let expected = reference::attention_gradient([&query, &key, &value], &outer, shape, hidden, &masked);
+    for ((name, got), expected) in ["query", "key", "value"].iter().zip(gradients).zip(expected) {
+        close(&format!("gradient of {name}, {what}"), &got, &expected, 2e-5);
+    }
+}
+
+/// Lengths of a batch: all full, one token each, or all different.
+fn lengths(pattern: usize, rows: usize, width: usize) -> Vec<usize> {
+    (0..rows).map(|row| [width, 1, width - (row * width / rows.max(1)).min(width - 1)][pattern % 3]).collect()
+}
+
+#[test]
+fn attention_agrees_with_the_reference_over_the_catalogue() {
+    let device = Device::flex().autodiff();
+    let mut pattern = 0;
+    for width in [1, 2, 31, 32, 33, 63, 64, 65] {
+        for heads in [1, 2, 12] {
+            for size in [1, 32, 64] {
+                for rows in [1, 3] {
+                    // Which lengths, and whether with dropout, rotates over the cases: 3 and 2 are prime to each other.
+                    pattern += 1;
+                    let shape = AttentionShape { rows, width, heads, lengths: lengths(pattern, rows, width) };
+                    check_attention(&shape, size, (pattern % 2 == 0).then(|| Dropout::new(0.3, pattern as u64)), &device);
+                }
+            }
+        }
+    }
+    for pattern in 0..3 {
+        let shape = AttentionShape { rows: 2, width: 512, heads: 2, lengths: lengths(pattern, 2, 512) };
+        check_attention(&shape, 32, (pattern == 2).then(|| Dropout::new(0.1, 9)), &device);
+    }
+}
+
+#[test]
+fn attention_agrees_with_the_composition_of_tensor_operations() {
+    for device in [Device::flex().autodiff(), Device::flex().autodiff().gradient_checkpointing()] {
+        for (rows, width, heads, size) in [(3, 17, 2, 8), (2, 64, 12, 32), (1, 1, 1, 1)] {
+            let shape = AttentionShape { rows, width, heads, lengths: lengths(2, rows, width) };
+            let dims = [rows * width, heads * size];
+            let inputs = [1, 2, 3].map(|seed| random(dims[0] * dims[1], seed));
+            let inputs = inputs.each_ref().map(|numbers| (numbers.as_slice(), dims));
+            let outer = random(dims[0] * dims[1], 4);
+            let (value, gradients) = differentiate(&device, inputs, &outer, |inputs| fused_attention(inputs, &shape, None));
+            let (plain, plain_gradients) = differentiate(&device, inputs, &outer, |inputs| composed_attention(inputs, &shape));
+            close("value", &value, &doubles(&plain), 1e-5);
+            for (got, expected) in gradients.iter().zip(plain_gradients) {
+                close("gradient", got, &doubles(&expected), 3e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_of_views_and_of_sequences_without_tokens() {
+    let device = Device::flex();
+    let shape = AttentionShape { rows: 2, width: 3, heads: 1, lengths: vec![0, 2] };
+    let wide = Tensor::<2>::from_data(TensorData::new(random(6 * 12, 1), [6, 12]), &device);
+    let parts = [0, 4, 8].map(|at| wide.clone().slice([0..6, at..at + 4]));
+    let copies = parts.clone().map(|part| Tensor::<2>::from_data(part.into_data(), &device));
+    let [got, expected] = [parts, copies].map(|inputs| fused_attention(inputs, &shape, None).into_data());
+    assert_eq!(got, expected);
+    let got: Vec<f32> = got.iter::<f32>().collect();
+    assert!(got[..12].iter().all(|&x| x == 0.0) && got[12..].iter().all(|&x| x != 0.0));
+    // Not-a-number in a token must be seen, in padding it must not.
+    let poisoned = |token: usize| {
+        let mut numbers = random(24, 1);
+        numbers[token * 4] = f32::NAN;
+        let input = Tensor::<2>::from_data(TensorData::new(numbers, [6, 4]), &device);
+        let query = Tensor::<2>::from_data(TensorData::new(random(24, 2), [6, 4]), &device);
+        let output = fused_attention([query, input.clone(), input], &shape, None).into_data();
+        output.iter::<f32>().any(f32::is_nan)
+    };
+    assert!(poisoned(3) && poisoned(4) && !poisoned(5) && !poisoned(0));
+}
+
+#[test]
+fn attention_of_scores_far_from_zero() {
+    // All scores near -300, then near 300, and 3 of 16 lanes in use: neither the padding of a vector nor an overflow may show.
+    let device = Device::flex();
+    let shape = AttentionShape { rows: 1, width: 3, heads: 1, lengths: vec![3] };
+    for sign in [-1.0f32, 1.0] {
+        let inputs = [(1, 25.0), (2, 25.0 * sign), (3, 0.0)]
+            .map(|(seed, shift)| random(12, seed).iter().map(|x| x * 0.1 + shift * 0.5).collect::<Vec<_>>());
+        let tensors = inputs.each_ref().map(|numbers| Tensor::<2>::from_data(TensorData::new(numbers.clone(), [3, 4]), &device));
+        let got: Vec<f32> = fused_attention(tensors, &shape, None).into_data().iter::<f32>().collect();
+        let [query, key, value] = inputs.each_ref().map(|numbers| doubles(numbers));
+        // Scores of 300 in f32 are exact to 3e-5.
+        close("output", &got, &reference::attention([&query, &key, &value], &shape, 4, &keep), 1e-4);
+    }
+}
+
+#[test]
+fn a_pass_without_a_graph_gives_the_same_bits() {
+    let shape = AttentionShape { rows: 2, width: 9, heads: 2, lengths: vec![9, 4] };
+    let dropout = Dropout::new(0.2, 5);
+    let mask = Some(dropout);
+    let [plain, graph] = [Device::flex(), Device::flex().autodiff()].map(|device| {
+        let input = |seed: u64| {
+            let input = Tensor::<2>::from_data(TensorData::new(random(18 * 16, seed), [18, 16]), &device);
+            if device.is_autodiff() { input.require_grad() } else { input }
+        };
+        let vector = |seed: u64| Tensor::<1>::from_data(TensorData::new(random(16, seed), [16]), &device);
+        let mixed = fused_attention([input(1), input(2), input(3)], &shape, mask);
+        let (mixed, residual) = (mixed.into_dispatch(), input(4).into_dispatch());
+        let norm = <Dispatch as Layers>::residual_norm(mixed, residual, vector(5).into_dispatch(), vector(6).into_dispatch(), 1e-12, mask);
+        let dropped = <Dispatch as Layers>::dropout_layer(norm, dropout);
+        super::gelu(Tensor::from_dispatch(dropped)).into_data()
+    });
+    assert_eq!(plain, graph);
+}
+
+#[test]
+fn gelu_and_its_slope_keep_their_digits_everywhere() {
+    let device = Device::flex().autodiff();
+    let mut inputs: Vec<f32> = (-20_000..=20_000).map(|step| step as f32 * 1e-3).collect();
+    inputs.extend([1e-30, -1e-30, 100.0, -100.0, 1e30, -1e30]);
+    let dims = [1, inputs.len()];
+    let (got, [slopes]) = differentiate(&device, [(&inputs, dims)], &vec![1.0; inputs.len()], |[x]| super::gelu(x));
+    for ((&x, got), slope) in inputs.iter().zip(got).zip(slopes) {
+        // Rounding the square of x costs digits of e^(-x^2 / 2); below the smallest normal number only the size counts.
+        let relative = 1e-6 + 1.5e-7 * f64::from(x * x).min(200.0);
+        let near = |got: f32, expected: f64| (f64::from(got) - expected).abs() <= relative * expected.abs() + 1e-36;
+        assert!(near(got, reference::gelu(f64::from(x))), "gelu({x}) = {got}, expected {}", reference::gelu(f64::from(x)));
+        // The slope crosses 0 near -0.75, where only the absolute error is small.
+        let expected = reference::gelu_slope(f64::from(x));
+        assert!((f64::from(slope) - expected).abs() <= 2e-7 + 2e-7 * expected.abs(), "slope({x}) = {slope}, expected {expected}");
+    }
+    let odd = Tensor::<2>::from_data(TensorData::new(vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY], [1, 3]), &Device::flex());
+    let odd: Vec<f32> = super::gelu(odd).into_data().iter::<f32>().collect();
+    assert!(odd[0].is_nan() && odd[1] == f32::INFINITY && odd[2].abs() < 1e-30);
+    let (plain, [plain_slopes]) = differentiate(&device, [(&inputs[10_000..30_000], [20, 1000])], &vec![1.0; 20_000], |[x]| plain_gelu(x));
+    let (got, [slopes]) = differentiate(&device, [(&inputs[10_000..30_000], [20, 1000])], &vec![1.0; 20_000], |[x]| super::gelu(x));
+    close("gelu", &got, &doubles(&plain), 1e-6);
+    close("slope", &slopes, &doubles(&plain_slopes), 1e-6);
+}
+
+fn vector(tensor: Tensor<2>) -> Tensor<1> {
+    let width = tensor.dims()[1];
+    tensor.reshape([width])
+}
+
+/// One shape of the norm, values and gradients, against the reference.
+fn check_norm(rows: usize, width: usize, dropout: Option<Dropout>, device: &Device) {
+    let (matrix, line) = ([rows, width], [1, width]);
+    let [input, residual, outer] = [1, 2, 3].map(|seed| random(rows * width, seed));
+    let [gamma, beta] = [4, 5].map(|seed| random(width, seed));
+    let inputs = [(input.as_slice(), matrix), (&residual, matrix), (&gamma, line), (&beta, line)];
+    let (got, gradients) = differentiate(device, inputs, &outer, |[input, residual, gamma, beta]| {
+        let [gamma, beta] = [gamma, beta].map(|line| vector(line).into_dispatch());
+        let (input, residual) = (input.into_dispatch(), residual.into_dispatch());
+        Tensor::from_dispatch(<Dispatch as Layers>::residual_norm(input, residual, gamma, beta, 1e-5, dropout))
+    });
+    let masked = |row: usize, column: usize| dropout.map_or(1.0, |dropout| f64::from(dropout.row(row).factor(column as u32)));
+    let [input, residual, outer, gamma, beta] = [&input, &residual, &outer, &gamma, &beta].map(|numbers| doubles(numbers));
+    let what = format!("norm of {rows} x {width}, dropout {}", dropout.is_some());
+    close(&what, &got, &reference::residual_norm([&input, &residual, &gamma, &beta], 1e-5, &masked), 2e-5);
+    let expected = reference::residual_norm_gradient([&input, &residual, &gamma], &outer, 1e-5, &masked);
+    // Two numbers that are nearly equal have a steep norm: relative to the largest gradient.
+    for ((name, got), expected) in ["input", "residual", "scale", "shift"].iter().zip(gradients).zip(expected) {
+        let largest = expected.iter().fold(1.0f64, |largest, x| largest.max(x.abs()));
+        close(&format!("gradient of {name}, {what}"), &got, &expected, 2e-5 * largest);
+    }
+}
+
+#[test]
+fn the_norm_agrees_with_the_reference() {
+    let device = Device::flex().autodiff();
+    for (rows, width) in [(1, 1), (1, 2), (2, 3), (31, 16), (32, 17), (33, 64), (65, 384), (100, 31), (3, 1536)] {
+        check_norm(rows, width, None, &device);
+        check_norm(rows, width, Some(Dropout::new(0.25, 8)), &device);
+    }
+    check_norm(40, 48, Some(Dropout::new(0.25, 8)), &device.gradient_checkpointing());
+}
+
+#[test]
+fn norm_linear_and_dropout_agree_with_the_compositions() {
+    let device = Device::flex().autodiff();
+    for (rows, inner, columns) in [(1, 1, 1), (5, 3, 7), (33, 64, 20), (300, 192, 130)] {
+        let [input, residual] = [1, 2].map(|seed| random(rows * inner, seed));
+        let [gamma, beta] = [3, 4].map(|seed| random(inner, seed));
+        let norm = [(input.as_slice(), [rows, inner]), (&residual, [rows, inner]), (&gamma, [1, inner]), (&beta, [1, inner])];
+        let outer = random(rows * inner, 5);
+        let fused =
+            differentiate(&device, norm, &outer, |[x, y, gamma, beta]| super::residual_norm(x, y, vector(gamma), vector(beta), 1e-5, 0.0));
+        let plain = differentiate(&device, norm, &outer, |[x, y, gamma, beta]| layer_norm(x + y, vector(gamma), Some(vector(beta)), 1e-5));
+        close("norm", &fused.0, &doubles(&plain.0), 1e-4);
+        for (fused, plain) in fused.1.iter().zip(&plain.1) {
+            let largest = plain.iter().fold(1.0f32, |largest, x| largest.max(x.abs()));
+            close("gradient of the norm", fused, &doubles(plain), 1e-4 * f64::from(largest));
+        }
+
+        let (weight, bias, outer) = (random(inner * columns, 6), random(columns, 7), random(rows * columns, 8));
+        let linear = [(input.as_slice(), [rows, inner]), (&weight, [inner, columns]), (&bias, [1, columns])];
+        let fused = differentiate(&device, linear, &outer, |[x, weight, bias]| super::linear(x, weight, vector(bias)));
+        let plain = differentiate(&device, linear, &outer, |[x, weight, bias]| plain_linear(x, weight, Some(vector(bias))));
+        close("linear", &fused.0, &doubles(&plain.0), 1e-5);
+        let [input, weight, bias, outer] = [&input, &weight, &bias, &outer].map(|numbers| doubles(numbers));
+        close("linear", &fused.0, &reference::linear(&input, &weight, &bias, inner), 1e-5);
+        let expected = reference::linear_gradient(&input, &weight, &outer, inner);
+        for ((fused, plain), expected) in fused.1.iter().zip(&plain.1).zip(expected) {
+            close("gradient of linear", fused, &doubles(plain), 2e-5);
+            close("gradient of linear", fused, &expected, 2e-5);
+        }
+    }
+    // A transposed weight is read where it lies.
+    let [input, weight] = [(1, [4, 3]), (2, [5, 3])].map(|(seed, dims): (u64, [usize; 2])| {
+        Tensor::<2>::from_data(TensorData::new(random(dims[0] * dims[1], seed), dims), &Device::flex())
+    });
+    let bias = Tensor::<1>::zeros([5], &Device::flex());
+    let got: Vec<f32> = super::linear(input.clone(), weight.clone().transpose(), bias).into_data().iter::<f32>().collect();
+    let plain: Vec<f32> = input.matmul(weight.transpose()).into_data().iter::<f32>().collect();
+    close("transposed", &got, &doubles(&plain), 1e-6);
+
+    let mask = Dropout::new(0.4, 3);
+    let (numbers, outer) = (random(70 * 19, 1), random(70 * 19, 2));
+    let (got, [gradient]) = differentiate(&device, [(&numbers, [70, 19])], &outer, |[x]| {
+        Tensor::from_dispatch(<Dispatch as Layers>::dropout_layer(x.into_dispatch(), mask))
+    });
+    for at in 0..70 * 19 {
+        let factor = mask.row(at / 19).factor((at % 19) as u32);
+        assert_eq!((got[at], gradient[at]), (numbers[at] * factor, outer[at] * factor));
+    }
+}
+
+#[test]
+fn inputs_that_others_still_use_are_left_alone() {
+    let device = Device::flex();
+    let input = Tensor::<2>::from_data(TensorData::new(random(40 * 8, 1), [40, 8]), &device);
+    let before = input.clone().into_data();
+    let line = Tensor::<1>::ones([8], &device);
+    super::gelu(input.clone());
+    super::residual_norm(input.clone(), input.clone(), line.clone(), line, 1e-5, 0.5);
+    super::dropout(input.clone(), 0.5);
+    assert_eq!(input.into_data(), before);
+}
+
+/// Numeric gradient of the sum of `outer` times the function, by central differences.
+fn differences(inputs: &[f64], outer: &[f64], run: &dyn Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
+    let at = |place: usize, step: f64| {
+        let mut moved = inputs.to_vec();
+        moved[place] += step;
+        run(&moved).iter().zip(outer).map(|(a, b)| a * b).sum::<f64>()
+    };
+    (0..inputs.len()).map(|place| (at(place, 1e-5) - at(place, -1e-5)) / 2e-5).collect()
+}
+
+#[test]
+fn the_reference_gradients_are_those_of_finite_differences() {
+    let near = |got: &[f64], expected: &[f64]| {
+        assert_eq!(got.len(), expected.len());
+        for (got, expected) in got.iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-7 * (1.0 + expected.abs()), "{got} {expected}");
+        }
+    };
+    let mask = Dropout::new(0.3, 1);
+    let masked = |row: usize, column: usize| f64::from(mask.row(row).factor(column as u32));
+    for mask in [&keep as reference::Mask<'_>, &masked] {
+        let shape = AttentionShape { rows: 2, width: 3, heads: 2, lengths: vec![3, 2] };
+        let [q, k, v, outer] = [1, 2, 3, 4].map(|seed| doubles(&random(24, seed)));
+        let got = reference::attention_gradient([&q, &k, &v], &outer, &shape, 4, mask);
+        near(&got[0], &differences(&q, &outer, &|q| reference::attention([q, &k, &v], &shape, 4, mask)));
+        near(&got[1], &differences(&k, &outer, &|k| reference::attention([&q, k, &v], &shape, 4, mask)));
+        near(&got[2], &differences(&v, &outer, &|v| reference::attention([&q, &k, v], &shape, 4, mask)));
+        let (gamma, beta) = (&q[..6], &k[..6]);
+        let got = reference::residual_norm_gradient([&q, &v, gamma], &outer, 1e-5, mask);
+        near(&got[0], &differences(&q, &outer, &|x| reference::residual_norm([x, &v, gamma, beta], 1e-5, mask)));
+        near(&got[1], &differences(&v, &outer, &|y| reference::residual_norm([&q, y, gamma, beta], 1e-5, mask)));
+        near(&got[2], &differences(gamma, &outer, &|gamma| reference::residual_norm([&q, &v, gamma, beta], 1e-5, mask)));
+        near(&got[3], &differences(beta, &outer, &|beta| reference::residual_norm([&q, &v, gamma, beta], 1e-5, mask)));
+    }
+    let [input, weight, outer] = [(8, 1), (12, 2), (6, 3)].map(|(count, seed)| doubles(&random(count, seed)));
+    let got = reference::linear_gradient(&input, &weight, &outer, 4);
+    near(&got[0], &differences(&input, &outer, &|x| reference::linear(x, &weight, &[0.0; 3], 4)));
+    near(&got[1], &differences(&weight, &outer, &|w| reference::linear(&input, w, &[0.0; 3], 4)));
+    near(&got[2], &differences(&[0.0; 3], &outer, &|b| reference::linear(&input, &weight, b, 4)));
+    for x in [-5.0, -3.01, -1.0, -0.1, 0.0, 0.1, 1.0, 2.99, 3.01, 5.0] {
+        near(&[reference::gelu_slope(x)], &differences(&[x], &[1.0], &|x| vec![reference::gelu(x[0])]));
+    }
+    // Values of the normal distribution from a table, to all its digits.
+    for (a, expected) in [(0.0, 0.5), (1.0, 0.158_655_253_931_457), (2.0, 0.022_750_131_948_179_2), (6.0, 9.865_876_450_377e-10)] {
+        assert!((reference::tail(a) / expected - 1.0).abs() < 1e-12, "{a}");
+    }
+}
+
+/// The pieces on one width of registers.
+#[inline(always)]
+fn pieces<L: Lanes>() -> (Vec<f32>, Vec<f32>) {
+    let (a, b) = (random(1000, 1), random(1000, 2));
+    let mut results: Vec<f32> =
+        (0..200).flat_map(|n| [dot::<L>(&a[..n], &b[..n]), total::<L>(&a[..n]), largest::<L>(&a[..n]).max(-9.0)]).collect();
+    results.extend((0..3000).map(|step| exponential::<L>(step as f32 * -0.03)));
+    results.push(exponential::<L>(f32::NAN));
+    let mut products = Vec::new();
+    for [m, n, k] in [[1, 1, 1], [8, 32, 4], [13, 37, 5], [3, 16, 0], [9, 71, 11]] {
+        let mut into = vec![1.0; m * n];
+        for add in [false, true] {
+            let target = Target { at: into.as_mut_ptr(), row: n, add };
+            // The left side is read as the transpose of `[k, m]`.
+            let (left, right) = (View { at: a.as_ptr(), row: 1, column: m }, View { at: b.as_ptr(), row: n, column: 1 });
+            // SAFETY: 1000 numbers hold both sides, and the caller runs on a processor with these lanes.
+            #[allow(unsafe_code)]
+            unsafe {
+                product::<L>([m, n, k], left, right, target);
+            }
+        }
+        products.extend(into);
+    }
+    (results, products)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn pieces_with_avx2() -> (Vec<f32>, Vec<f32>) {
+    pieces::<std::arch::x86_64::__m256>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn pieces_with_avx512() -> (Vec<f32>, Vec<f32>) {
+    pieces::<std::arch::x86_64::__m512>()
+}
+
+#[test]
+fn every_width_of_registers_gives_the_same_numbers() {
+    let (a, b) = (doubles(&random(1000, 1)), doubles(&random(1000, 2)));
+    let mut expected: Vec<f64> = (0..200)
+        .flat_map(|n| {
+            let dot = a[..n].iter().zip(&b).map(|(a, b)| a * b).sum();
+            [dot, a[..n].iter().sum(), a[..n].iter().copied().fold(-9.0, f64::max)]
+        })
+        .collect();
+    expected.extend((0..3000).map(|step| f64::from(step as f32 * -0.03).exp()));
+    let mut expected_products = Vec::new();
+    for [m, n, k] in [[1usize, 1, 1], [8, 32, 4], [13, 37, 5], [3, 16, 0], [9, 71, 11]] {
+        let entry = |row: usize, column: usize| (0..k).map(|i| a[i * m + row] * b[i * n + column]).sum::<f64>();
+        expected_products.extend((0..m * n).map(|at| 2.0 * entry(at / n, at % n)));
+    }
+    let check = |(mut results, products): (Vec<f32>, Vec<f32>)| {
+        assert!(results.pop().unwrap().is_nan());
+        close("pieces", &results, &expected, 2e-6);
+        for (got, expected) in results[600..].iter().zip(&expected[600..]).filter(|(_, expected)| **expected > 1.3e-38) {
+            assert!((f64::from(*got) / expected - 1.0).abs() < 3e-7, "{got} {expected}");
+        }
+        close("products", &products, &expected_products, 2e-6);
+    };
+    check(pieces::<[f32; 4]>());
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    {
+        let fused = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        if fused {
+            // SAFETY: just detected.
+            check(unsafe { pieces_with_avx2() });
+        }
+        let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+        if fused && wide && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: just detected.
+            check(unsafe { pieces_with_avx512() });
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn attention_of_any_shape(rows in 1usize..5, width in 1usize..90, heads in 1usize..5, size in 1usize..40, seed in 0u64..1000, drop in any::<bool>()) {
+        let lengths = (0..rows).map(|row| (seed as usize * 31 + row * 17) % (width + 1)).collect();
+        let shape = AttentionShape { rows, width, heads, lengths };
+        check_attention(&shape, size, drop.then(|| Dropout::new(0.2, seed)), &Device::flex().autodiff());
+    }
+
+    #[test]
+    fn norm_of_any_shape(rows in 1usize..80, width in 4usize..200, seed in 0u64..1000, drop in any::<bool>()) {
+        check_norm(rows, width, drop.then(|| Dropout::new(0.2, seed)), &Device::flex().autodiff());
+    }
+}
