@@ -5,6 +5,7 @@
 //! `errors`    wrong requests: exit code, one line, the nearest right thing
 //! `files`     mine, encode, search, evaluate, export: from files to files
 //! `inspect`   the negatives of a query over a run
+//! `recipes_dynamic`  what distinguishes the dynamic, mitigating and synthetic recipes
 //! `training`  a run and what it leaves behind
 //! `software`  the loop on a software GPU
 //! `resume`    Ctrl-C and kill -9 at any moment, then --resume
@@ -15,6 +16,7 @@ mod compare;
 mod errors;
 mod files;
 mod inspect;
+mod recipes_dynamic;
 mod resume;
 mod software;
 mod training;

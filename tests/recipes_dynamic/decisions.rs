@@ -1,0 +1,122 @@
+//! Recipes that relabel negatives. What a language model would say is what builtin:demo knows to be true.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde_json::json as object;
+
+use super::runs::{DEMO, MODELS, Run, dot, encode, text, train};
+use crate::command::json;
+
+/// A pair of ids and what is decided about it.
+type Decisions = BTreeMap<(String, String), &'static str>;
+
+/// All queries, and the lists of an encoder that knows something.
+fn set<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&["--model", &MODELS.trained, "train.steps=24", "data.limit=0"], more].concat()
+}
+
+/// The false negatives in the first lists of a run.
+fn false_negatives(folder: &Path, run: &str) -> BTreeSet<(String, String)> {
+    let shown = json(folder, &["inspect", run, "--queries", "4000", "--limit", "1", "--json"]);
+    let mut found = BTreeSet::new();
+    for query in shown["queries"].as_array().unwrap() {
+        let negatives = query["versions"][0]["negatives"].as_array().unwrap();
+        found.extend(negatives.iter().filter(|it| it["relevant"] == true).map(|it| (text(&query["id"]), text(&it["id"]))));
+    }
+    found
+}
+
+fn write(folder: &Path, decisions: &Decisions) {
+    let row = |((query, document), decision): (&(String, String), &&str)| {
+        object!({ "qid": query, "pid": document, "decision": decision }).to_string() + "\n"
+    };
+    fs::write(folder.join("decisions.jsonl"), decisions.iter().map(row).collect::<String>()).unwrap();
+}
+
+/// How often decided pairs were drawn as negatives.
+fn drawn(run: &Run, decisions: &Decisions) -> usize {
+    let pairs = run.drawn().into_iter().flat_map(|row| row.negatives.into_iter().map(move |it| (row.query.clone(), it.id)));
+    pairs.filter(|pair| decisions.contains_key(pair)).count()
+}
+
+/// How often pairs decided so were trained on as positives.
+fn positives(run: &Run, decisions: &Decisions, decision: &str) -> usize {
+    run.drawn().into_iter().filter(|row| decisions.get(&(row.query.clone(), row.positive.clone())) == Some(&decision)).count()
+}
+
+fn pairs(run: &Run) -> u64 {
+    run.events("start")[0]["pairs"].as_u64().unwrap()
+}
+
+fn false_negative_rate(run: &Run) -> f64 {
+    run.events("refresh")[0]["false_negative_rate"].as_f64().unwrap()
+}
+
+#[test]
+fn rlhn() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = train(folder.path(), "rlhn", "plain", &set(&[]));
+    let decisions: Decisions = false_negatives(folder.path(), "plain").into_iter().map(|pair| (pair, "pos")).collect();
+    let count = decisions.len() as u64;
+    assert!(count > 100 && drawn(&plain, &decisions) > 0, "{count} false negatives, {} drawn", drawn(&plain, &decisions));
+    assert!(plain.events("relabelled").is_empty());
+    write(folder.path(), &decisions);
+
+    let with = |out: &str, policy: &str| train(folder.path(), "rlhn", out, &set(&["data.decisions=decisions.jsonl", policy]));
+    let promote = with("promote", "data.decision_policy=promote");
+    let relabelled = promote.events("relabelled")[0];
+    assert_eq!((&relabelled["promoted"], &relabelled["removed"]), (&count.into(), &0.into()));
+    assert_eq!(pairs(&promote), pairs(&plain) + count);
+    assert_eq!(drawn(&promote, &decisions), 0);
+    assert!(positives(&promote, &decisions, "pos") > 0, "promoted documents are trained on");
+    let rates = (false_negative_rate(&plain), false_negative_rate(&promote));
+    assert!(rates.0 > 0.0 && rates.1 < 0.5 * rates.0, "{rates:?}");
+
+    let drop = with("drop", "data.decision_policy=drop-query");
+    let queries: BTreeSet<&String> = decisions.keys().map(|pair| &pair.0).collect();
+    assert_eq!(drop.events("relabelled")[0]["dropped_queries"], queries.len());
+    // Every training query has one positive.
+    assert_eq!(pairs(&drop), pairs(&plain) - queries.len() as u64);
+    assert!(drop.drawn().iter().all(|row| !queries.contains(&row.query)));
+}
+
+#[test]
+fn arhn() {
+    let folder = tempfile::tempdir().unwrap();
+    // Whole lists: a margin would hide what ranks above the positive.
+    let whole = set(&["negatives.filter=[]", "negatives.source.1.below_margin=false"]);
+    let plain = train(folder.path(), "arhn", "plain", &whole);
+    let flagged = false_negatives(folder.path(), "plain");
+    let judged = DEMO.split("train").unwrap();
+    let positive = |query: &String| {
+        let positive = judged.positives(DEMO.queries.find(query).unwrap()).next().unwrap();
+        DEMO.documents.id(positive).to_owned()
+    };
+    let rows = encode(folder.path(), &MODELS.trained, "query", flagged.iter().map(|pair| &pair.0));
+    let golds: Vec<String> = flagged.iter().map(|pair| positive(&pair.0)).collect();
+    let documents = encode(folder.path(), &MODELS.trained, "document", flagged.iter().map(|pair| &pair.1).chain(&golds));
+    // What ranks above the judged positive becomes one too; what ranks below it and answers is dropped.
+    let decide = |(query, document): (String, String)| {
+        let score = |id: &String| dot(&rows[&query], &documents[id]);
+        let decision = if score(&document) > score(&positive(&query)) { "pos" } else { "drop" };
+        ((query, document), decision)
+    };
+    let decisions: Decisions = flagged.iter().cloned().map(decide).collect();
+    let count = |decision: &str| decisions.values().filter(|&&it| it == decision).count() as u64;
+    assert!(count("pos") > 50 && count("drop") > 50, "{} above, {} below", count("pos"), count("drop"));
+    assert!(drawn(&plain, &decisions) > 10, "{} drawn", drawn(&plain, &decisions));
+    write(folder.path(), &decisions);
+
+    let run = train(folder.path(), "arhn", "run", &[&whole[..], &["data.decisions=decisions.jsonl"]].concat());
+    let relabelled = run.events("relabelled")[0];
+    assert_eq!((&relabelled["promoted"], &relabelled["removed"]), (&count("pos").into(), &count("drop").into()));
+    assert_eq!(pairs(&run), pairs(&plain) + count("pos"));
+    assert_eq!((drawn(&run, &decisions), positives(&run, &decisions, "drop")), (0, 0));
+    assert!(positives(&run, &decisions, "pos") > 0);
+    let listed = run.version(1);
+    assert!(decisions.keys().all(|(query, document)| listed[query].iter().all(|it| it.id != *document)), "what was decided is not mined");
+    let rates = (false_negative_rate(&plain), false_negative_rate(&run));
+    assert!(rates.0 > 0.0 && rates.1 < 0.5 * rates.0, "{rates:?}");
+}

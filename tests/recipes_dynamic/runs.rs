@@ -1,0 +1,185 @@
+//! Short runs of a recipe on builtin:demo, taken apart; and rows of its texts, so that a test can compute what a run should have done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use corpus::Collection;
+use safetensors::SafeTensors;
+use serde_json::{Value, json as object};
+
+use crate::command::json;
+
+/// The temperature of a static encoder where the recipe leaves it out.
+pub(super) const TEMPERATURE: f64 = 0.15;
+
+/// What builtin:demo is.
+pub(super) static DEMO: LazyLock<Collection> = LazyLock::new(corpus::demo::generate);
+
+/// What a run left behind.
+pub(super) struct Run {
+    pub(super) path: PathBuf,
+    pub(super) events: Vec<Value>,
+    /// The lines of batches.jsonl.
+    pub(super) batches: Vec<Value>,
+}
+
+/// Trains a recipe on 512 pairs of builtin:demo, without evaluation on the way, into the folder `out`. `set` are values,
+/// or flags that start with `--`, each with its word.
+pub(super) fn train(folder: &Path, recipe: &str, out: &str, set: &[&str]) -> Run {
+    let common = ["data.limit=512", "train.evaluate_every=0", "train.checkpoint_every=0", "train.log_batches=true"];
+    let mut arguments = vec!["train", "--recipe", recipe, "--out", out, "--device", "cpu", "--json"];
+    let mut plain = false;
+    for &word in common.iter().chain(set) {
+        // A flag, and the word after it.
+        if word.starts_with("--") || plain {
+            plain = word.starts_with("--");
+            arguments.push(word);
+        } else {
+            arguments.extend(["--set", word]);
+        }
+    }
+    json(folder, &arguments);
+    let path = folder.join(out);
+    Run { events: lines(&path.join("run.jsonl")), batches: lines(&path.join("batches.jsonl")), path }
+}
+
+/// Encoders that several tests start from, as absolute paths of model folders; trained once.
+pub(super) struct Models {
+    /// What runs start from: a single step has the learning rate 0.
+    pub(super) start: String,
+    /// One that knows something of builtin:demo.
+    pub(super) trained: String,
+}
+
+pub(super) static MODELS: LazyLock<Models> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recipes");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let model = |out: &str, set: &[&str]| train(&folder, "in-batch", out, set).path.join("model").display().to_string();
+    Models { start: model("start", &["train.steps=1"]), trained: model("trained", &["train.steps=200", "data.limit=0"]) }
+});
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+impl Run {
+    /// The events of one kind.
+    pub(super) fn events(&self, kind: &str) -> Vec<&Value> {
+        self.events.iter().filter(|event| event["event"] == kind).collect()
+    }
+
+    /// A number of every step.
+    pub(super) fn steps(&self, key: &str) -> Vec<f64> {
+        self.events("step").iter().map(|step| step[key].as_f64().unwrap_or_else(|| panic!("no {key} in {step}"))).collect()
+    }
+
+    pub(super) fn losses(&self) -> Vec<f64> {
+        self.steps("loss")
+    }
+
+    /// The lists of one version of the negatives, by query.
+    pub(super) fn version(&self, number: usize) -> BTreeMap<String, Vec<Negative>> {
+        let rows = lines(&self.path.join(format!("negatives/version-{number}.jsonl")));
+        rows.iter().skip(1).map(|row| (text(&row["query_id"]), negatives(row))).collect()
+    }
+
+    /// Everything that was drawn: step, query, positive, negatives.
+    pub(super) fn drawn(&self) -> Vec<Drawn> {
+        let rows = self.batches.iter().flat_map(|line| line["rows"].as_array().unwrap().iter().map(|row| (&line["step"], row)));
+        rows.map(|(step, row)| Drawn {
+            step: step.as_u64().unwrap() as usize,
+            query: text(&row["query"]),
+            positive: text(&row["positive"]),
+            negatives: negatives(row),
+        })
+        .collect()
+    }
+
+    /// (query, positive) of every row of one step.
+    pub(super) fn pairs(&self, step: usize) -> Vec<(String, String)> {
+        self.drawn().into_iter().filter(|row| row.step == step).map(|row| (row.query, row.positive)).collect()
+    }
+}
+
+/// One row of a batch.
+pub(super) struct Drawn {
+    pub(super) step: usize,
+    pub(super) query: String,
+    pub(super) positive: String,
+    pub(super) negatives: Vec<Negative>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Negative {
+    pub(super) id: String,
+    pub(super) rank: usize,
+    pub(super) score: f64,
+}
+
+fn negatives(row: &Value) -> Vec<Negative> {
+    let negative =
+        |it: &Value| Negative { id: text(&it["id"]), rank: it["rank"].as_u64().unwrap() as usize, score: it["score"].as_f64().unwrap() };
+    row["negatives"].as_array().unwrap().iter().map(negative).collect()
+}
+
+pub(super) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+}
+
+/// Rows of a model, by id, in f64.
+pub(super) type Rows = BTreeMap<String, Vec<f64>>;
+
+/// The rows of these texts of builtin:demo; `kind` is `query` or `document`.
+pub(super) fn encode<'a>(folder: &Path, model: &str, kind: &str, ids: impl IntoIterator<Item = &'a String>) -> Rows {
+    let texts = if kind == "query" { &DEMO.queries } else { &DEMO.documents };
+    let ids: Vec<&String> = ids.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let mut input = String::new();
+    for id in &ids {
+        writeln!(input, "{}", object!({ "_id": id, "text": texts.text(texts.find(id).unwrap()) })).unwrap();
+    }
+    fs::write(folder.join("texts.jsonl"), input).unwrap();
+    let output = "rows.safetensors";
+    json(folder, &["encode", "--model", model, "--input", "texts.jsonl", "--output", output, "--kind", kind, "--device", "cpu", "--json"]);
+    let bytes = fs::read(folder.join(output)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensor = file.tensor("embeddings").unwrap();
+    let values: Vec<f64> = tensor.data().chunks_exact(4).map(|it| f64::from(f32::from_le_bytes(it.try_into().unwrap()))).collect();
+    ids.into_iter().cloned().zip(values.chunks(tensor.shape()[1]).map(<[f64]>::to_vec)).collect()
+}
+
+/// The rows of the queries and positives of a step, in its order.
+pub(super) fn encode_pairs(folder: &Path, model: &str, pairs: &[(String, String)]) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
+    let queries = encode(folder, model, "query", pairs.iter().map(|pair| &pair.0));
+    let documents = encode(folder, model, "document", pairs.iter().map(|pair| &pair.1));
+    pairs.iter().map(|(query, positive)| (queries[query].clone(), documents[positive].clone())).unzip()
+}
+
+pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+pub(super) fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
+    let (sum, count) = values.into_iter().fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+    sum / f64::from(count)
+}
+
+/// Equal within a relative bound.
+pub(super) fn alike(got: f64, expected: f64, bound: f64) -> bool {
+    (got - expected).abs() <= bound * expected.abs().max(1e-3)
+}
+
+/// All numbers alike, one by one.
+pub(super) fn assert_alike(got: &[f64], expected: &[f64], bound: f64) {
+    assert!(got.len() == expected.len() && !got.is_empty(), "{} and {} numbers", got.len(), expected.len());
+    assert!(got.iter().zip(expected).all(|(got, expected)| alike(*got, *expected, bound)), "{got:?}\nis not\n{expected:?}");
+}
+
+/// No numbers alike.
+pub(super) fn assert_apart(got: &[f64], other: &[f64]) {
+    assert!(got.iter().zip(other).all(|(got, other)| !alike(*got, *other, 1e-3)), "{got:?}\nis about\n{other:?}");
+}
