@@ -46,7 +46,8 @@ fn ance() {
     }
 }
 
-/// The curve of Prakash et al. for the share of judged queries with a relevant document at each rank: smoothed over 9 ranks, fitted with degree 4.
+/// The curve of Prakash et al. (2021) for the share of judged queries with a relevant document at each rank: gains smoothed over 9 ranks,
+/// fitted with degree 4.
 fn curve(relevant: &[f64]) -> Vec<f64> {
     let gains: Vec<f64> = relevant.iter().enumerate().map(|(rank, share)| (1.0 - share) / (rank as f64 + 2.0).ln()).collect();
     let smoothed: Vec<f64> = gains.windows(9).map(|window| mean(window.iter().copied())).collect();

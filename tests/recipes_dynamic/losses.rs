@@ -15,8 +15,8 @@ const BOUND: f64 = 1e-4;
 /// Rows of the queries and of their positives.
 type Pairs = (Vec<Vec<f64>>, Vec<Vec<f64>>);
 
-/// InfoNCE over query-document, query-query and document-document cells without those where `seen` scores above the limit of the row: the share of
-/// masked cells and the loss, by hand.
+/// InfoNCE over query-document, query-query and document-document cells without those where `seen` scores above the limit of the
+/// row: the share of masked cells and the loss, by hand.
 fn masked(student: &Pairs, seen: &Pairs, limit: impl Fn(f64) -> f64) -> (f64, f64) {
     let count = student.0.len();
     let cells = |(queries, documents): &Pairs, row: usize| -> Vec<f64> {

@@ -10,7 +10,7 @@ use corpus::Collection;
 use safetensors::SafeTensors;
 use serde_json::{Value, json as object};
 
-use crate::command::json;
+use crate::command::{json, stderr, trainer};
 
 /// The temperature of a static encoder where the recipe leaves it out.
 pub(super) const TEMPERATURE: f64 = 0.15;
@@ -41,7 +41,10 @@ pub(super) fn train(folder: &Path, recipe: &str, out: &str, set: &[&str]) -> Run
             arguments.extend(["--set", word]);
         }
     }
-    json(folder, &arguments);
+    // One cache of tokens for all runs: the collection is always the same.
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recipes-cache");
+    let output = trainer(folder).args(&arguments).env("DREDGE_CACHE", cache).output().expect("the command starts");
+    assert!(output.status.success(), "{arguments:?} failed: {}", stderr(&output));
     let path = folder.join(out);
     Run { events: lines(&path.join("run.jsonl")), batches: lines(&path.join("batches.jsonl")), path }
 }
