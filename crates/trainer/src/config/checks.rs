@@ -1,0 +1,130 @@
+//! What can be asked of a configuration before any file or device: its rounds, the files it names, whether its parts fit together.
+
+use std::path::{Path, PathBuf};
+
+use super::merge::check;
+use super::{Compose, Config, DocumentEncoder, ROUND_SECTIONS};
+use crate::errors::Usage;
+
+impl Config {
+    /// Rounds of the run, at least 1.
+    pub(crate) fn rounds(&self) -> usize {
+        self.round.len().max(1)
+    }
+
+    /// The file of the teacher's scores: the one named, or the first list that a teacher scored.
+    pub(crate) fn teacher_file(&self) -> Option<PathBuf> {
+        let listed = || (0..self.rounds()).find_map(|round| self.of_round(round).ok()?.negatives.teacher_file().map(Path::to_path_buf));
+        self.data.teacher.as_ref().map(PathBuf::from).or_else(listed)
+    }
+
+    /// Whether lists carry a teacher's scores in any round.
+    pub(crate) fn teaches(&self) -> bool {
+        (0..self.rounds()).any(|round| self.of_round(round).is_ok_and(|config| config.negatives.teaches()))
+    }
+
+    /// The file of generated texts, if a round has them as a source.
+    pub(crate) fn generated(&self) -> Option<PathBuf> {
+        (0..self.rounds()).find_map(|round| self.of_round(round).ok()?.negatives.generated().map(Path::to_path_buf))
+    }
+
+    /// The configuration of a round, from 0: a key that the round names takes the place of the run's whole value.
+    ///
+    /// # Errors
+    /// When what comes out makes no sense.
+    pub(crate) fn of_round(&self, round: usize) -> Result<Self, Usage> {
+        let Some(changes) = self.round.get(round) else { return Ok(self.clone()) };
+        let fault = |reason: String| Usage::new(format!("[[round]] number {}: {reason}", round + 1));
+        let mut table = toml::Table::try_from(Self { round: Vec::new(), ..self.clone() }).map_err(|error| fault(error.to_string()))?;
+        for (section, keys) in changes {
+            let toml::Value::Table(keys) = keys else {
+                return Err(fault(format!(
+                    "`{section}` is no section; write {section}.KEY = ... with one of {}",
+                    ROUND_SECTIONS.join(", ")
+                )));
+            };
+            if !ROUND_SECTIONS.contains(&section.as_str()) {
+                return Err(fault(format!("a round cannot change `{section}`, only {}", ROUND_SECTIONS.join(", "))));
+            }
+            let place = table.entry(section.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            if let toml::Value::Table(place) = place {
+                place.extend(keys.clone());
+            }
+        }
+        let config = check(&table).map_err(fault)?;
+        config.validate().map_err(fault)?;
+        Ok(config)
+    }
+
+    /// Checks what parts of a technique ask of one another.
+    fn validate_techniques(&self) -> Result<(), String> {
+        let needs = self.loss.needs();
+        let (per_step, queue) = (self.negatives.per_step().is_some(), self.negatives.queue().is_some());
+        let frozen = self.encoder.documents == DocumentEncoder::Frozen;
+        let faults = [
+            (needs.guide && self.guide.model.is_none(), "[[loss.mask]] with rule = \"guide\" needs guide.model"),
+            (
+                needs.teacher && self.teacher.model.is_none() && self.data.teacher.is_none() && !self.negatives.teaches(),
+                "this loss needs a teacher: data.teacher = FILE, teacher.model = MODEL, or lists with scored_by = \"teacher\"",
+            ),
+            (needs.ranks && !per_step, "loss.kind = \"lambda-mrr\" needs [[negatives.source]] with from = \"per-step\""),
+            (per_step && !frozen, "from = \"per-step\" searches a frozen document matrix: set encoder.documents = \"frozen\""),
+            (per_step && queue, "from = \"per-step\" and from = \"queue\" cannot be combined"),
+            (per_step && self.batch.negatives > 0, "with from = \"per-step\" nothing else is drawn: set batch.negatives = 0"),
+            (self.batch.compose == Compose::Groups && self.data.groups.is_none(), "batch.compose = \"groups\" needs data.groups = FILE"),
+            (self.train.round_trip == Some(0), "train.round_trip must be at least 1"),
+        ];
+        match faults.iter().find(|(holds, _)| *holds) {
+            Some((_, reason)) => Err((*reason).to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks what needs neither file nor device.
+    pub(super) fn validate(&self) -> Result<(), String> {
+        self.loss.validate().map_err(|error| error.to_string())?;
+        self.negatives.validate().map_err(|error| error.to_string())?;
+        let bounds = [
+            (self.batch.queries >= 1, "batch.queries must be at least 1"),
+            (self.train.steps != Some(0), "train.steps must be at least 1"),
+            (self.train.seconds.is_none_or(|seconds| seconds > 0.0 && seconds.is_finite()), "train.seconds must be above 0"),
+            (
+                self.train.seconds.is_none() || self.round.len() < 2,
+                "train.seconds and several [[round]]s cannot be combined; set train.steps",
+            ),
+            ((0.0..=1.0).contains(&self.encoder.momentum), "encoder.momentum must be 0 to 1, for instance 0.999"),
+            (self.train.epochs.is_none_or(|epochs| epochs > 0.0 && epochs.is_finite()), "train.epochs must be above 0"),
+            (self.train.learning_rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()), "train.learning_rate must be above 0"),
+            (self.train.warmup >= 0.0 && self.train.warmup.is_finite(), "train.warmup must be 0 or more"),
+            (self.train.weight_decay >= 0.0 && self.train.weight_decay.is_finite(), "train.weight_decay must be 0 or more"),
+            (self.train.clip >= 0.0 && self.train.clip.is_finite(), "train.clip must be 0 (off) or more"),
+            (self.train.keep_checkpoints >= 1, "train.keep_checkpoints must be at least 1"),
+            (self.train.log_every >= 1, "train.log_every must be at least 1"),
+            (self.encoder.query_length != Some(0) && self.encoder.document_length != Some(0), "encoder lengths must be at least 1"),
+        ];
+        if let Some((_, reason)) = bounds.iter().find(|(holds, _)| !holds) {
+            return Err((*reason).to_owned());
+        }
+        if self.batch.negatives > 0 && !self.negatives.offers_candidates() {
+            return Err(
+                "batch.negatives asks for hard negatives, but no [[negatives.source]] offers any; add one, for instance from = \"dense\""
+                    .into(),
+            );
+        }
+        let columns = self.negatives.in_batch() || self.negatives.queue().is_some() || self.negatives.per_step().is_some();
+        if self.batch.negatives == 0 && !columns {
+            return Err(
+                "nothing to contrast with: batch.negatives is 0 and no [[negatives.source]] has from = \"in-batch\", \"queue\" or \"per-step\""
+                    .into(),
+            );
+        }
+        if self.batch.negatives == 0 && self.negatives.in_batch() && self.batch.queries < 2 {
+            return Err("in-batch negatives need batch.queries of at least 2".into());
+        }
+        self.validate_techniques()?;
+        for round in 0..self.round.len() {
+            self.of_round(round).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! From what was written to a configuration: one text, the values of the command line, one TOML table; unknown keys are refused with the nearest
+//! known one.
+
+use std::path::Path;
+
+use super::Config;
+use crate::errors::Usage;
+
+/// Merges a configuration text with values from the command line and checks the result.
+///
+/// `name` is how error messages call the text (a path, or `recipe ance`). `values` are `key.path=value` strings, applied in order;
+/// each is checked on its own, so that a message names the one at fault.
+pub(crate) fn merge(name: &str, text: &str, values: &[(String, String)]) -> Result<Config, Usage> {
+    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| located(name, text, &error))?;
+    toml::from_str::<Config>(text).map_err(|error| located(name, text, &error))?;
+    for (key, value) in values {
+        insert(&mut table, key, parse_value(value)).map_err(|reason| Usage::new(format!("--set {key}={value}: {reason}")))?;
+        check(&table).map_err(|reason| Usage::new(format!("--set {key}={value}: {reason}")))?;
+    }
+    let mut config = check(&table).map_err(|reason| Usage::new(format!("{name}: {reason}")))?;
+    config.open_temperature = table.get("loss").is_none_or(|loss| loss.get("temperature").is_none());
+    config.validate().map_err(|reason| Usage::new(format!("{name}: {reason}")))?;
+    Ok(config)
+}
+
+/// Reads a configuration file.
+pub(crate) fn read(path: &Path) -> Result<String, Usage> {
+    std::fs::read_to_string(path).map_err(|error| Usage::new(format!("cannot read the configuration {}: {error}", path.display())))
+}
+
+/// Splits `key.path=value`.
+pub(crate) fn split_set(argument: &str) -> Result<(String, String), Usage> {
+    match argument.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err(Usage::new(format!("--set {argument}: expected KEY.PATH=VALUE, for instance --set train.steps=200"))),
+    }
+}
+
+fn parse_value(text: &str) -> toml::Value {
+    // A bare word such as `cls` or a path is a string; everything TOML can read is what TOML says.
+    format!("value = {text}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
+}
+
+fn insert(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<(), String> {
+    let mut parts = key.split('.').peekable();
+    let first = parts.next().unwrap_or_default();
+    let Some(_) = parts.peek() else {
+        table.insert(first.to_owned(), value);
+        return Ok(());
+    };
+    let mut place = table.entry(first.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    while let Some(part) = parts.next() {
+        let last = parts.peek().is_none();
+        match place {
+            toml::Value::Table(inner) => {
+                if last {
+                    inner.insert(part.to_owned(), value);
+                    return Ok(());
+                }
+                place = inner.entry(part.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            }
+            toml::Value::Array(items) => {
+                let length = items.len();
+                let index: usize = part.parse().map_err(|_| format!("`{part}` must be a position in a list of {length}, from 0"))?;
+                let item = items.get_mut(index).ok_or_else(|| format!("the list has {length} entries, there is no entry {index}"))?;
+                if last {
+                    *item = value;
+                    return Ok(());
+                }
+                place = item;
+            }
+            _ => return Err(format!("`{part}` lies below a value that is no section")),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn check(table: &toml::Table) -> Result<Config, String> {
+    table.clone().try_into::<Config>().map_err(|error| with_nearest(error.message()))
+}
+
+fn located(name: &str, text: &str, error: &toml::de::Error) -> Usage {
+    let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    Usage::new(format!("{name}, line {line}: {}", with_nearest(error.message())))
+}
+
+/// serde lists the keys it knows; the one closest to what was written is what the user meant.
+fn with_nearest(message: &str) -> String {
+    let message = message.trim();
+    let Some(rest) = message.split("unknown field `").nth(1).or_else(|| message.split("unknown variant `").nth(1)) else {
+        return message.replace('\n', "; ");
+    };
+    let Some((written, known)) = rest.split_once('`') else { return message.to_owned() };
+    let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+    let what = if message.contains("unknown field") { "key" } else { "value" };
+    let best = known.iter().map(|key| (strsim::jaro_winkler(written, key), *key)).max_by(|a, b| a.0.total_cmp(&b.0));
+    match best {
+        Some((closeness, key)) if closeness > 0.7 => format!("unknown {what} `{written}`; did you mean `{key}`?"),
+        _ => format!("unknown {what} `{written}`; known here: {}", known.join(", ")),
+    }
+}
