@@ -224,6 +224,8 @@ pub(crate) struct TrainConfig {
     pub(crate) epochs: Option<f64>,
     /// Peak learning rate; left out: 2e-5 for a transformer, 0.02 for a static encoder.
     pub(crate) learning_rate: Option<f64>,
+    /// Factor on the learning rate, for a round that fine-tunes what another one made.
+    pub(crate) rate_factor: f64,
     pub(crate) schedule: ScheduleKind,
     /// Below 1: share of the steps; else a number of steps.
     pub(crate) warmup: f64,
@@ -265,6 +267,7 @@ impl Default for TrainConfig {
             restart: true,
             epochs: None,
             learning_rate: None,
+            rate_factor: 1.0,
             schedule: ScheduleKind::Linear,
             warmup: 0.1,
             weight_decay: 0.01,

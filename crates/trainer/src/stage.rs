@@ -72,8 +72,8 @@ impl Stage {
         let optimizer = AdamW::new(AdamWConfig { weight_decay: train.weight_decay, ..AdamWConfig::default() }).or_usage()?;
         let learner = Learner::new(&models.round_start(&config, round)?, optimizer, columns, &around.chosen.device, &config);
         let warmup = Warmup::try_from(train.warmup).or_usage()?;
-        let schedule =
-            Schedule::new(train.schedule, warmup, around.course.round_steps(), train.learning_rate.unwrap_or(2e-5)).or_usage()?;
+        let rate = train.learning_rate.unwrap_or(2e-5) * train.rate_factor;
+        let schedule = Schedule::new(train.schedule, warmup, around.course.round_steps(), rate).or_usage()?;
         Ok(Self { config, round, judgments, plan, miner: Arc::new(miner), learner, schedule, topics: None })
     }
 

@@ -95,6 +95,7 @@ impl Config {
             ((0.0..=1.0).contains(&self.encoder.momentum), "encoder.momentum must be 0 to 1, for instance 0.999"),
             (self.train.epochs.is_none_or(|epochs| epochs > 0.0 && epochs.is_finite()), "train.epochs must be above 0"),
             (self.train.learning_rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()), "train.learning_rate must be above 0"),
+            (self.train.rate_factor > 0.0 && self.train.rate_factor.is_finite(), "train.rate_factor must be above 0"),
             (self.train.warmup >= 0.0 && self.train.warmup.is_finite(), "train.warmup must be 0 or more"),
             (self.train.weight_decay >= 0.0 && self.train.weight_decay.is_finite(), "train.weight_decay must be 0 or more"),
             (self.train.clip >= 0.0 && self.train.clip.is_finite(), "train.clip must be 0 (off) or more"),
