@@ -5,6 +5,7 @@
 //! `errors`    wrong requests: exit code, one line, the nearest right thing
 //! `files`     mine, encode, search, evaluate, export: from files to files
 //! `inspect`   the negatives of a query over a run
+//! `recipes_static`   what distinguishes the random and static recipes
 //! `recipes_dynamic`  what distinguishes the dynamic, mitigating and synthetic recipes
 //! `training`  a run and what it leaves behind
 //! `software`  the loop on a software GPU
@@ -17,6 +18,7 @@ mod errors;
 mod files;
 mod inspect;
 mod recipes_dynamic;
+mod recipes_static;
 mod resume;
 mod software;
 mod training;

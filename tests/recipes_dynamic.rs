@@ -8,7 +8,7 @@
 
 mod decisions;
 mod losses;
-mod runs;
+pub(crate) mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

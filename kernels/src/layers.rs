@@ -1,7 +1,7 @@
 //! Layers of a transformer encoder, fused for the CPU: linear, attention, GELU, and dropout with residual connection and norm.
 //!
 //! A backend extension for Flex, with hand-written gradients (`autodiff`); on every other device, and for numbers other than f32, each function is the
-//! composition of tensor operations that it stands for, except [`attention`], which asks for [`fused`] first. A layer here reads its operands where they
+//! composition of tensor operations that it stands for, except [`attention()`], which asks for [`fused`] first. A layer here reads its operands where they
 //! lie, makes no temporaries but what its backward pass needs, and runs on all cores with the widest instructions that the processor has (`wide`).
 //! Dropout is a function of a key drawn from the device's generator (`mask`): seeding the device decides it, and threads do not.
 

@@ -13,22 +13,22 @@ use serde_json::{Value, json as object};
 use crate::command::{json, stderr, trainer};
 
 /// The temperature of a static encoder where the recipe leaves it out.
-pub(super) const TEMPERATURE: f64 = 0.15;
+pub(crate) const TEMPERATURE: f64 = 0.15;
 
 /// What builtin:demo is.
-pub(super) static DEMO: LazyLock<Collection> = LazyLock::new(corpus::demo::generate);
+pub(crate) static DEMO: LazyLock<Collection> = LazyLock::new(corpus::demo::generate);
 
 /// What a run left behind.
-pub(super) struct Run {
-    pub(super) path: PathBuf,
-    pub(super) events: Vec<Value>,
+pub(crate) struct Run {
+    pub(crate) path: PathBuf,
+    pub(crate) events: Vec<Value>,
     /// The lines of batches.jsonl.
-    pub(super) batches: Vec<Value>,
+    pub(crate) batches: Vec<Value>,
 }
 
 /// Trains a recipe on 512 pairs of builtin:demo, without evaluation on the way, into the folder `out`. `set` are values,
 /// or flags that start with `--`, each with its word.
-pub(super) fn train(folder: &Path, recipe: &str, out: &str, set: &[&str]) -> Run {
+pub(crate) fn train(folder: &Path, recipe: &str, out: &str, set: &[&str]) -> Run {
     let common = ["data.limit=512", "train.evaluate_every=0", "train.checkpoint_every=0", "train.log_batches=true"];
     let mut arguments = vec!["train", "--recipe", recipe, "--out", out, "--device", "cpu", "--json"];
     let mut plain = false;
@@ -50,14 +50,14 @@ pub(super) fn train(folder: &Path, recipe: &str, out: &str, set: &[&str]) -> Run
 }
 
 /// Encoders that several tests start from, as absolute paths of model folders; trained once.
-pub(super) struct Models {
+pub(crate) struct Models {
     /// What runs start from: a single step has the learning rate 0.
-    pub(super) start: String,
+    pub(crate) start: String,
     /// One that knows something of builtin:demo.
-    pub(super) trained: String,
+    pub(crate) trained: String,
 }
 
-pub(super) static MODELS: LazyLock<Models> = LazyLock::new(|| {
+pub(crate) static MODELS: LazyLock<Models> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recipes");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
@@ -72,27 +72,27 @@ fn lines(path: &Path) -> Vec<Value> {
 
 impl Run {
     /// The events of one kind.
-    pub(super) fn events(&self, kind: &str) -> Vec<&Value> {
+    pub(crate) fn events(&self, kind: &str) -> Vec<&Value> {
         self.events.iter().filter(|event| event["event"] == kind).collect()
     }
 
     /// A number of every step.
-    pub(super) fn steps(&self, key: &str) -> Vec<f64> {
+    pub(crate) fn steps(&self, key: &str) -> Vec<f64> {
         self.events("step").iter().map(|step| step[key].as_f64().unwrap_or_else(|| panic!("no {key} in {step}"))).collect()
     }
 
-    pub(super) fn losses(&self) -> Vec<f64> {
+    pub(crate) fn losses(&self) -> Vec<f64> {
         self.steps("loss")
     }
 
     /// The lists of one version of the negatives, by query.
-    pub(super) fn version(&self, number: usize) -> BTreeMap<String, Vec<Negative>> {
+    pub(crate) fn version(&self, number: usize) -> BTreeMap<String, Vec<Negative>> {
         let rows = lines(&self.path.join(format!("negatives/version-{number}.jsonl")));
         rows.iter().skip(1).map(|row| (text(&row["query_id"]), negatives(row))).collect()
     }
 
     /// Everything that was drawn: step, query, positive, negatives.
-    pub(super) fn drawn(&self) -> Vec<Drawn> {
+    pub(crate) fn drawn(&self) -> Vec<Drawn> {
         let rows = self.batches.iter().flat_map(|line| line["rows"].as_array().unwrap().iter().map(|row| (&line["step"], row)));
         rows.map(|(step, row)| Drawn {
             step: step.as_u64().unwrap() as usize,
@@ -104,41 +104,44 @@ impl Run {
     }
 
     /// (query, positive) of every row of one step.
-    pub(super) fn pairs(&self, step: usize) -> Vec<(String, String)> {
+    pub(crate) fn pairs(&self, step: usize) -> Vec<(String, String)> {
         self.drawn().into_iter().filter(|row| row.step == step).map(|row| (row.query, row.positive)).collect()
     }
 }
 
 /// One row of a batch.
-pub(super) struct Drawn {
-    pub(super) step: usize,
-    pub(super) query: String,
-    pub(super) positive: String,
-    pub(super) negatives: Vec<Negative>,
+pub(crate) struct Drawn {
+    pub(crate) step: usize,
+    pub(crate) query: String,
+    pub(crate) positive: String,
+    pub(crate) negatives: Vec<Negative>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Negative {
-    pub(super) id: String,
-    pub(super) rank: usize,
-    pub(super) score: f64,
+pub(crate) struct Negative {
+    pub(crate) id: String,
+    pub(crate) rank: usize,
+    pub(crate) score: f64,
 }
 
 fn negatives(row: &Value) -> Vec<Negative> {
-    let negative =
-        |it: &Value| Negative { id: text(&it["id"]), rank: it["rank"].as_u64().unwrap() as usize, score: it["score"].as_f64().unwrap() };
+    let negative = |it: &Value| Negative {
+        id: text(&it["id"]),
+        rank: it["rank"].as_u64().unwrap() as usize,
+        score: it["score"].as_f64().unwrap_or(f64::NAN),
+    };
     row["negatives"].as_array().unwrap().iter().map(negative).collect()
 }
 
-pub(super) fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
 }
 
 /// Rows of a model, by id, in f64.
-pub(super) type Rows = BTreeMap<String, Vec<f64>>;
+pub(crate) type Rows = BTreeMap<String, Vec<f64>>;
 
 /// The rows of these texts of builtin:demo; `kind` is `query` or `document`.
-pub(super) fn encode<'a>(folder: &Path, model: &str, kind: &str, ids: impl IntoIterator<Item = &'a String>) -> Rows {
+pub(crate) fn encode<'a>(folder: &Path, model: &str, kind: &str, ids: impl IntoIterator<Item = &'a String>) -> Rows {
     let texts = if kind == "query" { &DEMO.queries } else { &DEMO.documents };
     let ids: Vec<&String> = ids.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     let mut input = String::new();
@@ -156,33 +159,33 @@ pub(super) fn encode<'a>(folder: &Path, model: &str, kind: &str, ids: impl IntoI
 }
 
 /// The rows of the queries and positives of a step, in its order.
-pub(super) fn encode_pairs(folder: &Path, model: &str, pairs: &[(String, String)]) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
+pub(crate) fn encode_pairs(folder: &Path, model: &str, pairs: &[(String, String)]) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
     let queries = encode(folder, model, "query", pairs.iter().map(|pair| &pair.0));
     let documents = encode(folder, model, "document", pairs.iter().map(|pair| &pair.1));
     pairs.iter().map(|(query, positive)| (queries[query].clone(), documents[positive].clone())).unzip()
 }
 
-pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-pub(super) fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
     let (sum, count) = values.into_iter().fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
     sum / f64::from(count)
 }
 
 /// Equal within a relative bound.
-pub(super) fn alike(got: f64, expected: f64, bound: f64) -> bool {
+pub(crate) fn alike(got: f64, expected: f64, bound: f64) -> bool {
     (got - expected).abs() <= bound * expected.abs().max(1e-3)
 }
 
 /// All numbers alike, one by one.
-pub(super) fn assert_alike(got: &[f64], expected: &[f64], bound: f64) {
+pub(crate) fn assert_alike(got: &[f64], expected: &[f64], bound: f64) {
     assert!(got.len() == expected.len() && !got.is_empty(), "{} and {} numbers", got.len(), expected.len());
     assert!(got.iter().zip(expected).all(|(got, expected)| alike(*got, *expected, bound)), "{got:?}\nis not\n{expected:?}");
 }
 
 /// No numbers alike.
-pub(super) fn assert_apart(got: &[f64], other: &[f64]) {
+pub(crate) fn assert_apart(got: &[f64], other: &[f64]) {
     assert!(got.iter().zip(other).all(|(got, other)| !alike(*got, *other, 1e-3)), "{got:?}\nis about\n{other:?}");
 }
