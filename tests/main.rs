@@ -5,6 +5,7 @@
 //! `errors`    wrong requests: exit code, one line, the nearest right thing
 //! `files`     mine, encode, search, evaluate, export: from files to files
 //! `inspect`   the negatives of a query over a run
+//! `parts`     parts that no recipe has by default, and how runs with them resume
 //! `recipes_static`   what distinguishes the random and static recipes
 //! `recipes_dynamic`  what distinguishes the dynamic, mitigating and synthetic recipes
 //! `training`  a run and what it leaves behind
@@ -17,6 +18,7 @@ mod compare;
 mod errors;
 mod files;
 mod inspect;
+mod parts;
 mod recipes_dynamic;
 mod recipes_static;
 mod resume;

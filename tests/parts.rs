@@ -1,0 +1,134 @@
+//! Parts that no recipe has by default: groups, generated texts, answers, round trips, a learned temperature, a budget of seconds; and resuming runs of
+//! several rounds, with a queue, with topics.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use serde_json::json as object;
+
+use crate::command::{run, stderr, weights};
+use crate::recipes_dynamic::runs::{DEMO, Run, text, train};
+
+/// Goes back to the checkpoint of `step` and resumes.
+fn resume(folder: &Path, out: &str, step: usize) {
+    let path = folder.join(out);
+    fs::remove_file(path.join("evaluation/metrics.json")).unwrap();
+    for entry in fs::read_dir(path.join("checkpoints")).unwrap() {
+        let entry = entry.unwrap();
+        let number: usize = entry.file_name().to_str().unwrap().strip_prefix("step-").unwrap().parse().unwrap();
+        if number > step {
+            fs::remove_dir_all(entry.path()).unwrap();
+        }
+    }
+    let output = run(folder, &["train", "--resume", out, "--device", "cpu", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn runs_with_a_queue_topics_or_rounds_resume_to_the_same_bits() {
+    for (recipe, step) in [("moco-queue", 5), ("tas-b", 3), ("tas-b", 6), ("cluster-batch", 5), ("ccr", 6), ("adore", 6)] {
+        let folder = tempfile::tempdir().unwrap();
+        let set = ["train.steps=8", "train.checkpoint_every=1", "train.keep_checkpoints=9", "batch.queries=32"];
+        let first = train(folder.path(), recipe, "run", &set);
+        let whole = weights(&first.path.join("model"));
+        resume(folder.path(), "run", step);
+        assert!(weights(&first.path.join("model")) == whole, "{recipe} resumed after step {step} has other weights");
+        let log = fs::read_to_string(first.path.join("batches.jsonl")).unwrap();
+        assert_eq!(log.lines().count(), 8, "{recipe}: every step stands once in the log of batches");
+    }
+}
+
+#[test]
+fn a_batch_holds_one_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut groups = String::new();
+    for (number, query) in (0..DEMO.queries.len() as u32).enumerate() {
+        writeln!(groups, "{}\t{}", DEMO.queries.id(query), ["cats", "dogs"][number % 2]).unwrap();
+    }
+    fs::write(folder.path().join("groups.tsv"), groups).unwrap();
+    let run = train(folder.path(), "in-batch", "run", &["train.steps=6", "batch.compose=groups", "data.groups=groups.tsv"]);
+    for line in &run.batches {
+        let groups: BTreeSet<_> = line["rows"].as_array().unwrap().iter().map(|row| row["topic"].as_u64().unwrap()).collect();
+        assert_eq!(groups.len(), 1, "{line}");
+    }
+    let missing = crate::command::run(
+        folder.path(),
+        &["train", "--recipe", "in-batch", "--set", "batch.compose=groups", "--out", "x", "--device", "cpu"],
+    );
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(stderr(&missing).contains("data.groups"), "{}", stderr(&missing));
+}
+
+#[test]
+fn generated_texts_are_negatives_of_their_query() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut texts = String::new();
+    for query in 0..DEMO.queries.len() as u32 {
+        let id = DEMO.queries.id(query);
+        writeln!(texts, "{}", object!({ "qid": id, "neg_synth": [{ "text": format!("an invented text for {id}") }] })).unwrap();
+    }
+    fs::write(folder.path().join("generated.jsonl"), texts).unwrap();
+    let sources = "negatives.source=[{from=\"in-batch\"},{from=\"generated\",path=\"generated.jsonl\"}]";
+    let run = train(folder.path(), "in-batch", "run", &["train.steps=3", "batch.negatives=1", sources]);
+    for row in run.drawn() {
+        assert!(row.negatives.len() == 1 && row.negatives[0].id.starts_with("generated:"), "{:?}", row.negatives);
+    }
+    assert_eq!(run.batches[0]["rows"][0]["negatives"][0]["source"], "generated");
+}
+
+#[test]
+fn documents_with_an_answer_are_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = train(folder.path(), "dpr", "plain", &["train.steps=1"]);
+    // The whole text of each query's best lexical negative is an answer.
+    let mut answers = String::new();
+    let lists = plain.version(1);
+    for (query, list) in &lists {
+        let document = DEMO.documents.find(&list[0].id).unwrap();
+        writeln!(answers, "{}", object!({ "query_id": query, "answers": [DEMO.documents.text(document)] })).unwrap();
+    }
+    fs::write(folder.path().join("answers.jsonl"), answers).unwrap();
+    let run = train(folder.path(), "dpr", "run", &["train.steps=1", "data.answers=answers.jsonl"]);
+    assert!(run.events("refresh")[0]["removed"]["answer"].as_u64().unwrap() >= lists.len() as u64);
+    for (query, list) in run.version(1) {
+        assert!(list.iter().all(|it| it.id != lists[&query][0].id), "{query}");
+    }
+}
+
+#[test]
+fn pairs_that_do_not_come_back_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[[negatives.source]]\nfrom = \"in-batch\"\n[[round]]\nbatch.queries = 64\n[[round]]\ntrain.round_trip = 20\n";
+    fs::write(folder.path().join("config.toml"), config).unwrap();
+    let arguments =
+        ["train", "config.toml", "--set", "train.steps=80", "--set", "train.log_batches=true", "--out", "run", "--device", "cpu"];
+    let output = run(folder.path(), &arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = stderr(&output);
+    let said = said.lines().find(|line| line.contains("round trip:")).unwrap();
+    let numbers: Vec<usize> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert!(numbers[0] > 0 && numbers[0] < numbers[1], "{said}");
+}
+
+#[test]
+fn a_learned_temperature_moves_and_is_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let temperature = "loss.temperature={ learned = 0.15, min = 0.01, learning_rate = 0.05 }";
+    let run: Run = train(folder.path(), "in-batch", "run", &["train.steps=6", temperature]);
+    let temperatures = run.steps("temperature");
+    assert!((temperatures[0] - 0.15).abs() < 1e-3 && temperatures.windows(2).all(|pair| pair[0] != pair[1]), "{temperatures:?}");
+}
+
+#[test]
+fn a_budget_of_seconds_ends_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = train(folder.path(), "in-batch", "run", &["train.seconds=1"]);
+    let end = run.events("end")[0];
+    let busy = end["training_seconds"].as_f64().unwrap() + end["mining_seconds"].as_f64().unwrap();
+    assert!((1.0..30.0).contains(&busy), "{end}");
+    let rates = run.steps("learning_rate");
+    assert!(rates.len() > 3 && rates.last() < rates.iter().max_by(|a, b| a.total_cmp(b)), "the learning rate follows the time");
+    assert_eq!(text(&run.events("end")[0]["event"]), "end");
+}
