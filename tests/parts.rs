@@ -132,3 +132,17 @@ fn a_budget_of_seconds_ends_a_run() {
     assert!(rates.len() > 3 && rates.last() < rates.iter().max_by(|a, b| a.total_cmp(b)), "the learning rate follows the time");
     assert_eq!(text(&run.events("end")[0]["event"]), "end");
 }
+
+#[test]
+fn a_rolling_refresh_by_the_clock_spreads_over_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let rolling = "negatives.source=[{from=\"in-batch\"},{from=\"dense\",depth=20,refresh=\"rolling 2 s\"}]";
+    let run = train(folder.path(), "in-batch", "run", &["train.seconds=3", "train.epochs=99", "batch.negatives=1", rolling]);
+    let refreshes = run.events("refresh");
+    let steps: Vec<u64> = refreshes.iter().map(|event| event["step"].as_u64().unwrap()).collect();
+    assert!(steps.len() > 2 && steps.windows(2).all(|pair| pair[0] < pair[1]), "{steps:?}");
+    let lists = |event: &serde_json::Value| event["by_source"][0]["queries"].as_u64().unwrap();
+    assert!(refreshes[1..].iter().any(|event| lists(event) < lists(refreshes[0])), "slices, not all lists each time");
+    let logged = run.steps("loss").len() as u64;
+    assert_eq!(Some(logged), run.batches.last().map(|batch| batch["step"].as_u64().unwrap() + 1), "no step is lost or done twice");
+}

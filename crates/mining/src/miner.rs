@@ -51,16 +51,9 @@ pub struct Miner {
     /// Fully judged queries, for a draw that fits a curve on them.
     judged: Option<Judgments>,
     /// Document rows by the model that made them. Kept between refreshes when there will be another one: their memory is used again.
-    stores: BTreeMap<Model, Held>,
+    stores: BTreeMap<Model, EmbeddingStore>,
     /// Rows of different ages out of a checkpoint, until a device is known.
     saved_rows: Option<SavedRows>,
-}
-
-/// Rows of one model.
-struct Held {
-    store: EmbeddingStore,
-    /// The round of training in which they were made.
-    round: usize,
 }
 
 /// A source with its lists.
@@ -102,14 +95,13 @@ enum Job {
 
 impl Supply {
     fn job(&self, now: Moment, slices: usize) -> Option<Job> {
-        let schedule = self.schedule.filter(|_| self.config.serves(now.round))?;
+        let schedule = self.schedule?;
         if !schedule.due(self.last, now, slices) {
             return None;
         }
         Some(match (schedule, self.last) {
-            (Schedule::Rolling(steps), Some(last)) => {
-                let (parts, interval) = crate::schedule::pace(steps, slices);
-                let count = ((now.step - last.step) / interval).min(parts);
+            (schedule, Some(last)) if schedule.rolls() => {
+                let (count, parts, _) = schedule.slices_due(last, now, slices);
                 Job::Slices((0..count).map(|slice| (self.next_slice + slice) % parts).collect(), parts)
             }
             (Schedule::OnDecay(_), Some(_)) => Job::Check,
@@ -250,6 +242,11 @@ impl Miner {
     /// Whether any list is due at this moment.
     pub fn due(&self, now: Moment) -> bool {
         self.supplies.iter().any(|supply| supply.job(now, self.config.slices).is_some())
+    }
+
+    /// Whether refreshes come due by the clock, so that the next one's step is not known beforehand.
+    pub fn by_the_clock(&self) -> bool {
+        self.supplies.iter().any(|supply| supply.schedule.is_some_and(Schedule::by_the_clock))
     }
 
     /// The name of a candidate's source; `None` for a number that no source has.

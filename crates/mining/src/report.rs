@@ -83,8 +83,6 @@ pub struct RefreshReport {
     pub empty_rows: usize,
     /// Share of the candidates kept that are relevant but not judged so; known only where complete judgments are.
     pub false_negative_rate: Option<f64>,
-    /// Rounds of training done when it happened.
-    pub round: usize,
     /// Queries whose negatives had become too easy and were replaced, where a schedule looks for that.
     pub replaced: Option<usize>,
     /// Steps since the oldest document row was encoded, where lists came from rows.

@@ -192,7 +192,6 @@ pub(crate) struct Assembler {
     pub(crate) config: BatchConfig,
     /// Whether the other queries' positives are candidates.
     pub(crate) in_batch: bool,
-    pub(crate) round: usize,
     pub(crate) course: Course,
     /// With `batch.compose` = topics or groups.
     pub(crate) topics: Option<Arc<Topics>>,
@@ -255,7 +254,7 @@ impl Assembler {
 
     fn draw(&self, query: u32, positive: u32, step: usize, epoch: usize) -> Vec<Candidate> {
         let progress = self.course.progress(step, 0.0);
-        self.miner.draw(&Visit { query, positive, n: self.config.negatives, visit: epoch as u64, progress, round: self.round })
+        self.miner.draw(&Visit { query, positive, n: self.config.negatives, visit: epoch as u64, progress })
     }
 
     /// The column was drawn for the query, or is its positive.

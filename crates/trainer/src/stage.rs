@@ -37,7 +37,6 @@ pub(crate) struct Surroundings {
 pub(crate) struct Stage {
     /// The run's configuration with this round's changes.
     pub(crate) config: Config,
-    round: usize,
     judgments: Arc<Judgments>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) miner: Arc<Miner>,
@@ -74,7 +73,7 @@ impl Stage {
         let warmup = Warmup::try_from(train.warmup).or_usage()?;
         let rate = train.learning_rate.unwrap_or(2e-5) * train.rate_factor;
         let schedule = Schedule::new(train.schedule, warmup, around.course.round_steps(), rate).or_usage()?;
-        Ok(Self { config, round, judgments, plan, miner: Arc::new(miner), learner, schedule, topics: None })
+        Ok(Self { config, judgments, plan, miner: Arc::new(miner), learner, schedule, topics: None })
     }
 
     /// Goes on where a checkpoint of this round was written.
@@ -166,7 +165,6 @@ impl Stage {
             judgments: Arc::clone(&self.judgments),
             config: self.config.batch.clone(),
             in_batch: self.config.negatives.in_batch(),
-            round: self.round,
             course: around.course,
             topics: self.topics.clone(),
         })

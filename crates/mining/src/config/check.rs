@@ -1,6 +1,6 @@
 //! Refuses values that make no sense, naming each.
 
-use super::{DEEPEST, DrawConfig, FilterConfig, Merge, Model, NegativesConfig, Short, SourceConfig, SourceKind, WindowOrder};
+use super::{DEEPEST, DrawConfig, FilterConfig, Merge, NegativesConfig, Short, SourceConfig, SourceKind, WindowOrder};
 use crate::error::ConfigError;
 use crate::schedule::Schedule;
 
@@ -114,9 +114,6 @@ fn check_source(field: &str, source: &SourceConfig) -> Result<(), ConfigError> {
             return Err(wrong(&format!("{field}.pool"), pool, "numbers of candidates from 1 up"));
         }
     }
-    if let Some(until) = source.until_round.filter(|&until| until <= source.from_round) {
-        return Err(wrong(&format!("{field}.until_round"), until, &format!("more than from_round, which is {}", source.from_round)));
-    }
     match &source.kind {
         SourceKind::Queue { size: 0, .. } => return Err(wrong(&format!("{field}.size"), 0, "at least 1 row")),
         SourceKind::PerStep { depth } if *depth == 0 || *depth > DEEPEST => {
@@ -141,9 +138,6 @@ fn check_refresh(field: &str, source: &SourceConfig) -> Result<(), ConfigError> 
         ),
         Some(model) if model.is_fixed() && !still => {
             refuse("\"once\" or \"on decay every N steps\": the lists of a model that never changes do not change either")
-        }
-        Some(model) if *model != Model::Current && matches!(refresh, Schedule::Rolling(_)) => {
-            refuse("another schedule: only the rows of model = \"current\" grow old")
         }
         _ => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! One source of candidates: what it is, and what all sources have in common (share, rounds, curriculum).
+//! One source of candidates: what it is, and what all sources have in common (share and curriculum).
 
 use std::path::PathBuf;
 
@@ -16,12 +16,6 @@ pub struct SourceConfig {
     /// Weight among the sources that offer candidates, 1 by default; may change linearly over the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<Ramp>,
-    /// The first round of training that it serves, from 0.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub from_round: usize,
-    /// The first round of training that it serves no more; without it, it serves to the end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until_round: Option<usize>,
     /// Draws take from this many best candidates of a list only; all without it. May change linearly over the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Ramp>,
@@ -133,9 +127,9 @@ impl Model {
         }
     }
 
-    /// Whether its weights never change.
+    /// Whether its weights never change in the life of a miner.
     pub(crate) fn is_fixed(&self) -> bool {
-        matches!(self, Self::Start | Self::Named(_))
+        *self != Self::Current
     }
 }
 
@@ -164,10 +158,6 @@ fn is_false(it: &bool) -> bool {
     !it
 }
 
-fn is_zero(it: &usize) -> bool {
-    *it == 0
-}
-
 fn is_current(it: &Model) -> bool {
     *it == Model::Current
 }
@@ -175,17 +165,12 @@ fn is_current(it: &Model) -> bool {
 impl SourceConfig {
     /// A source with the common settings as they are by default.
     pub fn new(kind: SourceKind) -> Self {
-        Self { kind, share: None, from_round: 0, until_round: None, pool: None }
+        Self { kind, share: None, pool: None }
     }
 
     /// Weight among the sources that offer candidates; 0 for one that offers none.
     pub(crate) fn share(&self) -> Ramp {
         if self.kind.offers_candidates() { self.share.unwrap_or(Ramp::Fixed(1.0)) } else { Ramp::Fixed(0.0) }
-    }
-
-    /// Whether it serves in this round of training.
-    pub(crate) fn serves(&self, round: usize) -> bool {
-        round >= self.from_round && self.until_round.is_none_or(|until| round < until)
     }
 
     /// The encoder that it searches with.

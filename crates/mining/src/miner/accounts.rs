@@ -88,7 +88,6 @@ impl Miner {
             short_rows: shorter(self.wanted),
             empty_rows: shorter(1),
             false_negative_rate: self.false_negative_rate(&lists),
-            round: now.round,
             replaced: (!replaced.is_empty()).then(|| replaced.iter().sum()),
             oldest_row_steps: accounts.iter().filter_map(|account| account.row_age).max(),
             by_source,

@@ -31,7 +31,7 @@ impl Miner {
         else {
             return Ok(Vec::new());
         };
-        let store = &self.stores.get(model).ok_or(MiningError::Unfilled)?.store;
+        let store = self.stores.get(model).ok_or(MiningError::Unfilled)?;
         let judged: Vec<u32> = judgments.queries().collect();
         let mut relevant: Vec<f64> = Vec::new();
         for queries in judged.chunks(BLOCK) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::{Held, Job, Miner, Supply};
+use super::{Job, Miner, Supply};
 use crate::config::Model;
 use crate::encoders::Encoders;
 use crate::error::MiningError;
@@ -32,35 +32,34 @@ pub(super) fn encoder<'a>(encoders: &'a mut dyn Encoders, model: &Model) -> Resu
 }
 
 impl Miner {
-    /// The model that measures what no dense source scored: that of the first dense source that serves now, or the one in training.
-    pub(super) fn reference(&self, round: usize) -> Model {
-        let serving = self.supplies.iter().filter(|supply| supply.config.serves(round));
-        serving.filter_map(|supply| supply.config.model()).next().cloned().unwrap_or_default()
+    /// The model that measures what no dense source scored: that of the first dense source, or the one in training.
+    pub(super) fn reference(&self) -> Model {
+        self.supplies.iter().filter_map(|supply| supply.config.model()).next().cloned().unwrap_or_default()
     }
 
     /// The model whose view filters have of a source's candidates, when they need one.
-    pub(super) fn filter_model(&self, supply: &Supply, round: usize) -> Option<Model> {
+    pub(super) fn filter_model(&self, supply: &Supply) -> Option<Model> {
         match supply.config.model() {
             Some(model) => Some(model.clone()),
             None => {
-                let measured = supply.scale == Scale::Foreign && (self.chain.reads_similarity() || self.measures_for_draw(supply, round));
-                (self.chain.reads_cosine() || measured).then(|| self.reference(round))
+                let measured = supply.scale == Scale::Foreign && (self.chain.reads_similarity() || self.measures_for_draw(supply));
+                (self.chain.reads_cosine() || measured).then(|| self.reference())
             }
         }
     }
 
     /// The model whose view the draw has of a source's candidates, when it needs one.
-    pub(super) fn draw_model(&self, supply: &Supply, round: usize) -> Option<Model> {
+    pub(super) fn draw_model(&self, supply: &Supply) -> Option<Model> {
         let needs = self.draw.needs();
-        let model = supply.config.model().filter(|_| !self.united()).cloned().unwrap_or_else(|| self.reference(round));
-        (needs.rows || needs.to_positive || self.measures_for_draw(supply, round)).then_some(model)
+        let model = supply.config.model().filter(|_| !self.united()).cloned().unwrap_or_else(|| self.reference());
+        (needs.rows || needs.to_positive || self.measures_for_draw(supply)).then_some(model)
     }
 
     /// Whether the draw reads similarities that are not the source's own scores.
-    pub(super) fn measures_for_draw(&self, supply: &Supply, round: usize) -> bool {
+    pub(super) fn measures_for_draw(&self, supply: &Supply) -> bool {
         let needs = self.draw.needs();
         let own = match supply.scale {
-            Scale::Encoder => !self.united() || supply.config.model() == Some(&self.reference(round)),
+            Scale::Encoder => !self.united() || supply.config.model() == Some(&self.reference()),
             Scale::Own => !self.united() && !needs.to_positive,
             Scale::Foreign => false,
         };
@@ -68,8 +67,8 @@ impl Miner {
     }
 
     /// Models that mining this source takes.
-    pub(super) fn models(&self, supply: &Supply, round: usize) -> impl Iterator<Item = Model> + use<> {
-        [self.filter_model(supply, round), self.draw_model(supply, round)].into_iter().flatten()
+    pub(super) fn models(&self, supply: &Supply) -> impl Iterator<Item = Model> + use<> {
+        [self.filter_model(supply), self.draw_model(supply)].into_iter().flatten()
     }
 
     /// Encodes what the jobs need and is not there.
@@ -77,7 +76,7 @@ impl Miner {
         let mut wanted: BTreeMap<Model, Fresh> = BTreeMap::new();
         let documents = self.knowledge.documents();
         for (number, job) in jobs {
-            for model in self.models(&self.supplies[*number], now.round) {
+            for model in self.models(&self.supplies[*number]) {
                 match job {
                     Job::Whole => drop(wanted.insert(model, Fresh::All)),
                     Job::Slices(slices, parts) => {
@@ -97,20 +96,15 @@ impl Miner {
     }
 
     fn encode_model(&mut self, now: Moment, model: &Model, fresh: &Fresh, encoder: &mut dyn RowEncoder) -> Result<(), MiningError> {
-        let known = self.stores.get(model).filter(|held| held.store.is_complete());
-        let unchanged = match model {
-            Model::Current => false,
-            Model::PreviousRound => known.is_some_and(|held| held.round == now.round),
-            Model::Start | Model::Named(_) => known.is_some(),
-        };
-        if unchanged {
+        let known = self.stores.get(model).is_some_and(EmbeddingStore::is_complete);
+        if known && model.is_fixed() {
             return Ok(());
         }
         // Where the encoder's rows are is where the store belongs.
         let mut device = || encode_queries(encoder, &self.training[..1]).map(|rows| rows.device());
         let saved = if *model == Model::Current { self.saved_rows.take() } else { None };
         let mut store = match (self.stores.remove(model), &saved, fresh) {
-            (Some(held), ..) => held.store,
+            (Some(store), ..) => store,
             (None, Some(saved), Fresh::Parts(_)) => EmbeddingStore::restored(saved, self.precision, &device()?),
             (None, ..) => {
                 let device = device()?;
@@ -125,13 +119,13 @@ impl Miner {
             }
             _ => store.fill(encoder, Some(now.step))?,
         }
-        self.stores.insert(model.clone(), Held { store, round: now.round });
+        self.stores.insert(model.clone(), store);
         Ok(())
     }
 
     /// Steps since the oldest row of a model was encoded.
     pub(super) fn row_age(&self, model: &Model, now: Moment) -> Option<usize> {
-        self.stores.get(model).and_then(|held| held.store.oldest_step()).map(|step| now.step.saturating_sub(step))
+        self.stores.get(model).and_then(EmbeddingStore::oldest_step).map(|step| now.step.saturating_sub(step))
     }
 
     /// Gives back the rows that no later refresh will search.

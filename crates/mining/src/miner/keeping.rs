@@ -41,11 +41,11 @@ impl Miner {
     }
 
     fn rows_to_save(&self) -> Result<Option<SavedRows>, MiningError> {
-        if !self.supplies.iter().any(|supply| matches!(supply.schedule, Some(Schedule::Rolling(_)))) {
+        if !self.supplies.iter().any(|supply| supply.schedule.is_some_and(Schedule::rolls)) {
             return Ok(None);
         }
         match self.stores.get(&Model::Current) {
-            Some(held) if held.store.is_complete() => Ok(Some(held.store.save()?)),
+            Some(store) if store.is_complete() => Ok(Some(store.save()?)),
             _ => Ok(self.saved_rows.clone()),
         }
     }
@@ -110,11 +110,24 @@ impl Miner {
             if negatives.is_empty() {
                 continue;
             }
-            let row = json!({ "query_id": collection.queries.id(query), "positive_id": collection.documents.id(positive), "negatives": negatives });
+            let mut row = json!({ "query_id": collection.queries.id(query), "positive_id": collection.documents.id(positive) });
+            if let Some(score) = self.score_beside_lists(query, positive) {
+                row["positive_score"] = score.into();
+            }
+            row["negatives"] = negatives.into();
             text.push_str(&row.to_string());
             text.push('\n');
         }
         Ok(text)
+    }
+
+    /// The positive's score on the scale of the negatives' scores, where all of these come from one source.
+    fn score_beside_lists(&self, query: u32, positive: u32) -> Option<f32> {
+        let mut listing = self.supplies.iter().filter(|supply| supply.schedule.is_some());
+        match (listing.next(), listing.next()) {
+            (Some(supply), None) => Some(self.positive_score(supply, &Visit::new(query, positive, 0, 0))).filter(|score| score.is_finite()),
+            _ => None,
+        }
     }
 
     /// All candidates of a query: list after list, or the union of the lists.
@@ -123,8 +136,7 @@ impl Miner {
         if !self.united() {
             return numbered().flat_map(|(number, supply)| supply.lists.candidates(query, number, None, supply.comparable())).collect();
         }
-        let round = numbered().filter_map(|it| it.1.last).map(|last| last.round).max().unwrap_or(0);
-        self.union(&Visit { round, ..Visit::new(query, positive, 0, 0) })
+        self.union(&Visit::new(query, positive, 0, 0))
     }
 
     fn listed_json(&self, it: &Candidate, collection: &Collection) -> serde_json::Value {

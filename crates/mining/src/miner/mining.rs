@@ -27,7 +27,6 @@ pub(super) struct Known<'a> {
     judged: Vec<Vec<u32>>,
     positives: Vec<Vec<u32>>,
     views: BTreeMap<Model, View<'a>>,
-    round: usize,
 }
 
 impl Known<'_> {
@@ -40,13 +39,7 @@ impl Known<'_> {
 
 impl Miner {
     /// Everything that mining these sources for `queries` takes.
-    pub(super) fn know<'a>(
-        &'a self,
-        queries: &'a [u32],
-        numbers: &[usize],
-        round: usize,
-        encoders: &mut dyn Encoders,
-    ) -> Result<Known<'a>, MiningError> {
+    pub(super) fn know<'a>(&'a self, queries: &'a [u32], numbers: &[usize], encoders: &mut dyn Encoders) -> Result<Known<'a>, MiningError> {
         let judged: Vec<Vec<u32>> = if self.config.remove_judged {
             queries.iter().map(|&query| self.knowledge.judged(query).collect()).collect()
         } else {
@@ -54,13 +47,13 @@ impl Miner {
         };
         let positives: Vec<Vec<u32>> = queries.iter().map(|&query| self.knowledge.judgments().positives(query).collect()).collect();
         let mut views = BTreeMap::new();
-        for model in numbers.iter().flat_map(|&number| self.models(&self.supplies[number], round)) {
+        for model in numbers.iter().flat_map(|&number| self.models(&self.supplies[number])) {
             if let Entry::Vacant(place) = views.entry(model) {
                 let view = self.view(place.key(), queries, &judged, &positives, encoders)?;
                 place.insert(view);
             }
         }
-        Ok(Known { queries, judged, positives, views, round })
+        Ok(Known { queries, judged, positives, views })
     }
 
     /// Rows of lists for one source.
@@ -74,7 +67,7 @@ impl Miner {
         let supply = &self.supplies[number];
         let Some(source) = &supply.source else { return Ok(Vec::new()) };
         let searching = Instant::now();
-        let model = self.filter_model(supply, known.round);
+        let model = self.filter_model(supply);
         let view = model.as_ref().and_then(|model| known.views.get(model));
         let embedded = view.map(|view| Embedded { queries: &view.rows, store: view.store, judged: &view.judged, ceilings: &view.ceilings });
         let candidates = source.candidates(&Block { queries: known.queries, judged: &known.judged, embedded })?;
@@ -169,9 +162,9 @@ impl Miner {
     ) -> Result<Vec<(u32, Row)>, MiningError> {
         let supply = &self.supplies[number];
         let needs = self.draw.needs();
-        let model = self.draw_model(supply, known.round);
+        let model = self.draw_model(supply);
         let view = model.as_ref().and_then(|model| known.views.get(model));
-        let measured = self.measures_for_draw(supply, known.round);
+        let measured = self.measures_for_draw(supply);
         // From here on a candidate's similarity is the one that the draw compares with the positive. What has no scale of its own was
         // measured for the filters already.
         let remeasured = measured && supply.scale != Scale::Foreign;
@@ -210,7 +203,7 @@ impl Miner {
     /// Scores of positives on the scale that the draw compares on; empty rows when unknown.
     fn positive_scores(&self, supply: &Supply, known: &Known<'_>, to_positive: bool) -> Vec<Vec<f32>> {
         let own: Option<&dyn Source> = supply.source.as_deref().filter(|_| supply.scale == Scale::Own && !self.united() && !to_positive);
-        let models = [self.draw_model(supply, known.round), self.filter_model(supply, known.round)];
+        let models = [self.draw_model(supply), self.filter_model(supply)];
         let view = models.iter().flatten().find_map(|model| known.views.get(model));
         match (own, view) {
             (Some(source), _) => {

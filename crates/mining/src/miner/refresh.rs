@@ -64,9 +64,9 @@ impl Miner {
         for (numbers, queries) in self.passes(&due) {
             for queries in queries.chunks(BLOCK) {
                 let encoding = Instant::now();
-                let known = self.know(queries, &numbers, now.round, encoders)?;
+                let known = self.know(queries, &numbers, encoders)?;
                 work.encode_seconds += encoding.elapsed().as_secs_f64();
-                work.positives.extend(known.reference_positives(&self.reference(now.round)));
+                work.positives.extend(known.reference_positives(&self.reference()));
                 for &number in &numbers {
                     let rows = self.mine_block(number, &known, encoders, &mut work)?;
                     found.entry(number).or_default().extend(rows);
@@ -147,11 +147,8 @@ impl Miner {
                 outcome.lists = Some(Lists::of(self.knowledge.queries(), merged));
                 outcome.curve = if self.training.is_empty() { Vec::new() } else { self.fit_curve(number, encoders)? };
                 outcome.next_slice = (supply.next_slice + slices.len()) % parts;
-                // In step with the schedule, however late this call came; unless all slices were due anyway.
-                if let (Some(last), Some(Schedule::Rolling(steps))) = (supply.last, supply.schedule)
-                    && slices.len() < *parts
-                {
-                    outcome.last.step = last.step + slices.len() * crate::schedule::pace(steps, self.config.slices).1;
+                if let (Some(last), Some(schedule)) = (supply.last, supply.schedule) {
+                    outcome.last = schedule.slices_due(last, now, self.config.slices).2;
                 }
             }
             Job::Check => {

@@ -35,7 +35,7 @@ impl Miner {
         positives: &[Vec<u32>],
         encoders: &mut dyn Encoders,
     ) -> Result<View<'a>, MiningError> {
-        let store = &self.stores.get(model).ok_or(MiningError::Unfilled)?.store;
+        let store = self.stores.get(model).ok_or(MiningError::Unfilled)?;
         let rows = encode_queries(encoder(encoders, model)?, queries)?;
         let judged = by_row(judged, |pairs| store.similarities(&rows, pairs))?;
         let cosines = if self.chain.reads_cosine() {

@@ -28,14 +28,12 @@ pub struct Visit {
     pub visit: u64,
     /// Share of the run that is over, 0 to 1.
     pub progress: f64,
-    /// Rounds of training done.
-    pub round: usize,
 }
 
 impl Visit {
-    /// A visit in the first round, at the start of the run.
+    /// A visit at the start of the run.
     pub fn new(query: u32, positive: u32, n: usize, visit: u64) -> Self {
-        Self { query, positive, n, visit, progress: 0.0, round: 0 }
+        Self { query, positive, n, visit, progress: 0.0 }
     }
 }
 
@@ -77,8 +75,8 @@ impl Miner {
 
     /// The sources that serve now and have a share, with their numbers.
     fn serving(&self, visit: &Visit) -> impl Iterator<Item = (u8, &Supply, f64)> + use<'_> {
-        let (progress, round) = (visit.progress, visit.round);
-        let numbered = (0..u8::MAX).zip(&self.supplies).filter(move |(_, supply)| supply.config.serves(round));
+        let progress = visit.progress;
+        let numbered = (0..u8::MAX).zip(&self.supplies);
         numbered.map(move |(number, supply)| (number, supply, supply.config.share().at(progress))).filter(|it| it.2 > 0.0)
     }
 
@@ -96,7 +94,7 @@ impl Miner {
     }
 
     /// The score of the visit's positive in a source's lists; NaN when unknown.
-    fn positive_score(&self, supply: &Supply, visit: &Visit) -> f32 {
+    pub(super) fn positive_score(&self, supply: &Supply, visit: &Visit) -> f32 {
         let place = self.place_of(visit.query, visit.positive);
         place.and_then(|place| supply.lists.positives.row(visit.query).get(place)).copied().unwrap_or(f32::NAN)
     }

@@ -107,12 +107,8 @@ fn values_without_sense_are_refused_by_name() {
         ("[[source]]\nfrom = \"random\"\npool = 3".into(), "source.0.pool: got 3"),
         (format!("{dense}pool = {{ from = 20, to = 0 }}"), "source.0.pool: got { from = 20, to = 0 }"),
         (format!("{dense}share = {{ from = 0.0, to = 0.0 }}"), "source.0.share"),
-        (format!("{dense}from_round = 2\nuntil_round = 2"), "source.0.until_round: got 2, expected more than from_round, which is 2"),
         (format!("{dense}model = \"start\"\nrefresh = \"every epoch\""), "source.0.refresh: got \"every epoch\""),
-        (
-            format!("{dense}model = \"previous-round\"\nfrom_round = 1\nrefresh = \"rolling 10 steps\""),
-            "source.0.refresh: got \"rolling 10",
-        ),
+        (format!("{dense}model = \"previous-round\"\nrefresh = \"rolling 10 steps\""), "source.0.refresh: got \"rolling 10"),
         ("[[source]]\nfrom = \"queue\"\nsize = 0".into(), "source.0.size: got 0"),
         ("[[source]]\nfrom = \"per-step\"\ndepth = 2000".into(), "source.0.depth: got 2000"),
         ("slices = 0".into(), "negatives.slices: got 0"),
@@ -161,9 +157,6 @@ fn every_setting_of_the_algebra_is_read_and_written_back() {
         from = "dense"
         depth = 1000
         model = "previous-round"
-        from_round = 1
-        until_round = 3
-        refresh = "every round"
         share = { from = 0.25, to = 1 }
         pool = { from = 200, to = 20 }
         [[source]]
@@ -171,7 +164,7 @@ fn every_setting_of_the_algebra_is_read_and_written_back() {
         model = "start"
         [[source]]
         from = "dense"
-        refresh = "rolling 500 steps"
+        refresh = "rolling 60 s"
         [[source]]
         from = "file"
         scored_by = "teacher"
@@ -221,12 +214,10 @@ fn every_setting_of_the_algebra_is_read_and_written_back() {
         assert_eq!(config.short, Short::Beyond { from: 51, until: 1000 });
         assert_eq!((config.slices, config.decay, config.merge), (4, DecayConfig { factor: 1.2, below: 0.8 }, Merge::Shares));
         assert_eq!((config.per_step(), config.queue()), (Some(200), Some((4096, 10))));
-        let dense = SourceKind::Dense { depth: 1000, refresh: Schedule::EveryRounds(1), model: Model::PreviousRound, below_margin: false };
+        let dense = SourceKind::Dense { depth: 1000, refresh: Schedule::Once, model: Model::PreviousRound, below_margin: false };
         let expected = SourceConfig {
             kind: dense,
             share: Some(Ramp::Linear(Line { from: 0.25, to: 1.0 })),
-            from_round: 1,
-            until_round: Some(3),
             pool: Some(Ramp::Linear(Line { from: 200.0, to: 20.0 })),
         };
         assert_eq!(config.source[0], expected);

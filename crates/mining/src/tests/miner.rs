@@ -356,6 +356,7 @@ fn the_lists_are_written_in_a_form_that_can_be_read_back() {
     let row: Vec<(u32, Option<f32>)> = corpus::read_own(&path, &data).unwrap().row(0).iter().map(|it| (it.document, it.score)).collect();
     let expected: Vec<(u32, Option<f32>)> = miner.draw(&Visit::new(0, 0, 9, 0)).iter().map(|it| (it.document, Some(it.score))).collect();
     assert_eq!(row, expected);
+    assert_eq!(corpus::read_own(&path, &data).unwrap().positive_scores(0)[0].score, Some(0.8), "the positive's, on the same scale");
     assert_eq!(corpus::read_provenance(&path).unwrap()["negatives_version"], 1);
     // And it is a source.
     let file = config(&format!("[[source]]\nfrom = \"file\"\npath = {:?}\ndepth = 3\n[draw]\nrule = \"top\"", path.to_str().unwrap()));

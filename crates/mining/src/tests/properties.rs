@@ -130,16 +130,17 @@ impl Encoders for Any<'_> {
     }
 }
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "\"random\"",
     "\"bm25\"",
     "\"bm25\"\nrefresh = \"on decay every 2 steps\"",
     "\"dense\"\ndepth = 4\nrefresh = \"every 3 steps\"\nshare = { from = 0.5, to = 2.0 }",
     "\"dense\"\nrefresh = \"rolling 6 steps\"\npool = { from = 9, to = 2 }",
+    "\"dense\"\nrefresh = \"rolling 3 s\"",
     "\"dense\"\nmodel = \"start\"\nrefresh = \"on decay every 2 steps\"",
-    "\"dense\"\nmodel = \"previous-round\"\nfrom_round = 1\nrefresh = \"every round\"",
+    "\"dense\"\nmodel = \"previous-round\"",
     "\"file\"",
-    "\"file\"\nscored_by = \"teacher\"\nuntil_round = 1",
+    "\"file\"\nscored_by = \"teacher\"",
     "\"generated\"\npath = \"x\"",
     "\"dense\"\nbelow_margin = true",
 ];
@@ -185,7 +186,7 @@ fn any_recipe() -> impl Strategy<Value = NegativesConfig> {
         .prop_filter("a recipe that makes sense", |recipe| recipe.validate().is_ok())
 }
 
-/// What a run of ten steps in two rounds serves: draws after every refresh.
+/// What a run of ten steps serves: draws after every refresh.
 fn run(world: &World, recipe: &NegativesConfig, seed: u64) -> Vec<(Visit, Vec<Candidate>)> {
     let (data, judgments, mut encoder) = world.build();
     // Generated texts, some of them copies.
@@ -202,14 +203,14 @@ fn run(world: &World, recipe: &NegativesConfig, seed: u64) -> Vec<(Visit, Vec<Ca
     let mut miner = miner.generated(&data, written.texts(), NegativeLists::from_rows(lists)).unwrap();
     let mut served = Vec::new();
     for step in 0..10 {
-        let now = Moment { step, epoch: step / 4, round: step / 5 };
+        let now = Moment { step, epoch: step / 4, milliseconds: 700 * step as u64 };
         if !miner.due(now) {
             continue;
         }
         encoder.documents.iter_mut().for_each(|row| row[0] += 0.01 * step as f32);
         miner.refresh(now, &mut Any(&mut encoder)).unwrap();
         for (query, positive) in judgments.pairs() {
-            let visit = Visit { query, positive, n: 4, visit: step as u64, progress: 0.1 * step as f64, round: now.round };
+            let visit = Visit { query, positive, n: 4, visit: step as u64, progress: 0.1 * step as f64 };
             served.push((visit, miner.draw(&visit)));
         }
     }

@@ -88,6 +88,36 @@ fn a_late_call_makes_up_for_the_slices_it_missed() {
 }
 
 #[test]
+fn by_the_clock_slices_come_when_their_time_has_passed() {
+    let data = collection(&texts("document", DOCUMENTS), &texts("query", QUERIES));
+    let recipe = config("slices = 4\n[[source]]\nfrom = \"dense\"\ndepth = 5\nrefresh = \"rolling 2 s\"\n[draw]\nrule = \"top\"");
+    let mut miner = Miner::new(&recipe, &data, &judged(QUERIES, &pairs()), 7).unwrap();
+    assert!(miner.by_the_clock() && !rolling().by_the_clock());
+    let at = |step, milliseconds| Moment { step, epoch: 0, milliseconds };
+    let first = (DOCUMENTS / 4, QUERIES / 4);
+    let others = (DOCUMENTS - first.0, QUERIES - first.1);
+    // Step, time, documents and queries of the slices that are due: one every half second.
+    let cases = [
+        (0, 40, (DOCUMENTS, QUERIES)),
+        (3, 539, (0, 0)),
+        (4, 540, first),
+        (9, 1039, (0, 0)),
+        (10, 2041, others),
+        (11, 9000, (DOCUMENTS, QUERIES)),
+    ];
+    for (step, milliseconds, (rows, lists)) in cases {
+        let now = at(step, milliseconds);
+        assert_eq!(miner.due(now), rows > 0, "{now:?}");
+        if rows > 0 {
+            let mut encoder = turned(step);
+            let report = miner.refresh(now, &mut crate::Only(&mut encoder)).unwrap();
+            let encoded: usize = encoder.calls.iter().map(Vec::len).sum();
+            assert_eq!((encoded, report.by_source[0].queries), (rows, lists), "{now:?}");
+        }
+    }
+}
+
+#[test]
 fn rows_of_different_ages_go_on_from_a_checkpoint() {
     let mut miner = rolling();
     for step in [0, 5, 10] {

@@ -46,54 +46,28 @@ fn lists_of_a_fixed_model_are_its_own_and_its_rows_are_encoded_once() {
     let fixed =
         |name: &str, refresh: &str| format!("[[source]]\nfrom = \"dense\"\ndepth = 3\nmodel = \"{name}\"\nrefresh = \"{refresh}\"\n");
     let recipe = config(&format!(
-        "{}{}[[source]]\nfrom = \"dense\"\ndepth = 2\nrefresh = \"every 10 steps\"\n[[filter]]\nrule = \"margin\"\nabsolute = 0.0\n[draw]\nrule = \"top\"",
+        "{}[[source]]\nfrom = \"dense\"\ndepth = 2\nrefresh = \"every 10 steps\"\n[[filter]]\nrule = \"margin\"\nabsolute = 0.0\n[draw]\nrule = \"top\"",
         fixed("org/other", "once"),
-        fixed("previous-round", "every round").replace("depth", "from_round = 1\ndepth"),
     ));
-    let others = BTreeMap::from([("org/other".to_owned(), reversed()), ("previous-round".to_owned(), reversed())]);
+    let others = BTreeMap::from([("org/other".to_owned(), reversed())]);
     let mut encoders = Named { current, others };
     let mut miner = Miner::new(&recipe, &data, &judgments, 7).unwrap();
-    let at = |step, round| Moment { step, epoch: 0, round };
-    let report = miner.refresh(at(0, 0), &mut encoders).unwrap();
+    let at = |step| Moment::new(step, 0);
+    let report = miner.refresh(at(0), &mut encoders).unwrap();
     let reported: Vec<_> = report.by_source.iter().map(|it| (it.number, it.model.as_deref(), it.row_age_steps)).collect();
-    assert_eq!(reported, [(0, Some("org/other"), Some(0)), (2, Some("current"), Some(0))]);
+    assert_eq!(reported, [(0, Some("org/other"), Some(0)), (1, Some("current"), Some(0))]);
     // Margins are measured by the model that searched: it has .2 for the positive, so nothing stays; the current one has .8.
     assert_eq!((report.by_source[0].removed["margin"], report.by_source[0].candidates), (3, 0));
     assert_eq!(documents(&miner.draw(&Visit::new(0, 0, 9, 0))), [2]);
-    assert!(!miner.due(at(9, 0)) && miner.due(at(10, 0)) && miner.due(at(9, 1)));
-
-    miner.refresh(at(10, 0), &mut encoders).unwrap();
-    assert_eq!((encoders.calls("org/other"), encoders.calls("previous-round")), (1, 0));
-    for (step, calls) in [(20, 1), (30, 1)] {
-        miner.refresh(at(step, 1), &mut encoders).unwrap();
-        assert_eq!(encoders.calls("previous-round"), calls, "{step}");
+    assert!(!miner.due(at(9)) && miner.due(at(10)));
+    for step in [10, 20] {
+        miner.refresh(at(step), &mut encoders).unwrap();
+        assert_eq!(encoders.calls("org/other"), 1);
     }
-    miner.refresh(at(40, 2), &mut encoders).unwrap();
-    assert_eq!((encoders.calls("org/other"), encoders.calls("previous-round")), (1, 2));
-    encoders.others.remove("previous-round");
-    let message = miner.refresh(at(50, 3), &mut encoders).unwrap_err().to_string();
-    assert!(message.contains("model = \"previous-round\": no model previous-round"), "{message}");
-}
-
-#[test]
-fn a_source_serves_in_its_rounds_only() {
-    let (mut data, judgments, mut encoder) = line();
-    let listed = |document| Listed { document, score: None };
-    data.negatives = Some(NegativeLists::from_rows(vec![vec![listed(7)]]));
-    let recipe = config(
-        "[[source]]\nfrom = \"file\"\nuntil_round = 2\n[[source]]\nfrom = \"dense\"\ndepth = 2\nfrom_round = 1\nrefresh = \"every round\"\n[draw]\nrule = \"top\"",
-    );
-    let mut miner = Miner::new(&recipe, &data, &judgments, 7).unwrap();
-    let mut served = Vec::new();
-    for round in 0..3 {
-        let now = Moment { step: 10 * round, epoch: 0, round };
-        assert!(miner.due(now));
-        let report = miner.refresh(now, &mut crate::Only(&mut encoder)).unwrap();
-        assert_eq!(report.round, round);
-        assert!(!miner.due(Moment { step: 999, epoch: 99, round }));
-        served.push(documents(&miner.draw(&Visit { round, ..Visit::new(0, 0, 9, 0) })));
-    }
-    assert_eq!(served, [vec![7], vec![7, 1, 2], vec![1, 2]]);
+    let mut anew = Miner::new(&recipe, &data, &judgments, 7).unwrap();
+    encoders.others.clear();
+    let message = anew.refresh(at(0), &mut encoders).unwrap_err().to_string();
+    assert!(message.contains("model = \"org/other\": no model org/other"), "{message}");
 }
 
 #[test]

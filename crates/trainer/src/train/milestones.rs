@@ -1,0 +1,154 @@
+//! What a run measures and keeps on its way: the start, evaluations, checkpoints, and the end with its model folder and report.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use corpus::Judgments;
+use serde_json::json;
+
+use super::{Finished, Session};
+use crate::checkpoint::Checkpoint;
+use crate::config::Keep;
+use crate::errors::OrUsage;
+use crate::evaluation::{self, DEPTH, Scored};
+use crate::output;
+use crate::rows::Rows;
+use crate::runfolder::write_whole;
+
+impl Session {
+    pub(super) fn test_split(&self) -> Result<Judgments> {
+        let collection = &self.around.data.collection;
+        let name = if collection.splits.contains_key(&self.config.data.test) { &self.config.data.test } else { &self.config.data.evaluate };
+        Ok(collection.split(name).or_usage()?.clone())
+    }
+
+    /// BM25 and the untrained encoder on the test split, once.
+    pub(super) fn measure_start(&mut self, test: &Judgments) -> Result<()> {
+        if self.position.before.is_some() {
+            self.log.event("resume", self.position.step, &json!({ "device": self.around.chosen.name }))?;
+            return Ok(());
+        }
+        let about = json!({
+            "version": env!("CARGO_PKG_VERSION"), "device": self.around.chosen.name, "collection": self.around.data.collection.name,
+            "collection_fingerprint": self.around.data.collection.fingerprint(), "model": self.config.encoder.model,
+            "model_fingerprint": self.encoder.fingerprint(), "pairs": self.stage.plan.pairs(), "steps": self.course().steps(),
+            "documents": self.around.data.documents(),
+        });
+        self.log.event("start", 0, &about)?;
+        output::note(&format!(
+            "training on {} ({} pairs, {} documents) for {} steps on {}; run folder {}",
+            self.around.data.collection.name,
+            self.stage.plan.pairs(),
+            self.around.data.documents(),
+            self.course().steps(),
+            self.around.chosen.name,
+            self.folder.path().display()
+        ));
+        let bm25 = evaluation::of_bm25(&self.around.data.collection, test, DEPTH)?.summary;
+        self.log.event("bm25", 0, &bm25)?;
+        let before = self.evaluate(test)?.summary;
+        self.log.event("before", 0, &before)?;
+        output::note(&format!("before: nDCG@10 {:.4} (BM25 {:.4})", before.ndcg, bm25.ndcg));
+        (self.position.bm25, self.position.before) = (Some(bm25), Some(before));
+        Ok(())
+    }
+
+    fn evaluate(&self, judgments: &Judgments) -> Result<Scored> {
+        let mut rows = Rows::new(self.stage.learner.snapshot(), &self.around.chosen.device, &self.around.data.tokens);
+        match self.stage.learner.columns.documents.store() {
+            Some(store) => evaluation::of_rows(&mut rows, store, &self.around.data, judgments, DEPTH),
+            None => evaluation::of_encoder(&mut rows, &self.around.chosen.device, &self.around.data, judgments, DEPTH),
+        }
+    }
+
+    /// Evaluates on the evaluation split and keeps the weights when they are the best so far.
+    pub(super) fn evaluate_on_dev(&mut self) -> Result<()> {
+        let Some(judgments) = self.around.data.collection.splits.get(&self.config.data.evaluate).cloned() else { return Ok(()) };
+        let begun = Instant::now();
+        let summary = self.evaluate(&judgments)?.summary;
+        let step = self.position.step;
+        let mut fields = serde_json::to_value(summary)?;
+        fields["seconds"] = begun.elapsed().as_secs_f64().into();
+        self.log.event("evaluation", step, &fields)?;
+        let better = self.position.best.is_none_or(|(best, _)| summary.ndcg > best);
+        output::note(&format!(
+            "step {step}: nDCG@10 {:.4} on {}{}",
+            summary.ndcg,
+            self.config.data.evaluate,
+            if better { ", the best so far" } else { "" }
+        ));
+        if better && self.config.train.keep == Keep::Best {
+            self.position.best = Some((summary.ndcg, step));
+            self.best = Some(self.stage.learner.network().tensors());
+        }
+        Ok(())
+    }
+
+    pub(super) fn checkpoint(&mut self) -> Result<()> {
+        self.log.event("checkpoint", self.position.step, &json!({}))?;
+        let mut position = self.position.clone();
+        if let Some(log) = &mut self.batch_log {
+            log.flush()?;
+        }
+        position.log_length = self.log.sync()?;
+        position.seconds += self.started.elapsed().as_secs_f64();
+        let checkpoint = Checkpoint {
+            position,
+            weights: self.stage.learner.network().tensors(),
+            optimizer: self.stage.learner.optimizer.state(),
+            best: self.best.clone(),
+            miner: self.stage.miner.state()?,
+            parts: self.stage.parts()?,
+        };
+        checkpoint.write(&self.folder.checkpoints(), self.config.train.keep_checkpoints)?;
+        Ok(())
+    }
+
+    /// Chooses the weights, writes the model, scores it on the test split and writes the report.
+    pub(super) fn finish(mut self, test: &Judgments) -> Result<Finished> {
+        if self.config.train.keep == Keep::Best && self.evaluate_every > 0 {
+            self.evaluate_on_dev()?;
+            if let Some(best) = self.best.take() {
+                self.stage.learner.restore_weights(best)?;
+            }
+        }
+        self.encoder.network = self.stage.learner.snapshot();
+        self.encoder.save(&self.folder.model()).context("writing the model folder")?;
+        if self.stage.learner.columns.documents.store().is_some() {
+            // The trained encoder reads queries only; its documents are those of the encoder that the round started from.
+            let trained = std::mem::replace(&mut self.encoder.network, self.models.round_start(&self.stage.config, self.position.round)?);
+            self.encoder.save(&self.folder.document_model()).context("writing the model folder of the documents")?;
+            self.encoder.network = trained;
+        }
+        let scored = self.evaluate(test)?;
+        let after = scored.summary;
+        self.log.event("after", self.position.step, &after)?;
+        scored.run.write_trec(self.folder.evaluation().join("run.trec"), "dredge").context("writing run.trec")?;
+        let seconds = self.position.seconds + self.started.elapsed().as_secs_f64();
+        let mining = self.position.mining_seconds;
+        let training = self.position.busy_seconds - mining;
+        self.log.event(
+            "end",
+            self.position.step,
+            &json!({ "seconds": seconds, "training_seconds": training, "mining_seconds": mining }),
+        )?;
+        self.log.sync()?;
+        crate::report::write(&self.folder)?;
+        // Last: its presence says that the run is finished.
+        let metrics =
+            json!({ "after": after, "before": self.position.before, "bm25": self.position.bm25, "all": scored.evaluation.to_json() });
+        write_whole(&self.folder.evaluation().join("metrics.json"), serde_json::to_string_pretty(&metrics)?.as_bytes())?;
+        Ok(Finished {
+            bm25: self.position.bm25.context("the baseline was measured at the start")?,
+            before: self.position.before.context("the encoder was measured at the start")?,
+            after,
+            model: self.folder.model().display().to_string(),
+            run: self.folder.path().display().to_string(),
+            report: self.folder.report().display().to_string(),
+            device: self.around.chosen.name,
+            steps: self.position.step,
+            seconds,
+            data: self.config.data.path,
+        })
+    }
+}
