@@ -1,4 +1,4 @@
-//! Tests of the whole crate, on the CPU backend: golden values, oracles and properties. Schedules and settings are tested here too.
+//! Tests of the whole crate, on the CPU backend (what `software` names on software Vulkan too): golden values, oracles and properties. Schedules and settings are tested here too.
 //!
 //! burn's random numbers come from one generator per process. Tests that draw from it hold [`random_lock`].
 
@@ -17,16 +17,23 @@ mod optimizer;
 mod properties;
 mod schedule;
 mod settings;
+mod software;
 mod temperature;
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// The CPU device with autodiff.
+thread_local! {
+    /// Another device for the tests of this thread.
+    static INSTEAD: RefCell<Option<Device>> = const { RefCell::new(None) };
+}
+
+/// The CPU device, or what stands in for it, with autodiff.
 fn device() -> Device {
-    Device::flex().autodiff()
+    INSTEAD.with_borrow(|instead| instead.clone().unwrap_or_else(Device::flex)).autodiff()
 }
 
 fn random_lock() -> MutexGuard<'static, ()> {

@@ -73,7 +73,7 @@ fn as_f64(values: &[f32]) -> Vec<f64> {
 }
 
 #[test]
-fn cached_gradients_equal_the_whole_batch_for_every_chunk_size() {
+pub(super) fn cached_gradients_equal_the_whole_batch_for_every_chunk_size() {
     let device = device();
     let encoder = Encoder::fixed(0.0, &device);
     let encode = |encoder: &Encoder, chunk: &Vec<f32>| encoder.encode(chunk, &device);

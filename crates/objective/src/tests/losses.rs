@@ -9,7 +9,7 @@ fn symmetric(temperature: f64) -> LossConfig {
 }
 
 /// Every kind at a temperature that its values suit, and their variants.
-fn every_loss() -> Vec<LossConfig> {
+pub(super) fn every_loss() -> Vec<LossConfig> {
     let mut configs: Vec<LossConfig> = LossKind::names().map(|kind| config(kind, 0.2)).collect();
     configs.extend([
         symmetric(0.1),
@@ -30,7 +30,7 @@ fn layouts() -> [(&'static str, Vec<usize>); 3] {
     [("first columns", vec![0, 1, 2, 3, 4]), ("interleaved", vec![0, 2, 4, 6, 8]), ("shared", vec![3, 3, 0, 8, 8])]
 }
 
-fn some_blocked() -> Vec<bool> {
+pub(super) fn some_blocked() -> Vec<bool> {
     (0..5 * 9).map(|cell| cell % 4 == 1).collect()
 }
 
@@ -64,8 +64,8 @@ fn dot_products_of_any_length_are_followed_too() {
     }
 }
 
-#[test]
-fn sums_blocks_and_truncations_follow_the_reference() {
+/// Sums of losses, blocks of further similarities, and truncations.
+pub(super) fn sums_blocks_and_truncations() -> Vec<LossConfig> {
     let blocks = |blocks: &[Block]| LossConfig { blocks: blocks.to_vec(), ..config("info-nce", 0.2) };
     let with_terms = |terms: &[(&str, f64)]| LossConfig {
         weight: 0.9,
@@ -81,7 +81,7 @@ fn sums_blocks_and_truncations_follow_the_reference() {
         matryoshka_normalize: normalize,
         ..with_terms(&[("kl", 0.5)])
     };
-    let configs = [
+    vec![
         blocks(&[Block::QueryQuery]),
         blocks(&[Block::PositivePositive]),
         blocks(&[Block::DocumentDocument]),
@@ -95,7 +95,12 @@ fn sums_blocks_and_truncations_follow_the_reference() {
         truncated(true, &[]),
         truncated(true, &[1.0, 3.0]),
         truncated(false, &[]),
-    ];
+    ]
+}
+
+#[test]
+fn sums_blocks_and_truncations_follow_the_reference() {
+    let configs = sums_blocks_and_truncations();
     for (layout, targets) in layouts() {
         for blocked in [vec![], some_blocked()] {
             let data = Data { blocked, ..Data::full(&targets, 9, 4, 21) };

@@ -14,11 +14,10 @@ fn mixed(kind: &str, mixing: MixingConfig) -> LossConfig {
     LossConfig { mixing: Some(mixing), ..config(kind, 0.2) }
 }
 
-#[test]
-fn mixed_columns_follow_the_reference() {
-    let now = Now { step: 3, steps: 10, seed: 9 };
+/// Mixtures under several losses.
+pub(super) fn mixtures() -> [LossConfig; 8] {
     let masked = LossConfig { mask: vec![MaskConfig::new(MaskRule::Student)], ..mixed("info-nce", mixing(4, 3, 2)) };
-    let configs = [
+    [
         mixed("info-nce", mixing(4, 3, 2)),
         mixed("info-nce", mixing(32, 0, 4)),
         mixed("info-nce", mixing(1, 4, 4)),
@@ -27,13 +26,18 @@ fn mixed_columns_follow_the_reference() {
         mixed("hcl", mixing(4, 3, 2)),
         mixed("ccr", mixing(4, 3, 2)),
         masked,
-    ];
+    ]
+}
+
+#[test]
+fn mixed_columns_follow_the_reference() {
+    let now = Now { step: 3, steps: 10, seed: 9 };
     // Rows with all negatives, a few, one and none.
     let mut blocked = vec![false; 5 * 9];
     blocked[9..14].fill(true);
     blocked[18..25].fill(true);
     blocked[27..36].fill(true);
-    for config in &configs {
+    for config in &mixtures() {
         for blocked in [vec![], blocked.clone()] {
             let data = Data { blocked, positives: vec![], ..Data::full(&[0, 2, 8, 6, 4], 9, 4, 31) };
             config.validate().unwrap();

@@ -1,0 +1,25 @@
+//! Losses and gradient caching on software Vulkan: values and gradients against the same references as on the CPU.
+
+use super::fixture::{Data, check};
+use super::{INSTEAD, gradient_cache, losses, mixing};
+use crate::Now;
+
+#[test]
+fn every_loss_and_gradient_caching_on_a_software_gpu() {
+    if std::env::var("DREDGE_TEST_DEVICE").as_deref() != Ok("software") {
+        eprintln!("skipped: software GPU (DREDGE_TEST_DEVICE is not software)");
+        return;
+    }
+    INSTEAD.set(Some(kernels::software_device().expect("a software Vulkan driver")));
+    let now = Now { step: 3, steps: 10, seed: 9 };
+    let data = Data { blocked: losses::some_blocked(), ..Data::full(&[0, 2, 4, 6, 8], 9, 4, 1) };
+    for config in losses::every_loss().iter().chain(&losses::sums_blocks_and_truncations()) {
+        check(&format!("{config:?}"), config, &data, &now);
+    }
+    let single = Data { positives: vec![], ..data };
+    for config in &mixing::mixtures() {
+        check(&format!("{config:?}"), config, &single, &now);
+    }
+    gradient_cache::cached_gradients_equal_the_whole_batch_for_every_chunk_size();
+    INSTEAD.set(None);
+}
