@@ -1,7 +1,17 @@
-//! The encoders that a refresh may ask for: the one in training, and others by name.
+//! The models that a refresh may ask for: the encoder in training, others by name, and a teacher that judges pairs.
 
 use crate::error::EncodeError;
 use crate::row_encoder::RowEncoder;
+
+/// Judges (query, document) pairs one by one: a cross-encoder, or an encoder other than those that search.
+pub trait PairScorer {
+    /// One score a pair, in the order of `pairs`; on one scale for all queries (a cross-encoder's probabilities, an encoder's similarities).
+    /// Documents are corpus ids or those of generated texts.
+    ///
+    /// # Errors
+    /// When the model fails.
+    fn scores(&mut self, pairs: &[(u32, u32)]) -> Result<Vec<f32>, EncodeError>;
+}
 
 /// Encoders by name.
 pub trait Encoders {
@@ -13,6 +23,11 @@ pub trait Encoders {
     /// # Errors
     /// When there is none of this name.
     fn named(&mut self, model: &str) -> Result<&mut dyn RowEncoder, EncodeError>;
+
+    /// The teacher whose scores filters and draws read where a list brings none.
+    fn teacher(&mut self) -> Option<&mut dyn PairScorer> {
+        None
+    }
 }
 
 /// One encoder and no other.

@@ -47,7 +47,7 @@ pub use config::{
     DecayConfig, DiverseBy, DrawConfig, FilterConfig, Line, Merge, Model, NegativesConfig, Ramp, ScoredBy, Short, SourceConfig, SourceKind,
     WindowOrder,
 };
-pub use encoders::{Encoders, Only};
+pub use encoders::{Encoders, Only, PairScorer};
 pub use error::{ConfigError, EncodeError, MiningError};
 pub use filters::{AnswerTexts, Answers, DocumentTexts};
 pub use kmeans::{Clusters, cluster};

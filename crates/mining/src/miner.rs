@@ -157,7 +157,7 @@ impl Miner {
             });
         }
         Ok(Self {
-            chain: Chain::new(config, &knowledge, None, seed),
+            chain: Chain::new(config, &knowledge, None, collection.truth.as_ref(), seed),
             draw: draws::build(&config.draw),
             config: config.clone(),
             seed,
@@ -226,7 +226,7 @@ impl Miner {
     }
 
     fn rebuild_chain(&mut self) {
-        self.chain = Chain::new(&self.config, &self.knowledge, self.answers.as_ref(), self.seed);
+        self.chain = Chain::new(&self.config, &self.knowledge, self.answers.as_ref(), self.truth.as_ref(), self.seed);
     }
 
     /// What is known about judgments and equal texts.

@@ -26,6 +26,10 @@ pub struct SourceReport {
     pub removed: BTreeMap<String, u64>,
     /// The same as shares of `found`.
     pub removed_shares: BTreeMap<String, f64>,
+    /// Of the candidates found, those that are relevant but not judged so: false negatives; known only where complete judgments are.
+    pub found_relevant: Option<u64>,
+    /// Of the candidates dropped, those that are: by filter, its hits. Over `removed` they are its precision, over `found_relevant` its recall.
+    pub removed_relevant: Option<BTreeMap<String, u64>>,
     /// Generated candidates that stayed although a filter would have dropped them, by filter.
     pub spared: BTreeMap<String, u64>,
     /// Similarities of the candidates kept, on the scale that margins are measured on.
@@ -53,7 +57,9 @@ pub struct SourceReport {
 pub(crate) struct Tally {
     pub(crate) queries: usize,
     pub(crate) found: u64,
+    pub(crate) found_relevant: u64,
     pub(crate) removed: Removed,
+    pub(crate) removed_relevant: Removed,
     pub(crate) spared: Removed,
     pub(crate) scores: Vec<f32>,
     pub(crate) differences: Vec<f32>,

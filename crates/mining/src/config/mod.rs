@@ -138,6 +138,12 @@ impl NegativesConfig {
         self.source.iter().any(|source| matches!(source.kind, SourceKind::File { scored_by: ScoredBy::Teacher, .. }))
     }
 
+    /// Whether a filter or the draw reads a teacher's scores.
+    pub fn reads_teacher(&self) -> bool {
+        let filter = |filter: &FilterConfig| matches!(filter, FilterConfig::Teacher { .. });
+        self.filter.iter().any(filter) || matches!(self.draw, DrawConfig::MarginBins { .. })
+    }
+
     /// Whether any source offers candidates.
     pub fn offers_candidates(&self) -> bool {
         self.source.iter().any(|source| source.share().highest() > 0.0)

@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::weighted::completed;
-use super::{Draw, DrawContext};
+use super::{Draw, DrawContext, Needs};
 use crate::candidate::Candidate;
 
 /// Bins of equal width. Candidates without teacher score come last; a list without any is drawn from uniformly.
@@ -37,6 +37,10 @@ impl MarginBins {
 impl Draw for MarginBins {
     fn name(&self) -> &'static str {
         "margin-bins"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { teacher: true, ..Needs::default() }
     }
 
     fn order(&self, generator: &mut ChaCha8Rng, _: &DrawContext<'_>, pool: &[Candidate]) -> Vec<usize> {

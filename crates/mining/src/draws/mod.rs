@@ -70,6 +70,8 @@ pub struct Needs {
     pub curve: bool,
     /// Rows of documents, at the refresh.
     pub rows: bool,
+    /// A teacher's scores of candidates.
+    pub teacher: bool,
 }
 
 /// What is known of a list when it is reduced at a refresh.

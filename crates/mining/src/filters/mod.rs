@@ -17,6 +17,8 @@ mod teacher;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use corpus::Judgments;
+
 use crate::candidate::Candidate;
 use crate::config::{FilterConfig, NegativesConfig};
 use crate::knowledge::Knowledge;
@@ -78,6 +80,11 @@ pub trait Filter: Send + Sync {
         false
     }
 
+    /// Whether teacher scores are looked at, so that candidates which come so far have to be judged.
+    fn reads_teacher(&self) -> bool {
+        false
+    }
+
     /// The highest similarity that can stay, as far as that is known before the search.
     fn ceiling(&self, _lowest_positive: f32) -> f32 {
         f32::MAX
@@ -102,6 +109,8 @@ pub trait Filter: Send + Sync {
 /// Filters in their order.
 pub(crate) struct Chain {
     filters: Vec<Box<dyn Filter>>,
+    /// All that is relevant, where it is known: to count what filters did to it.
+    truth: Option<Judgments>,
 }
 
 /// What a chain left of a list, and why the rest is gone.
@@ -109,6 +118,8 @@ pub(crate) struct Chain {
 pub(crate) struct Filtered {
     pub(crate) kept: Vec<Scored>,
     pub(crate) removed: Removed,
+    /// Of these, relevant documents that are not judged so.
+    pub(crate) removed_relevant: Removed,
     /// Generated candidates that stayed although a filter would have dropped them.
     pub(crate) spared: Removed,
 }
@@ -116,12 +127,18 @@ pub(crate) struct Filtered {
 impl Chain {
     /// No filter at all.
     pub(crate) fn empty() -> Self {
-        Self { filters: Vec::new() }
+        Self { filters: Vec::new(), truth: None }
     }
 
     /// The configured filters. Those against judged documents and their copies come first, and are added when not configured, unless
     /// the configuration turns that off.
-    pub(crate) fn new(config: &NegativesConfig, knowledge: &Arc<Knowledge>, answers: Option<&Arc<AnswerTexts>>, seed: u64) -> Self {
+    pub(crate) fn new(
+        config: &NegativesConfig,
+        knowledge: &Arc<Knowledge>,
+        answers: Option<&Arc<AnswerTexts>>,
+        truth: Option<&Judgments>,
+        seed: u64,
+    ) -> Self {
         let judged = || Box::new(Judged::new(Arc::clone(knowledge)));
         let identical = || Box::new(IdenticalText::new(Arc::clone(knowledge)));
         let mut filters: Vec<Box<dyn Filter>> = Vec::new();
@@ -147,7 +164,7 @@ impl Chain {
         }
         // Stable: otherwise as written.
         filters.sort_by_key(|filter| filter.counts_survivors());
-        Self { filters }
+        Self { filters, truth: truth.cloned() }
     }
 
     pub(crate) fn reads_similarity(&self) -> bool {
@@ -156,6 +173,27 @@ impl Chain {
 
     pub(crate) fn reads_cosine(&self) -> bool {
         self.filters.iter().any(|filter| filter.reads_cosine())
+    }
+
+    pub(crate) fn reads_teacher(&self) -> bool {
+        self.filters.iter().any(|filter| filter.reads_teacher())
+    }
+
+    /// Places of `list` that the first filter which reads teacher scores will see.
+    pub(crate) fn reach_teacher(&self, context: FilterContext<'_>, list: &[Scored]) -> Vec<usize> {
+        let mut places: Vec<usize> = (0..list.len()).collect();
+        for filter in self.filters.iter().take_while(|filter| !filter.reads_teacher()) {
+            let left: Vec<Scored> = places.iter().map(|&place| list[place]).collect();
+            let of_list = filter.keep_of_list(&context, &left);
+            let mut at = 0;
+            places.retain(|_| {
+                let keep =
+                    of_list.as_ref().map_or_else(|| filter.keep(&FilterContext { survivors: at, ..context }, &left[at]), |mask| mask[at]);
+                at += 1;
+                keep || (left[at - 1].candidate.synthetic && filter.spares_generated())
+            });
+        }
+        places
     }
 
     /// The highest similarity that all filters can let pass.
@@ -174,7 +212,8 @@ impl Chain {
         for filter in &self.filters {
             let of_list = filter.keep_of_list(&context, &filtered.kept);
             let mut place = 0;
-            let (removed, spared) = (&mut filtered.removed, &mut filtered.spared);
+            let (removed, spared, relevant) = (&mut filtered.removed, &mut filtered.spared, &mut filtered.removed_relevant);
+            let truth = self.truth.as_ref().filter(|_| !filter.is_identity());
             filtered.kept.retain(|it| {
                 let keep = match &of_list {
                     Some(mask) => mask[place],
@@ -189,6 +228,9 @@ impl Chain {
                     spared.count(filter.name());
                 } else {
                     removed.count(filter.name());
+                    if truth.is_some_and(|truth| truth.is_positive(context.query, it.candidate.document)) {
+                        relevant.count(filter.name());
+                    }
                 }
                 exempt
             });

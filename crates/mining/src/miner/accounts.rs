@@ -108,6 +108,8 @@ impl Miner {
             candidates,
             removed_shares: removed.iter().map(|(filter, &count)| (filter.clone(), share(count as usize, tally.found as usize))).collect(),
             removed,
+            found_relevant: self.truth.is_some().then_some(tally.found_relevant),
+            removed_relevant: self.truth.is_some().then(|| std::mem::take(&mut tally.removed_relevant).into_map()),
             spared: std::mem::take(&mut tally.spared).into_map(),
             scores: Quantiles::of_mut(&mut tally.scores),
             score_differences: Quantiles::of_mut(&mut tally.differences),

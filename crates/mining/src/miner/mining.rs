@@ -16,7 +16,7 @@ use crate::chance::{Purpose, generator};
 use crate::config::{Model, Short};
 use crate::draws::Reduction;
 use crate::encoders::Encoders;
-use crate::error::MiningError;
+use crate::error::{EncodeError, MiningError};
 use crate::filters::{FilterContext, Filtered, Scored};
 use crate::lists::{self, Row};
 use crate::sources::{Block, Embedded, Scale, Source};
@@ -71,7 +71,7 @@ impl Miner {
         let view = model.as_ref().and_then(|model| known.views.get(model));
         let embedded = view.map(|view| Embedded { queries: &view.rows, store: view.store, judged: &view.judged, ceilings: &view.ceilings });
         let candidates = source.candidates(&Block { queries: known.queries, judged: &known.judged, embedded })?;
-        let lists = self.measure(supply, candidates, view.zip(model.as_ref()), encoders)?;
+        let mut lists = self.measure(supply, candidates, view.zip(model.as_ref()), encoders)?;
         work.search_seconds += searching.elapsed().as_secs_f64();
 
         let filtering = Instant::now();
@@ -82,31 +82,51 @@ impl Miner {
             })
             .collect();
         let found: usize = lists.iter().map(Vec::len).sum();
-        let filtered: Vec<Filtered> = lists
-            .into_par_iter()
-            .enumerate()
-            .map(|(row, list)| {
-                let positive_cosines = view.map_or(&[][..], |view| &view.cosines[row]);
-                let context = FilterContext { query: known.queries[row], lowest_positive: bounds[row], positive_cosines, survivors: 0 };
-                self.filter(number as u8, context, list)
-            })
-            .collect();
+        let found_relevant = self.unjudged_relevant(known.queries, &lists);
+        let context = |row: usize| {
+            let positive_cosines = view.map_or(&[][..], |view| &view.cosines[row]);
+            FilterContext { query: known.queries[row], lowest_positive: bounds[row], positive_cosines, survivors: 0 }
+        };
+        if self.chain.reads_teacher() {
+            let reached: Vec<Vec<usize>> =
+                lists.par_iter().enumerate().map(|(row, list)| self.chain.reach_teacher(context(row), list)).collect();
+            teach(known.queries, &mut lists, &reached, encoders)?;
+        }
+        let filtered: Vec<Filtered> =
+            lists.into_par_iter().enumerate().map(|(row, list)| self.filter(number as u8, context(row), list)).collect();
         work.filter_seconds += filtering.elapsed().as_secs_f64();
 
         let tally = work.tallies.entry(number).or_default();
         tally.queries += known.queries.len();
         tally.found += found as u64;
+        tally.found_relevant += found_relevant;
         for (filtered, &bound) in filtered.iter().zip(&bounds) {
             tally.removed.add(&filtered.removed);
             tally.spared.add(&filtered.spared);
+            tally.removed_relevant.add(&filtered.removed_relevant);
             work.removed.add(&filtered.removed);
             tally.scores.extend(filtered.kept.iter().map(|it| it.similarity));
             tally.differences.extend(filtered.kept.iter().map(|it| bound - it.similarity));
         }
         let searching = Instant::now();
-        let rows = self.rows(number, known, filtered.into_iter().map(|it| it.kept).collect(), encoders)?;
+        let mut kept: Vec<Vec<Scored>> = filtered.into_iter().map(|it| it.kept).collect();
+        if self.draw.needs().teacher {
+            let all: Vec<Vec<usize>> = kept.iter().map(|list| (0..list.len()).collect()).collect();
+            teach(known.queries, &mut kept, &all, encoders)?;
+        }
+        let rows = self.rows(number, known, kept, encoders)?;
         work.search_seconds += searching.elapsed().as_secs_f64();
         Ok(rows)
+    }
+
+    /// Candidates that are relevant but not judged so, where that can be known.
+    fn unjudged_relevant(&self, queries: &[u32], lists: &[Vec<Scored>]) -> u64 {
+        let Some(truth) = &self.truth else { return 0 };
+        let wrong = |query: u32, it: &Scored| {
+            let document = it.candidate.document;
+            truth.is_positive(query, document) && !self.knowledge.judgments().is_positive(query, document)
+        };
+        queries.iter().zip(lists).map(|(&query, list)| list.iter().filter(|it| wrong(query, it)).count() as u64).sum()
     }
 
     /// What the filters measure each candidate by: its own score where that is on the scale of the positives, otherwise the encoder's.
@@ -226,6 +246,25 @@ impl Miner {
         let mut flat = view.store.between(&pairs.concat())?.into_iter();
         Ok(pairs.iter().map(|pairs| flat.by_ref().take(pairs.len()).collect()).collect())
     }
+}
+
+/// Has the teacher judge the candidates at `places` of each list that bring no teacher's score. Without a teacher they stay unscored.
+fn teach(queries: &[u32], lists: &mut [Vec<Scored>], places: &[Vec<usize>], encoders: &mut dyn Encoders) -> Result<(), MiningError> {
+    let Some(teacher) = encoders.teacher() else { return Ok(()) };
+    let open: Vec<(usize, usize)> = places
+        .iter()
+        .enumerate()
+        .flat_map(|(row, places)| places.iter().map(move |&place| (row, place)))
+        .filter(|&(row, place)| lists[row][place].candidate.teacher.is_none())
+        .collect();
+    let pairs: Vec<(u32, u32)> = open.iter().map(|&(row, place)| (queries[row], lists[row][place].candidate.document)).collect();
+    let scores = teacher.scores(&pairs).map_err(|source| MiningError::Model { model: "teacher".to_owned(), source })?;
+    if scores.len() != pairs.len() {
+        let source = EncodeError::new(format!("{} scores for {} pairs", scores.len(), pairs.len()));
+        return Err(MiningError::Model { model: "teacher".to_owned(), source });
+    }
+    open.into_iter().zip(scores).for_each(|((row, place), score)| lists[row][place].candidate.teacher = Some(score));
+    Ok(())
 }
 
 fn row(list: &[Candidate], measured: bool, positives: Vec<f32>, to_positive: Vec<f32>) -> Row {

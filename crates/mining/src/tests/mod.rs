@@ -8,6 +8,7 @@ mod properties;
 mod schedules;
 mod sources;
 mod store;
+mod teacher;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use corpus::{Collection, Judgments};
