@@ -13,6 +13,7 @@
 //! | `mixing` | synthetic columns between embeddings |
 //! | `temperature` | fixed, scheduled or learned; `state` is the learned one's optimiser |
 
+mod adversarial;
 mod blocks;
 mod ccr;
 mod config;
@@ -89,6 +90,7 @@ const TABLE: &[Entry] = &[
     lce::ENTRY,
     margin_mse::ENTRY,
     kl::ENTRY,
+    adversarial::ENTRY,
     lambda_mrr::ENTRY,
     debiased::ENTRY,
     hcl::ENTRY,

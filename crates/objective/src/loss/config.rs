@@ -12,7 +12,8 @@ use crate::candidates::{BatchError, Embedded};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LossConfig {
-    /// `info-nce` (default), `pairwise`, `lce`, `margin-mse`, `kl`, `lambda-mrr`, `debiased`, `hcl`, `ccr` or `passage-centric`.
+    /// `info-nce` (default), `pairwise`, `lce`, `margin-mse`, `kl`, `adversarial`, `lambda-mrr`, `debiased`, `hcl`, `ccr` or
+    /// `passage-centric`.
     pub kind: LossKind,
     /// Factor on this loss in the sum.
     pub weight: f64,

@@ -51,6 +51,24 @@ pub(super) fn kl(batch: &Batch, temperature: f64, teacher_temperature: f64) -> f
     mean(divergences)
 }
 
+pub(super) fn adversarial(batch: &Batch, temperature: f64) -> f64 {
+    let mut values = Vec::new();
+    for (query, &target) in batch.targets.iter().enumerate() {
+        let Some(positive) = batch.teacher(query, target) else { continue };
+        let own = (0..batch.columns()).filter(|&column| batch.is_candidate(query, column) && batch.is_own(query, column));
+        let list: Vec<(f64, f64)> =
+            own.filter_map(|column| Some((batch.teacher(query, column)?, batch.score(query, column) / temperature))).collect();
+        if list.len() < 2 {
+            continue;
+        }
+        let total = log_sum_exp(list.iter().map(|pair| pair.1));
+        // The reward of the paper: the logarithm of the probability that the ranker prefers the positive.
+        let reward = |score: f64| (positive.exp() / (positive.exp() + score.exp())).ln();
+        values.push(list.iter().map(|(teacher, student)| reward(*teacher) * (student - total)).sum());
+    }
+    mean(values)
+}
+
 pub(super) fn lambda_mrr(batch: &Batch, temperature: f64, cut: usize) -> f64 {
     let gain = |query, column| match batch.cell(&batch.ranks, query, column, 0) as usize {
         rank if rank >= 1 && rank <= cut => 1.0 / rank as f64,

@@ -126,6 +126,7 @@ fn single(settings: &TermConfig, batch: &Batch, matrix: &Matrix, temperature: f6
         "margin-mse" if settings.in_batch => labelled::margin_mse_in_batch(batch, temperature, settings.teacher_scale.unwrap_or(1.0)),
         "margin-mse" => labelled::margin_mse(batch, temperature, settings.teacher_scale.unwrap_or(1.0)),
         "kl" => labelled::kl(batch, temperature, settings.teacher_temperature.unwrap_or(1.0)),
+        "adversarial" => labelled::adversarial(batch, temperature),
         "lambda-mrr" => labelled::lambda_mrr(batch, temperature, settings.cut.unwrap_or(200)),
         other => panic!("no reference for {other}"),
     }

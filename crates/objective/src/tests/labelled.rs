@@ -47,7 +47,12 @@ fn cells_unknown_to_the_teacher_have_no_gradient() {
     let unknown = |cell: usize| cell % 6 == 5 || cell / 6 == 2;
     let teacher = data.teacher.iter().enumerate().map(|(cell, &score)| if unknown(cell) { f32::NAN } else { score.max(-9.0) }).collect();
     let data = Data { teacher, positives: vec![], ..data };
-    for config in [config("margin-mse", 1.0), LossConfig { in_batch: true, ..config("margin-mse", 1.0) }, config("kl", 1.0)] {
+    for config in [
+        config("margin-mse", 1.0),
+        LossConfig { in_batch: true, ..config("margin-mse", 1.0) },
+        config("kl", 1.0),
+        config("adversarial", 1.0),
+    ] {
         let taken = take(&config, &data, &Now::default());
         assert!(taken.value > 0.0, "{config:?}");
         // Neither the query nor the column counts in the mean.
@@ -60,7 +65,12 @@ fn cells_unknown_to_the_teacher_have_no_gradient() {
 #[test]
 fn a_batch_without_any_known_score_has_loss_zero() {
     let data = Data { teacher: vec![f32::NAN; 18], ..Data::full(&[0, 1, 2], 6, 4, 63) };
-    for config in [config("margin-mse", 1.0), LossConfig { in_batch: true, ..config("margin-mse", 1.0) }, config("kl", 1.0)] {
+    for config in [
+        config("margin-mse", 1.0),
+        LossConfig { in_batch: true, ..config("margin-mse", 1.0) },
+        config("kl", 1.0),
+        config("adversarial", 1.0),
+    ] {
         let taken = take(&config, &data, &Now::default());
         assert_eq!(taken.value, 0.0, "{config:?}");
         assert!(taken.gradients().all(|gradient| gradient == 0.0), "{config:?}");

@@ -131,7 +131,7 @@ proptest! {
         let data = Data::full(&[0, 3, 5, 5], 7, 4, seed);
         let teacher = data.teacher.iter().enumerate().map(|(cell, score)| score + constants[cell / 7]).collect();
         let shifted = Data { teacher, ..data.clone() };
-        for kind in ["margin-mse", "kl"] {
+        for kind in ["margin-mse", "kl", "adversarial"] {
             let config = config(kind, 0.5);
             let (before, after) = (take(&config, &data, &Now::default()), take(&config, &shifted, &Now::default()));
             let close = (before.value - after.value).abs() <= 1e-4 + 1e-4 * before.value.abs();

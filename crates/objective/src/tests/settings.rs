@@ -82,7 +82,10 @@ fn every_setting_is_read_and_written_back() {
 #[test]
 fn wrong_loss_settings_are_refused_by_name() {
     let unreadable = [
-        ("kind = \"tripletz\"", "known: info-nce, pairwise, lce, margin-mse, kl, lambda-mrr, debiased, hcl, ccr, passage-centric"),
+        (
+            "kind = \"tripletz\"",
+            "known: info-nce, pairwise, lce, margin-mse, kl, adversarial, lambda-mrr, debiased, hcl, ccr, passage-centric",
+        ),
         ("temprature = 1", "temprature"),
         ("[[term]]\nkind = \"kl\"\n[[term.term]]\nkind = \"kl\"", "unknown field `term`"),
         ("[[mask]]\nrule = \"oracle\"", "oracle"),
