@@ -133,6 +133,23 @@ fn tas_b() {
     assert!(rows(&run, 4..8).iter().all(|row| row["negatives"].as_array().unwrap().len() == 1));
     let steps = run.events("step");
     assert!(steps[5]["margin-mse"].as_f64().is_some() && steps[1]["margin-mse"].is_null(), "{}", steps[5]);
+    // Each bin of the teacher's margins that is not empty is drawn alike: the place of a draw's bin among them has the mean 1/2.
+    let lists = run.lists(1);
+    let places: Vec<f64> = rows(&run, 4..8)
+        .iter()
+        .map(|row| {
+            let scores = &lists[row["query"].as_str().unwrap()];
+            let drawn = scores[row["negatives"][0]["id"].as_str().unwrap()];
+            let low = scores.values().copied().fold(f64::INFINITY, f64::min);
+            let high = scores.values().copied().fold(f64::NEG_INFINITY, f64::max);
+            let bin = |score: f64| (((score - low) / (high - low) * 10.0) as usize).min(9);
+            let bins: BTreeSet<usize> = scores.values().map(|&score| bin(score)).collect();
+            (bins.range(..bin(drawn)).count() as f64 + 0.5) / bins.len() as f64
+        })
+        .collect();
+    let mean = places.iter().sum::<f64>() / places.len() as f64;
+    // Five standard deviations of the mean of 256 uniform numbers are .09; draws uniform over candidates would have it near .3.
+    assert!(places.len() == 256 && (mean - 0.5).abs() < 0.09, "{mean} of {}", places.len());
 }
 
 #[test]

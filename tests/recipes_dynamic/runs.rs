@@ -71,6 +71,15 @@ fn lines(path: &Path) -> Vec<Value> {
 }
 
 impl Run {
+    /// The lists of a version with the teacher's score of each candidate, by query.
+    pub(crate) fn lists(&self, version: usize) -> BTreeMap<String, BTreeMap<String, f64>> {
+        let lists = lines(&self.path.join(format!("negatives/version-{version}.jsonl")));
+        let score = |it: &Value| (it["id"].as_str().unwrap().to_owned(), it["teacher"].as_f64().unwrap());
+        let row =
+            |row: &Value| (row["query_id"].as_str().unwrap().to_owned(), row["negatives"].as_array().unwrap().iter().map(score).collect());
+        lists.iter().skip(1).map(row).collect()
+    }
+
     /// The events of one kind.
     pub(crate) fn events(&self, kind: &str) -> Vec<&Value> {
         self.events.iter().filter(|event| event["event"] == kind).collect()

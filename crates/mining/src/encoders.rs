@@ -6,7 +6,7 @@ use crate::row_encoder::RowEncoder;
 /// Judges (query, document) pairs one by one: a cross-encoder, or an encoder other than those that search.
 pub trait PairScorer {
     /// One score a pair, in the order of `pairs`; on one scale for all queries (a cross-encoder's probabilities, an encoder's similarities).
-    /// Documents are corpus ids or those of generated texts.
+    /// Documents are corpus ids or those of generated texts. NaN for a pair that it does not know.
     ///
     /// # Errors
     /// When the model fails.

@@ -60,8 +60,9 @@ pub(crate) struct Columns {
     pub(crate) bank: Option<Bank>,
     /// Its similarities mask false negatives.
     pub(crate) guide: Option<Guide>,
-    /// Its similarities are distilled.
+    /// Its scores are read by filters and draws, and by the loss if that distils.
     pub(crate) teacher: Option<Guide>,
+    pub(crate) distils: bool,
     pub(crate) knowledge: Arc<Knowledge>,
 }
 
@@ -118,8 +119,8 @@ impl Columns {
             let (queries, documents) = guide.rows(batch, &columns)?;
             embedded.side.guide = Some(objective::Guide { queries, documents });
         }
-        if let Some(teacher) = &self.teacher {
-            embedded.side.teacher = teacher.scores(batch, &columns)?;
+        if let Some(teacher) = self.teacher.as_ref().filter(|_| self.distils) {
+            embedded.side.teacher = teacher.table(batch, &columns)?;
         }
         Ok(embedded)
     }

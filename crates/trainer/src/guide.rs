@@ -5,11 +5,14 @@
 
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor};
-use mining::{EmbeddingStore, EncodeError, RowEncoder};
+use mining::{EmbeddingStore, EncodeError, PairScorer, RowEncoder};
 
 use crate::batches::Batch;
 use crate::data::Data;
 use crate::rows::Rows;
+
+/// Pairs scored at a time.
+const PAIRS: usize = 8192;
 
 pub(crate) struct Guide {
     queries: EmbeddingStore,
@@ -23,11 +26,14 @@ impl Guide {
     /// When the encoder fails.
     pub(crate) fn new(rows: &mut Rows, data: &Data, device: &Device) -> Result<Self> {
         let device = device.clone().without_autodiff();
-        let documents = EmbeddingStore::encode(rows, data.documents(), &device).context("encoding the documents with the guide")?;
-        let lengths = (0..data.collection.queries.len() as u32).map(|query| data.tokens.query(query).len() as u32).collect();
-        let mut queries = QueriesAsRows { rows, lengths };
-        let queries =
-            EmbeddingStore::encode(&mut queries, data.collection.queries.len(), &device).context("encoding the queries with the guide")?;
+        let generated = data.side.generated.as_ref().map_or(0, |generated| generated.texts.len());
+        let length = |tokens: &[u32]| tokens.len() as u32;
+        let ids = 0..(data.documents() + generated) as u32;
+        let mut documents = AllTexts { rows, lengths: ids.map(|id| length(data.tokens.document(id))).collect(), queries: false };
+        let documents = documents.encode(&device).context("encoding the documents with the guide")?;
+        let ids = 0..data.collection.queries.len() as u32;
+        let mut queries = AllTexts { rows, lengths: ids.map(|id| length(data.tokens.query(id))).collect(), queries: true };
+        let queries = queries.encode(&device).context("encoding the queries with the guide")?;
         Ok(Self { queries, documents })
     }
 
@@ -45,31 +51,52 @@ impl Guide {
     ///
     /// # Errors
     /// When the device fails.
-    pub(crate) fn scores(&self, batch: &Batch, columns: &[u32]) -> Result<Vec<f32>> {
+    pub(crate) fn table(&self, batch: &Batch, columns: &[u32]) -> Result<Vec<f32>> {
         let (queries, documents) = self.rows(batch, columns)?;
         on_host(queries.matmul(documents.transpose()))
     }
 }
 
-/// Reading a guide's similarities of one step.
-fn on_host(scores: Tensor<2>) -> Result<Vec<f32>> {
+impl PairScorer for Guide {
+    fn scores(&mut self, pairs: &[(u32, u32)]) -> Result<Vec<f32>, EncodeError> {
+        let mut scores = Vec::with_capacity(pairs.len());
+        for pairs in pairs.chunks(PAIRS) {
+            let (queries, documents): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
+            let rows = |store: &EmbeddingStore, ids: &[u32]| store.rows(ids).map_err(|error| EncodeError::new(error.to_string()));
+            let products = rows(&self.queries, &queries)? * rows(&self.documents, &documents)?;
+            scores.extend(on_host(products.sum_dim(1)).map_err(|error| EncodeError::new(format!("{error:#}")))?);
+        }
+        Ok(scores)
+    }
+}
+
+/// Similarities in row-major order.
+fn on_host<const D: usize>(scores: Tensor<D>) -> Result<Vec<f32>> {
     let data = scores.try_into_data().map_err(|error| anyhow::anyhow!("reading the teacher's scores: {error:?}"))?;
     data.try_into_vec::<f32>().map_err(|error| anyhow::anyhow!("reading the teacher's scores: {error:?}"))
 }
 
-/// Queries in the place of documents, so that a store can hold them.
-struct QueriesAsRows<'a> {
+/// All texts of one side, generated ones included, in the place of the documents of a store.
+struct AllTexts<'a> {
     rows: &'a mut Rows,
     lengths: Vec<u32>,
+    queries: bool,
 }
 
-impl RowEncoder for QueriesAsRows<'_> {
+impl AllTexts<'_> {
+    fn encode(&mut self, device: &Device) -> Result<EmbeddingStore> {
+        let count = self.lengths.len();
+        Ok(EmbeddingStore::encode(self, count, device)?)
+    }
+}
+
+impl RowEncoder for AllTexts<'_> {
     fn dimension(&self) -> usize {
         self.rows.dimension()
     }
 
     fn documents(&mut self, ids: &[u32]) -> Result<Tensor<2>, EncodeError> {
-        self.rows.queries(ids)
+        if self.queries { self.rows.queries(ids) } else { self.rows.documents(ids) }
     }
 
     fn queries(&mut self, ids: &[u32]) -> Result<Tensor<2>, EncodeError> {

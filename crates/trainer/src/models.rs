@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use burn::tensor::Device;
+use corpus::TeacherScores;
 use encoder::{Encoder, Network};
-use mining::{EncodeError, Encoders, RowEncoder};
+use mining::{EncodeError, Encoders, PairScorer, RowEncoder};
 
 use crate::config::Config;
 use crate::data::{Data, TokenRows};
@@ -77,12 +78,22 @@ impl Models {
     }
 }
 
+/// Scores that came in a file.
+pub(crate) struct Written<'a>(pub(crate) &'a TeacherScores);
+
+impl PairScorer for Written<'_> {
+    fn scores(&mut self, pairs: &[(u32, u32)]) -> Result<Vec<f32>, EncodeError> {
+        Ok(pairs.iter().map(|&(query, document)| self.0.score(query, document).unwrap_or(f32::NAN)).collect())
+    }
+}
+
 /// The encoders that a refresh may ask for.
 pub(crate) struct Views<'a> {
     /// A snapshot of the one in training.
     pub(crate) current: Rows,
     pub(crate) models: &'a mut Models,
     pub(crate) round: usize,
+    pub(crate) teacher: Option<&'a mut dyn PairScorer>,
 }
 
 impl Encoders for Views<'_> {
@@ -94,6 +105,14 @@ impl Encoders for Views<'_> {
         match self.models.rows(model, self.round) {
             Ok(rows) => Ok(rows),
             Err(error) => Err(EncodeError::new(format!("{error:#}"))),
+        }
+    }
+
+    fn teacher(&mut self) -> Option<&mut dyn PairScorer> {
+        // Not `as_deref_mut`: the trait object's lifetime has to be shortened here.
+        match &mut self.teacher {
+            Some(teacher) => Some(&mut **teacher),
+            None => None,
         }
     }
 }

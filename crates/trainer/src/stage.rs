@@ -235,6 +235,7 @@ fn columns(config: &Config, miner: &Miner, around: &Surroundings, models: &mut M
         Guide::new(rows, &around.data, &device).with_context(|| format!("the {what} {model}")).map(Some)
     };
     let guide = other(needs.guide, &config.guide.model, "guide")?;
-    let teacher = other(needs.teacher && around.data.side.teacher.is_none(), &config.teacher.model, "teacher")?;
-    Ok(Columns { documents, bank, guide, teacher, knowledge })
+    let asked = needs.teacher || config.negatives.reads_teacher();
+    let teacher = other(asked && around.data.side.teacher.is_none(), &config.teacher.model, "teacher")?;
+    Ok(Columns { documents, bank, guide, teacher, distils: needs.teacher, knowledge })
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use encoder::Encoder;
-use mining::Moment;
+use mining::{Moment, PairScorer};
 use objective::Now;
 use serde::Serialize;
 use serde_json::json;
@@ -24,7 +24,7 @@ use crate::data::Data;
 use crate::device::Chosen;
 use crate::errors::{Interrupted, Usage};
 use crate::evaluation::Summary;
-use crate::models::{Models, Views};
+use crate::models::{Models, Views, Written};
 use crate::output;
 use crate::rounds::Course;
 use crate::rows::Rows;
@@ -287,7 +287,12 @@ impl Session {
         let round = self.course().round_of(step);
         bar.set_message("refreshing negatives");
         let current = Rows::new(self.stage.learner.snapshot(), &self.around.chosen.device, &self.around.data.tokens);
-        let mut encoders = Views { current, models: &mut self.models, round };
+        let mut written = self.around.data.side.teacher.as_ref().map(Written);
+        let teacher: Option<&mut dyn PairScorer> = match &mut self.stage.learner.columns.teacher {
+            Some(teacher) => Some(teacher),
+            None => written.as_mut().map(|written| written as &mut dyn PairScorer),
+        };
+        let mut encoders = Views { current, models: &mut self.models, round, teacher };
         let miner = Arc::get_mut(&mut self.stage.miner).context("the miner is still in use by a batch task")?;
         let report = miner.refresh(now, &mut encoders).context("refreshing the negatives")?;
         bar.set_message("");

@@ -263,7 +263,9 @@ fn teach(queries: &[u32], lists: &mut [Vec<Scored>], places: &[Vec<usize>], enco
         let source = EncodeError::new(format!("{} scores for {} pairs", scores.len(), pairs.len()));
         return Err(MiningError::Model { model: "teacher".to_owned(), source });
     }
-    open.into_iter().zip(scores).for_each(|((row, place), score)| lists[row][place].candidate.teacher = Some(score));
+    open.into_iter()
+        .zip(scores)
+        .for_each(|((row, place), score)| lists[row][place].candidate.teacher = Some(score).filter(|score| !score.is_nan()));
     Ok(())
 }
 

@@ -61,11 +61,17 @@ impl Config {
         let needs = self.loss.needs();
         let (per_step, queue) = (self.negatives.per_step().is_some(), self.negatives.queue().is_some());
         let frozen = self.encoder.documents == DocumentEncoder::Frozen;
+        let taught = self.teacher.model.is_some() || self.data.teacher.is_some() || self.negatives.teaches();
         let faults = [
             (needs.guide && self.guide.model.is_none(), "[[loss.mask]] with rule = \"guide\" needs guide.model"),
             (
-                needs.teacher && self.teacher.model.is_none() && self.data.teacher.is_none() && !self.negatives.teaches(),
+                needs.teacher && !taught,
                 "this loss needs a teacher: data.teacher = FILE, teacher.model = MODEL, or lists with scored_by = \"teacher\"",
+            ),
+            (
+                self.negatives.reads_teacher() && !taught,
+                "the filter `teacher` and the draw `margin-bins` need a teacher: data.teacher = FILE, teacher.model = MODEL, or lists with \
+                 scored_by = \"teacher\"",
             ),
             (needs.ranks && !per_step, "loss.kind = \"lambda-mrr\" needs [[negatives.source]] with from = \"per-step\""),
             (per_step && !frozen, "from = \"per-step\" searches a frozen document matrix: set encoder.documents = \"frozen\""),
