@@ -20,7 +20,7 @@ mod product;
 mod reference;
 #[cfg(test)]
 mod tests;
-mod wide;
+pub(crate) mod wide;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, DispatchDevice, Flex, backend_extension};
@@ -214,6 +214,17 @@ fn numbers(tensor: &FlexTensor) -> &[f32] {
 /// A tensor of these numbers.
 fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(numbers), Layout::contiguous(Shape::from(shape)), DType::F32)
+}
+
+/// The tensor with memory of its own, in its shape.
+pub(crate) fn owned_flat(input: FlexTensor) -> FlexTensor {
+    let shape = input.layout().shape().clone();
+    let count = shape.num_elements();
+    let input = if input.is_contiguous() { input } else { input.to_contiguous() };
+    if input.is_unique() && input.layout().start_offset() == 0 && input.bytes().len() == 4 * count {
+        return input;
+    }
+    FlexTensor::new(Bytes::from_elems(numbers(&input).to_vec()), Layout::contiguous(shape), DType::F32)
 }
 
 /// The tensor with memory of its own, exactly its numbers in order: the same memory when nothing else uses it.

@@ -8,6 +8,7 @@
 //! | [`mod@reference`] | the same in plain Rust and float64, for clarity, not for speed |
 //! | [`catalogue`] | problems as data, for the tests of every implementation and for benchmarks |
 //! | [`layers`] | linear, attention, GELU, dropout and residual norm on the CPU with hand-written gradients |
+//! | [`adamw`] | one update of the optimiser in one pass, on the CPU |
 //! | [`keep_freed_memory`] | the allocator's habits |
 //! | [`adapters()`], [`describe`], [`max_rows_per_shard`] | the GPUs of this machine and what they can do |
 //! | [`software_device`] | a software Vulkan driver through WGSL |
@@ -17,6 +18,7 @@
 
 #![recursion_limit = "256"]
 
+mod adamw;
 mod adapters;
 pub mod catalogue;
 mod exclusions;
@@ -29,6 +31,7 @@ mod software;
 #[cfg(test)]
 mod tests;
 
+pub use adamw::{AdamWFactors, adamw, updates_in_one_pass};
 pub use adapters::{Adapter, AdapterKind, AdapterLimits, adapters, describe, max_rows_per_shard};
 pub use exclusions::Exclusions;
 pub use memory::keep_freed_memory;

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
+use kernels::AdamWFactors;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -253,7 +254,7 @@ impl ModuleMapper for Update<'_> {
 }
 
 impl Slot {
-    /// The update of one parameter, all on the device.
+    /// The update of one parameter, all on the device: in one pass where that is fused, else in tensor operations; the bits are the same.
     fn update<const D: usize>(
         &mut self,
         config: &AdamWConfig,
@@ -264,24 +265,53 @@ impl Slot {
     ) -> Tensor<D> {
         let AdamWConfig { beta_1, beta_2, epsilon, .. } = *config;
         let shape = gradient.shape();
-        let (first, second) = match self.moments.take() {
-            Some(Moments { first, second, .. }) => {
-                let first: Tensor<D> = first.reshape(shape.clone());
-                let second: Tensor<D> = second.reshape(shape.clone());
-                let squared = gradient.clone().square().mul_scalar(1.0 - beta_2);
-                (first.clone() + (gradient - first).mul_scalar(1.0 - beta_1), second.mul_scalar(beta_2) + squared)
-            }
-            None => (gradient.clone().mul_scalar(1.0 - beta_1), gradient.square().mul_scalar(1.0 - beta_2)),
-        };
         self.step += 1;
         let correction_1 = 1.0 - beta_1.powf(self.step as f64);
         let correction_2 = 1.0 - beta_2.powf(self.step as f64);
-        let denominator = second.clone().sqrt().div_scalar(correction_2.sqrt()).add_scalar(epsilon);
-        let step = first.clone().div(denominator).mul_scalar(learning_rate / correction_1);
-        let (first, second) = (first.flatten(0, D - 1), second.flatten(0, D - 1));
-        self.moments = Some(Moments { first, second, shape: shape.to_vec() });
-        let kept = 1.0 - learning_rate * weight_decay;
+        let (rate, kept) = (learning_rate / correction_1, 1.0 - learning_rate * weight_decay);
+        let Some(Moments { first, second, .. }) = self.moments.take() else {
+            let first = gradient.clone().mul_scalar(1.0 - beta_1);
+            let second = gradient.square().mul_scalar(1.0 - beta_2);
+            return self.stepped(parameter, first, second, [correction_2.sqrt(), epsilon, rate, kept]);
+        };
+        let (first, second) = (first.reshape(shape.clone()), second.reshape(shape));
+        if kernels::updates_in_one_pass(&parameter) {
+            let factors = AdamWFactors {
+                first: (1.0 - beta_1) as f32,
+                second: beta_2 as f32,
+                squared: (1.0 - beta_2) as f32,
+                root: correction_2.sqrt() as f32,
+                epsilon: epsilon as f32,
+                rate: rate as f32,
+                kept: kept as f32,
+            };
+            let [parameter, first, second] = kernels::adamw(parameter, &gradient, first, second, factors);
+            self.keep(first, second);
+            return parameter;
+        }
+        let squared = gradient.clone().square().mul_scalar(1.0 - beta_2);
+        let first = first.clone() + (gradient - first).mul_scalar(1.0 - beta_1);
+        let second = second.mul_scalar(beta_2) + squared;
+        self.stepped(parameter, first, second, [correction_2.sqrt(), epsilon, rate, kept])
+    }
+
+    /// The parameter after a step with these moments, which are kept.
+    fn stepped<const D: usize>(
+        &mut self,
+        parameter: Tensor<D>,
+        first: Tensor<D>,
+        second: Tensor<D>,
+        [root, epsilon, rate, kept]: [f64; 4],
+    ) -> Tensor<D> {
+        let denominator = second.clone().sqrt().div_scalar(root).add_scalar(epsilon);
+        let step = first.clone().div(denominator).mul_scalar(rate);
+        self.keep(first, second);
         let decayed = if kept == 1.0 { parameter } else { parameter.mul_scalar(kept) };
         decayed - step
+    }
+
+    fn keep<const D: usize>(&mut self, first: Tensor<D>, second: Tensor<D>) {
+        let shape = first.shape().to_vec();
+        self.moments = Some(Moments { first: first.flatten(0, D - 1), second: second.flatten(0, D - 1), shape });
     }
 }

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 /// A vector register of 32-bit floats.
-pub(super) trait Lanes: Copy {
+pub(crate) trait Lanes: Copy {
     /// Floats in it.
     const COUNT: usize;
     /// Whether the processor multiplies and adds in one instruction; where it does not, `mul_add` is a slow call.
@@ -139,7 +139,7 @@ macro_rules! widest {
         }
     };
 }
-pub(super) use widest;
+pub(crate) use widest;
 
 /// a x b + c, rounded once where that is fast.
 #[inline(always)]
