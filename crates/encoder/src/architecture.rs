@@ -197,7 +197,7 @@ impl Keys<'_> {
         }
     }
 
-    fn probability(&self, field: &str) -> Result<f64, EncoderError> {
+    pub(crate) fn probability(&self, field: &str) -> Result<f64, EncoderError> {
         match self.config.get(field) {
             None => Ok(0.1),
             Some(value) => match value.as_f64() {

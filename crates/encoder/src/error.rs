@@ -125,6 +125,44 @@ pub enum EncoderError {
         /// The largest that the model can take.
         limit: usize,
     },
+    /// The length limit of a pair leaves no room for text, or exceeds the positions of the model.
+    #[error("the length of a pair is {got}, expected {least} to {limit}: special tokens need room, and the model has no more positions")]
+    PairLength {
+        /// The value asked for.
+        got: usize,
+        /// Special tokens and one token of text.
+        least: usize,
+        /// The largest that the model can take.
+        limit: usize,
+    },
+    /// The tokenizer marks a token with a type for which the model has no row.
+    #[error("{}: the tokenizer gives a token the type {got}, and the model has {rows} token types: they do not belong together", path.display())]
+    TokenType {
+        /// The `tokenizer.json`.
+        path: PathBuf,
+        /// The type.
+        got: u32,
+        /// Rows of the token-type embedding.
+        rows: usize,
+    },
+    /// A reranker folder with parts that this crate does not build.
+    #[error("{}: {problem}; a reranker is one Transformer with a head for one label", path.display())]
+    UnsupportedReranker {
+        /// The `modules.json`.
+        path: PathBuf,
+        /// Which part.
+        problem: String,
+    },
+    /// A score of a pair is not finite.
+    #[error("the score of pair {pair} of {pairs} is {got}: the weights or the device pass are broken")]
+    BadScore {
+        /// The first bad pair.
+        pair: usize,
+        /// How many pairs there were.
+        pairs: usize,
+        /// Its score.
+        got: f32,
+    },
     /// Neither a folder nor a hub id.
     #[error("model \"{spec}\": there is no such folder, and it is not a hub id of the form organisation/name")]
     UnknownModel {

@@ -140,30 +140,7 @@ impl Modules {
             }
             None => Pooling::Mean,
         };
-        let mut length = None;
-        let mut lowercase = false;
-        for path in LENGTH_FILES.map(|name| self.body.join(name)) {
-            let Some(config) = optional_json(&path)? else { continue };
-            lowercase = config.get("do_lower_case").and_then(Value::as_bool).unwrap_or(false);
-            length = match config.get("max_seq_length") {
-                None | Some(Value::Null) => None,
-                Some(value) => match value.as_u64() {
-                    Some(limit) if limit > 0 => Some(limit),
-                    _ => return Err(Keys { path: &path, config: &config }.wrong("max_seq_length", "a positive integer")),
-                },
-            };
-            break;
-        }
-        // The compact layout and plain folders keep the limit in the tokenizer's configuration. "No limit" is written
-        // there as an astronomically large number, and a limit above the positions of the model cannot hold either.
-        let length = match length {
-            Some(length) => Some(length),
-            None => optional_json(&self.body.join("tokenizer_config.json"))?
-                .and_then(|config| config.get("model_max_length")?.as_u64())
-                .filter(|&limit| limit > 0),
-        };
-        let limit = architecture.max_length();
-        let length = length.map_or(limit, |length| limit.min(usize::try_from(length).unwrap_or(usize::MAX)));
+        let (length, lowercase) = read_length(&self.body, architecture.max_length())?;
         let settings = Settings::plain(pooling, self.normalize, length);
         Ok((Plan::Transformer(architecture), settings, lowercase))
     }
@@ -179,6 +156,34 @@ impl Modules {
         }
         Err(Keys { path: &path, config: &config }.wrong("include_prompt", "true: pooling that leaves the prompt out is not supported"))
     }
+}
+
+/// The length limit that the files of `body` set for a model of `limit` positions, and whether texts are lowercased before the
+/// tokenizer sees them.
+pub(crate) fn read_length(body: &Path, limit: usize) -> Result<(usize, bool), EncoderError> {
+    let mut length = None;
+    let mut lowercase = false;
+    for path in LENGTH_FILES.map(|name| body.join(name)) {
+        let Some(config) = optional_json(&path)? else { continue };
+        lowercase = config.get("do_lower_case").and_then(Value::as_bool).unwrap_or(false);
+        length = match config.get("max_seq_length") {
+            None | Some(Value::Null) => None,
+            Some(value) => match value.as_u64() {
+                Some(limit) if limit > 0 => Some(limit),
+                _ => return Err(Keys { path: &path, config: &config }.wrong("max_seq_length", "a positive integer")),
+            },
+        };
+        break;
+    }
+    // The compact layout and plain folders keep the limit in the tokenizer's configuration. "No limit" is written
+    // there as an astronomically large number, and a limit above the positions of the model cannot hold either.
+    let length = match length {
+        Some(length) => Some(length),
+        None => optional_json(&body.join("tokenizer_config.json"))?
+            .and_then(|config| config.get("model_max_length")?.as_u64())
+            .filter(|&limit| limit > 0),
+    };
+    Ok((length.map_or(limit, |length| limit.min(usize::try_from(length).unwrap_or(usize::MAX))), lowercase))
 }
 
 /// Reads `tokenizer.json` and brings in what sentence-transformers does around it.
@@ -213,12 +218,12 @@ fn adapted(path: &Path, bytes: Vec<u8>, lowercase: bool, is_static: bool) -> Res
     serde_json::to_vec(&tokenizer).map_err(|source| EncoderError::Json { path: path.to_owned(), source })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, EncoderError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, EncoderError> {
     std::fs::read(path).map_err(|source| EncoderError::Read { path: path.to_owned(), source })
 }
 
 /// A JSON file that may be absent.
-fn optional_json(path: &Path) -> Result<Option<Value>, EncoderError> {
+pub(crate) fn optional_json(path: &Path) -> Result<Option<Value>, EncoderError> {
     if !path.is_file() {
         return Ok(None);
     }

@@ -1,4 +1,5 @@
-//! Bi-encoders: text in, one vector out; as burn modules that train, and as folders that other tools read.
+//! Bi-encoders, text in, one vector out, and rerankers, two texts in, one score out: as burn modules that train, and as folders that
+//! other tools read.
 //!
 //! | part | owns |
 //! |---|---|
@@ -8,6 +9,8 @@
 //! | `static_embedding`, `tiny` | embedding bags, and the built-in encoder made from a collection's own words |
 //! | [`Pooling`], [`normalize`] | from hidden states to one vector |
 //! | [`Settings`], `folder`, `save` | sentence-transformers model folders, both layouts read, the verbose one written |
+//! | [`CrossEncoder`], [`PairNetwork`], `pairs` | rerankers: a pair of texts in, one score out; loaded, saved, made from an encoder |
+//! | `interaction` | the reranker made from word vectors alone |
 //! | [`Hub`] | models by name from the Hugging Face hub |
 //! | `names`, `weights` | names and orientation of tensors in checkpoints |
 //!
@@ -17,12 +20,16 @@
 mod architecture;
 mod attention;
 mod batch;
+mod cross_encoder;
 mod encoder;
 mod error;
 mod folder;
 mod hub;
+mod interaction;
 mod names;
 mod network;
+mod pair_network;
+mod pairs;
 mod pooling;
 mod save;
 mod settings;
@@ -33,9 +40,12 @@ mod weights;
 
 pub use architecture::{Activation, Architecture, Family};
 pub use batch::TokenBatch;
+pub use cross_encoder::{CrossEncoder, probability};
 pub use encoder::{Card, Encoder, Role};
 pub use error::{EncoderError, TensorProblems};
 pub use hub::Hub;
 pub use network::{Network, check_rows};
+pub use pair_network::PairNetwork;
+pub use pairs::{PairTokens, TokenPairs};
 pub use pooling::{Pooling, normalize};
 pub use settings::{Settings, Similarity};

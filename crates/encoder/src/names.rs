@@ -43,6 +43,21 @@ pub(crate) fn is_ignored(canonical: &str) -> bool {
     canonical == "embeddings.position_ids" || HEADS.iter().any(|head| canonical.starts_with(head))
 }
 
+/// As [`is_ignored`], but keeps the pooler, which is a part of a BERT reranker.
+pub(crate) fn is_ignored_beside_pooler(canonical: &str) -> bool {
+    is_ignored(canonical) && !canonical.starts_with("pooler.")
+}
+
+/// What stands before the encoder's names in the file of a task model.
+pub(crate) fn prefix(family: Family) -> &'static str {
+    match family {
+        Family::Bert => "bert.",
+        Family::DistilBert => "distilbert.",
+        Family::Roberta => "roberta.",
+        Family::Mpnet => "mpnet.",
+    }
+}
+
 /// Prefixes of the parts of one layer; `.weight` and `.bias` follow.
 pub(crate) struct LayerNames {
     pub(crate) query: String,

@@ -20,6 +20,11 @@ use crate::settings::{Similarity, write_pooling};
 const BAG_FOLDER: &str = "0_StaticEmbedding";
 
 pub(crate) fn save(encoder: &Encoder, folder: &Path) -> Result<(), EncoderError> {
+    whole(folder, |staging| write(encoder, staging))
+}
+
+/// Has `write` fill a folder beside `folder`, syncs it and puts it in its place: complete or not at all.
+pub(crate) fn whole(folder: &Path, write: impl FnOnce(&Path) -> Result<(), EncoderError>) -> Result<(), EncoderError> {
     if fs::exists(folder).map_err(|source| failed(folder, source))? && !is_replaceable(folder) {
         return Err(EncoderError::Occupied { path: folder.to_owned() });
     }
@@ -29,7 +34,16 @@ pub(crate) fn save(encoder: &Encoder, folder: &Path) -> Result<(), EncoderError>
     };
     create(&parent)?;
     let staging = sibling(folder, "partial");
-    let result = write(encoder, &staging).and_then(|()| replace(&staging, folder));
+    let fill = || {
+        if staging.exists() {
+            fs::remove_dir_all(&staging).map_err(|source| failed(&staging, source))?;
+        }
+        create(&staging)?;
+        write(&staging)?;
+        File::open(&staging).and_then(|folder| folder.sync_all()).or_else(ignore_unsupported).map_err(|source| failed(&staging, source))?;
+        replace(&staging, folder)
+    };
+    let result = fill();
     if result.is_err() {
         let _ = fs::remove_dir_all(&staging);
     }
@@ -71,9 +85,6 @@ fn replace(staging: &Path, folder: &Path) -> Result<(), EncoderError> {
 }
 
 fn write(encoder: &Encoder, folder: &Path) -> Result<(), EncoderError> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).map_err(|source| failed(folder, source))?;
-    }
     let is_static = encoder.network.is_static();
     let body = if is_static { folder.join(BAG_FOLDER) } else { folder.to_owned() };
     create(&body)?;
@@ -98,13 +109,12 @@ fn write(encoder: &Encoder, folder: &Path) -> Result<(), EncoderError> {
     }
     write_json(&folder.join("config_sentence_transformers.json"), &prompts(encoder))?;
     write_file(&folder.join("README.md"), readme(encoder).as_bytes())?;
-    write_json(&folder.join("modules.json"), &modules(is_static, encoder.network.normalizes()))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).or_else(ignore_unsupported).map_err(|source| failed(folder, source))
+    write_json(&folder.join("modules.json"), &modules(is_static, encoder.network.normalizes()))
 }
 
 /// `config.json` with the element type that was written, if it names another: current transformers versions would round
 /// the weights to it while loading.
-fn full_precision(config: &[u8]) -> Option<Value> {
+pub(crate) fn full_precision(config: &[u8]) -> Option<Value> {
     let mut config: Value = serde_json::from_slice(config).ok()?;
     let mut changed = false;
     for key in ["dtype", "torch_dtype"] {
@@ -196,7 +206,7 @@ fn readme(encoder: &Encoder) -> String {
 }
 
 /// Safetensors bytes with the metadata that older transformers versions insist on.
-fn serialize(tensors: &[(String, TensorData)], folder: &Path) -> Result<Vec<u8>, EncoderError> {
+pub(crate) fn serialize(tensors: &[(String, TensorData)], folder: &Path) -> Result<Vec<u8>, EncoderError> {
     let wrong = |source| EncoderError::Safetensors { path: folder.join("model.safetensors"), source };
     let mut views = Vec::with_capacity(tensors.len());
     for (name, data) in tensors {
@@ -212,11 +222,11 @@ fn create(path: &Path) -> Result<(), EncoderError> {
     fs::create_dir_all(path).map_err(|source| failed(path, source))
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<(), EncoderError> {
+pub(crate) fn write_json(path: &Path, value: &Value) -> Result<(), EncoderError> {
     write_file(path, format!("{value:#}\n").as_bytes())
 }
 
-fn write_file(path: &Path, content: &[u8]) -> Result<(), EncoderError> {
+pub(crate) fn write_file(path: &Path, content: &[u8]) -> Result<(), EncoderError> {
     let write = || {
         let mut file = File::create(path)?;
         file.write_all(content)?;

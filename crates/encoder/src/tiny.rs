@@ -38,7 +38,7 @@ pub(crate) fn encoder<'a>(texts: impl Iterator<Item = &'a str>, seed: u64, devic
         let path = Path::new("<builtin:tiny>");
         let tokenizer = TextTokenizer::from_bytes(&bytes).map_err(|source| EncoderError::Tokenizer { path: path.to_owned(), source })?;
         let rows = tokenizer.vocabulary_size();
-        let table = TensorData::new(normal(rows * DIMENSION, seed), [rows, DIMENSION]);
+        let table = TensorData::new(normal(rows * DIMENSION, DEVIATION, seed), [rows, DIMENSION]);
         let weights = Weights::from_tensors("builtin:tiny", [(names::BAG.to_owned(), table)]);
         let plan = Plan::Static { vocabulary: rows, dimension: DIMENSION };
         Ok::<_, EncoderError>(Encoder {
@@ -108,16 +108,16 @@ fn tokenizer_json(words: &[String]) -> Result<Vec<u8>, EncoderError> {
     tokenizer.to_string(true).map(String::into_bytes).map_err(|error| failed(error.to_string()))
 }
 
-/// Nearly normal numbers with deviation [`DEVIATION`]: the sum of twelve uniform ones has mean 6 and variance 1, and
+/// Nearly normal numbers with the given deviation: the sum of twelve uniform ones has mean 6 and variance 1, and
 /// needs no function whose last bit differs between platforms.
-fn normal(count: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn normal(count: usize, deviation: f32, seed: u64) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut draw = || {
         let sum: i64 = (0..6).map(|_| random.next_u64()).map(|word| i64::from(word as u32) + i64::from((word >> 32) as u32)).sum();
         // Exact in f64: at most 36 bits. The centre is 12 times the mean of a 32-bit word.
         (sum as f64 - 6.0 * 4_294_967_295.0) / 4_294_967_296.0
     };
-    (0..count).map(|_| (draw() * f64::from(DEVIATION)) as f32).collect()
+    (0..count).map(|_| (draw() * f64::from(deviation)) as f32).collect()
 }
 
 #[cfg(test)]
@@ -142,9 +142,9 @@ mod tests {
 
     #[test]
     fn numbers_are_nearly_normal_and_repeat() {
-        let values = normal(100_000, 7);
-        assert_eq!(values[..8], normal(8, 7)[..]);
-        assert_ne!(values[..8], normal(8, 8)[..]);
+        let values = normal(100_000, DEVIATION, 7);
+        assert_eq!(values[..8], normal(8, DEVIATION, 7)[..]);
+        assert_ne!(values[..8], normal(8, DEVIATION, 8)[..]);
         let mean = values.iter().sum::<f32>() / 1e5;
         let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 1e5;
         assert!(mean.abs() < 1e-3, "{mean}");

@@ -72,6 +72,11 @@ impl Transformer {
     /// # Panics
     /// When the batch is wider than the model has positions; length limits are checked where they are set.
     pub(crate) fn forward(&self, batch: &TokenBatch, device: &Device) -> Tensor<3> {
+        self.forward_typed(batch, None, device)
+    }
+
+    /// As [`Transformer::forward`] with a token type for each id of the batch; without types all are 0.
+    pub(crate) fn forward_typed(&self, batch: &TokenBatch, types: Option<&[u32]>, device: &Device) -> Tensor<3> {
         let (rows, width, hidden) = (batch.rows, batch.width, self.architecture.hidden);
         assert!(
             width <= self.architecture.max_length(),
@@ -79,23 +84,26 @@ impl Transformer {
             self.architecture.max_length()
         );
         let mask = self.mask(batch, device);
-        let mut x = self.embed(batch, device);
+        let mut x = self.embed(batch, types, device);
         for layer in &self.layers {
             x = layer.forward(x, &mask);
         }
         x.reshape([rows, width, hidden])
     }
 
-    fn embed(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
+    fn embed(&self, batch: &TokenBatch, types: Option<&[u32]>, device: &Device) -> Tensor<2> {
         let (rows, width, hidden) = (batch.rows, batch.width, self.architecture.hidden);
         let ids = TensorData::new(batch.ids.clone(), [batch.rows, batch.width]);
         let words = self.word.forward(Tensor::<2, Int>::from_data(ids, device));
-        // Padding stands at the end, so token i of a row always has position `first + i`; token types are all 0.
+        // Padding stands at the end, so token i of a row always has position `first + i`.
         let mut shift = self.position.val().narrow(0, self.architecture.first_position, batch.width);
-        if let Some(types) = &self.token_type {
-            shift = shift + types.val().narrow(0, 0, 1);
+        if let (Some(table), None) = (&self.token_type, types) {
+            shift = shift + table.val().narrow(0, 0, 1);
         }
-        let shift = shift.unsqueeze_dim::<3>(0).expand([rows, width, hidden]).reshape([rows * width, hidden]);
+        let mut shift = shift.unsqueeze_dim::<3>(0).expand([rows, width, hidden]).reshape([rows * width, hidden]);
+        if let (Some(table), Some(types)) = (&self.token_type, types) {
+            shift = shift + one_hot(types, self.architecture.token_types, device).matmul(table.val());
+        }
         let sum = residual_norm(&self.norm, self.architecture.epsilon, words.reshape([rows * width, hidden]), shift, 0.0);
         layers::dropout(sum, active(&self.dropout, device))
     }
@@ -185,6 +193,16 @@ impl Layer {
         into.linear(&names.outer, &self.outer);
         into.norm(&names.output_norm, &self.output_norm);
     }
+}
+
+/// `[types, count]` with a 1 at each type. A product with it takes the place of a gather: the gradient of a gather would add
+/// thousands of tokens into two rows one by one, in an order that depends on the device.
+fn one_hot(types: &[u32], count: usize, device: &Device) -> Tensor<2> {
+    let mut values = vec![0.0f32; types.len() * count];
+    for (row, &kind) in values.chunks_exact_mut(count).zip(types) {
+        row[kind as usize] = 1.0;
+    }
+    Tensor::from_data(TensorData::new(values, [types.len(), count]), device)
 }
 
 /// `norm(dropout(x) + residual)` with the probability of dropout that applies now.

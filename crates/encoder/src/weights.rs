@@ -27,12 +27,19 @@ pub(crate) struct Weights {
     origin: String,
     tensors: BTreeMap<String, Values>,
     problems: TensorProblems,
+    /// Which canonical names are passed over.
+    ignored: fn(&str) -> bool,
 }
 
 impl Weights {
     /// Reads `model.safetensors`, or the shards that `model.safetensors.index.json` lists, from `folder`.
     pub(crate) fn read(folder: &Path) -> Result<Self, EncoderError> {
-        let mut weights = Self { origin: folder.display().to_string(), tensors: BTreeMap::new(), problems: TensorProblems::default() };
+        Self::read_but(folder, names::is_ignored)
+    }
+
+    /// As [`Weights::read`], passing over the canonical names that are `ignored`.
+    pub(crate) fn read_but(folder: &Path, ignored: fn(&str) -> bool) -> Result<Self, EncoderError> {
+        let mut weights = Self::empty(folder.display().to_string(), ignored);
         for file in weight_files(folder)? {
             let bytes = std::fs::read(&file).map_err(|source| EncoderError::Read { path: file.clone(), source })?;
             weights.add_file(&file, &bytes)?;
@@ -42,7 +49,16 @@ impl Weights {
 
     /// From tensors in memory, in PyTorch orientation.
     pub(crate) fn from_tensors(origin: &str, tensors: impl IntoIterator<Item = (String, TensorData)>) -> Self {
-        let mut weights = Self { origin: origin.to_owned(), tensors: BTreeMap::new(), problems: TensorProblems::default() };
+        Self::from_tensors_but(origin, tensors, names::is_ignored)
+    }
+
+    /// As [`Weights::from_tensors`], passing over the canonical names that are `ignored`.
+    pub(crate) fn from_tensors_but(
+        origin: &str,
+        tensors: impl IntoIterator<Item = (String, TensorData)>,
+        ignored: fn(&str) -> bool,
+    ) -> Self {
+        let mut weights = Self::empty(origin.to_owned(), ignored);
         for (name, data) in tensors {
             let shape = data.shape().to_vec();
             let kind = data.dtype();
@@ -54,10 +70,14 @@ impl Weights {
         weights
     }
 
+    fn empty(origin: String, ignored: fn(&str) -> bool) -> Self {
+        Self { origin, tensors: BTreeMap::new(), problems: TensorProblems::default(), ignored }
+    }
+
     fn add_file(&mut self, file: &Path, bytes: &[u8]) -> Result<(), EncoderError> {
         let parsed = SafeTensors::deserialize(bytes).map_err(|source| EncoderError::Safetensors { path: file.to_owned(), source })?;
         for (name, view) in parsed.iter() {
-            if names::is_ignored(&names::canonical(name)) {
+            if (self.ignored)(&names::canonical(name)) {
                 continue;
             }
             match floats(view.dtype(), view.data()) {
@@ -70,7 +90,7 @@ impl Weights {
 
     fn add(&mut self, name: &str, values: Values) {
         let canonical = names::canonical(name);
-        if names::is_ignored(&canonical) {
+        if (self.ignored)(&canonical) {
             return;
         }
         if self.tensors.insert(canonical, values).is_some() {

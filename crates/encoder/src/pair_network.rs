@@ -1,0 +1,147 @@
+//! The trainable part of a reranker: a transformer over a pair of texts, and a head from its first token to one number.
+//!
+//! The heads are those of transformers' `*ForSequenceClassification`, so that weights travel both ways:
+//!
+//! | family | head |
+//! |---|---|
+//! | BERT | `tanh(pooler.dense)`, dropout, `classifier` |
+//! | RoBERTa, XLM-R, CamemBERT, MPNet | dropout, `tanh(classifier.dense)`, dropout, `classifier.out_proj` |
+//! | DistilBERT | `relu(pre_classifier)`, dropout, `classifier` |
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Linear};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor, TensorData};
+use kernels::layers;
+
+use crate::architecture::{Architecture, Family};
+use crate::attention::{active, linear};
+use crate::error::EncoderError;
+use crate::names;
+use crate::pairs::TokenPairs;
+use crate::transformer::Transformer;
+use crate::weights::{Collector, Weights};
+
+/// A reranker's network, from a pair of texts to one score.
+#[derive(Module, Debug)]
+pub struct PairNetwork {
+    body: Transformer,
+    dense: Linear,
+    output: Linear,
+    dropout: Dropout,
+}
+
+/// Names of the two linear layers of a head, inner first.
+pub(crate) fn head_names(family: Family) -> [&'static str; 2] {
+    match family {
+        Family::Bert => ["pooler.dense", "classifier"],
+        Family::Roberta | Family::Mpnet => ["classifier.dense", "classifier.out_proj"],
+        Family::DistilBert => ["pre_classifier", "classifier"],
+    }
+}
+
+/// Tensors of a file that belong neither to the body nor to the head.
+pub(crate) fn ignored(family: Family) -> fn(&str) -> bool {
+    if family == Family::Bert { names::is_ignored_beside_pooler } else { names::is_ignored }
+}
+
+impl PairNetwork {
+    /// `dropout` is that of the head.
+    pub(crate) fn build(architecture: &Architecture, dropout: f64, mut weights: Weights, device: &Device) -> Result<Self, EncoderError> {
+        let [dense, output] = head_names(architecture.family);
+        let hidden = architecture.hidden;
+        let network = Self {
+            body: Transformer::new(architecture, &mut weights, device),
+            dense: weights.linear(dense, hidden, hidden, device),
+            output: weights.linear(output, hidden, 1, device),
+            dropout: DropoutConfig::new(dropout).init(),
+        };
+        weights.finish()?;
+        Ok(network)
+    }
+
+    /// One score per pair, `[rows]`: the logit, before any sigmoid. Differentiable on an autodiff device. `device` is the device of
+    /// this network (autodiff or not, as the network is).
+    ///
+    /// # Panics
+    /// When the batch is empty or wider than [`PairNetwork::max_length`], or holds an id or a type without a row.
+    pub fn logits(&self, batch: &TokenPairs, device: &Device) -> Tensor<1> {
+        let (rows, hidden) = (batch.tokens.rows, self.architecture().hidden);
+        assert!(rows > 0, "an empty batch has no scores");
+        let states = self.body.forward_typed(&batch.tokens, batch.types.as_deref(), device);
+        let mut first = states.narrow(1, 0, 1).reshape([rows, hidden]);
+        let dropout = active(&self.dropout, device);
+        let family = self.architecture().family;
+        if matches!(family, Family::Roberta | Family::Mpnet) {
+            first = layers::dropout(first, dropout);
+        }
+        let inner = linear(&self.dense, first);
+        let inner = if family == Family::DistilBert { relu(inner) } else { inner.tanh() };
+        linear(&self.output, layers::dropout(inner, dropout)).reshape([rows])
+    }
+
+    /// Sizes of the transformer.
+    pub fn architecture(&self) -> &Architecture {
+        self.body.architecture()
+    }
+
+    /// Longest pair that the network takes, in tokens with special tokens.
+    pub fn max_length(&self) -> usize {
+        self.architecture().max_length()
+    }
+
+    /// Whether a training pass draws random numbers.
+    pub fn has_dropout(&self) -> bool {
+        self.architecture().has_dropout() || self.dropout.prob > 0.0
+    }
+
+    /// Where the parameters live, with the autodiff setting they were made with.
+    pub fn device(&self) -> Device {
+        self.devices().swap_remove(0)
+    }
+
+    /// The same network on another device, by way of the host. On an autodiff device all parameters are trainable.
+    #[must_use]
+    pub fn on_device(&self, device: &Device) -> Self {
+        self.rebuilt("network", self.tensors(), device).expect("a network's own tensors fit it")
+    }
+
+    /// All parameters as `f32` under the names of transformers' task models, in PyTorch orientation (linear weights `[out, in]`),
+    /// sorted by name.
+    pub fn tensors(&self) -> Vec<(String, TensorData)> {
+        let family = self.architecture().family;
+        let [dense, output] = head_names(family);
+        let mut collector = Collector::default();
+        self.body.collect(&mut collector);
+        collector.linear(dense, &self.dense);
+        collector.linear(output, &self.output);
+        let named = |(name, data): (String, TensorData)| {
+            // Of the heads only BERT's pooler stands inside the base model.
+            let outside = ["classifier.", "pre_classifier."].iter().any(|head| name.starts_with(head));
+            (if outside { name } else { format!("{}{name}", names::prefix(family)) }, data)
+        };
+        let mut tensors: Vec<_> = collector.finish().into_iter().map(named).collect();
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        tensors
+    }
+
+    /// This network with the numbers of `tensors` (names and orientation as in [`PairNetwork::tensors`]), on the same device.
+    /// Everything is trainable again, and parameter ids are new, so optimiser state must not be keyed by id.
+    ///
+    /// # Errors
+    /// Lists every tensor that is missing, unused or of another shape.
+    pub fn with_tensors(self, tensors: impl IntoIterator<Item = (String, TensorData)>) -> Result<Self, EncoderError> {
+        self.rebuilt("tensors in memory", tensors, &self.device())
+    }
+
+    fn rebuilt(
+        &self,
+        origin: &str,
+        tensors: impl IntoIterator<Item = (String, TensorData)>,
+        device: &Device,
+    ) -> Result<Self, EncoderError> {
+        let architecture = self.architecture();
+        let weights = Weights::from_tensors_but(origin, tensors, ignored(architecture.family));
+        Self::build(architecture, self.dropout.prob, weights, device)
+    }
+}
