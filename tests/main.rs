@@ -8,6 +8,7 @@
 //! `parts`     parts that no recipe has by default, and how runs with them resume
 //! `recipes_static`   what distinguishes the random and static recipes
 //! `recipes_dynamic`  what distinguishes the dynamic, mitigating and synthetic recipes
+//! `recipes_teacher`  what distinguishes those with a cross-encoder of their own
 //! `training`  a run and what it leaves behind
 //! `software`  the loop on a software GPU
 //! `resume`    Ctrl-C and kill -9 at any moment, then --resume
@@ -21,6 +22,7 @@ mod inspect;
 mod parts;
 mod recipes_dynamic;
 mod recipes_static;
+mod recipes_teacher;
 mod resume;
 mod software;
 mod training;

@@ -5,6 +5,7 @@
 //! is a function of its pair up to the last bits of a float; which pairs share a batch changes no more than that.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use encoder::{CrossEncoder, PairTokens};
 
@@ -27,24 +28,24 @@ pub struct Counts {
 }
 
 /// A reranker with the cache of its scores.
-pub struct PairScorer<'a> {
+pub struct PairScorer {
     model: CrossEncoder,
     keys: ScoreKeys,
     cache: Option<ScoreCache>,
-    texts: &'a dyn PairTexts,
+    texts: Arc<dyn PairTexts + Send>,
     tokens: usize,
     counts: Counts,
 }
 
-impl std::fmt::Debug for PairScorer<'_> {
+impl std::fmt::Debug for PairScorer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PairScorer").field("model", &self.model).field("counts", &self.counts).finish_non_exhaustive()
     }
 }
 
-impl<'a> PairScorer<'a> {
-    /// A scorer; without a cache every request is computed. Reads the model's weights once for their fingerprint.
-    pub fn new(model: CrossEncoder, cache: Option<ScoreCache>, texts: &'a dyn PairTexts) -> Self {
+impl PairScorer {
+    /// A scorer over these texts; without a cache every request is computed. Reads the model's weights once for their fingerprint.
+    pub fn new(model: CrossEncoder, cache: Option<ScoreCache>, texts: Arc<dyn PairTexts + Send>) -> Self {
         let keys = ScoreKeys::new(&model.fingerprint(), model.max_length());
         Self { model, keys, cache, texts, tokens: TOKENS, counts: Counts::default() }
     }
@@ -69,7 +70,7 @@ impl<'a> PairScorer<'a> {
     }
 
     fn block(&mut self, pairs: &[(u32, u32)], scores: &mut Vec<f32>) -> Result<(), TeacherError> {
-        let texts = self.texts;
+        let texts = Arc::clone(&self.texts);
         let texts: Vec<_> = pairs.iter().map(|&pair| texts.pair(pair)).collect::<Result<_, _>>()?;
         let keys: Vec<ScoreKey> = texts.iter().map(|(query, document)| self.keys.key(query, document)).collect();
         // A pair that is asked for twice is scored once.

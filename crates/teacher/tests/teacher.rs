@@ -1,6 +1,8 @@
 //! The crate from outside: scores with and without a cache, training step by step, and a reranker for the built-in collection.
 #![allow(missing_docs)]
 
+use std::sync::Arc;
+
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use corpus::Collection;
@@ -48,7 +50,7 @@ fn close(got: &[f32], expected: &[f32], tolerance: f32) {
 
 #[test]
 fn a_scorer_gives_the_scores_of_the_model_and_computes_none_twice() {
-    let texts = collection();
+    let texts = Arc::new(collection());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("scores");
     let pairs = all_pairs();
@@ -56,7 +58,7 @@ fn a_scorer_gives_the_scores_of_the_model_and_computes_none_twice() {
         pairs.iter().map(|&(query, document)| (QUERIES[query as usize], DOCUMENTS[document as usize])).collect();
     let expected = model(1).scores(&strings, 4).unwrap();
 
-    let mut scorer = PairScorer::new(model(1), Some(ScoreCache::open(&path).unwrap()), &texts).with_batch_tokens(40);
+    let mut scorer = PairScorer::new(model(1), Some(ScoreCache::open(&path).unwrap()), Arc::clone(&texts) as _).with_batch_tokens(40);
     let some: Vec<(u32, u32)> = pairs.iter().rev().step_by(2).copied().collect();
     let first = scorer.scores(&some).unwrap();
     close(&first, &expected.iter().rev().step_by(2).copied().collect::<Vec<_>>(), 1e-5);
@@ -67,7 +69,7 @@ fn a_scorer_gives_the_scores_of_the_model_and_computes_none_twice() {
     drop(scorer);
 
     // A later process finds what is there and computes the rest.
-    let mut scorer = PairScorer::new(model(1), Some(ScoreCache::open(&path).unwrap()), &texts);
+    let mut scorer = PairScorer::new(model(1), Some(ScoreCache::open(&path).unwrap()), Arc::clone(&texts) as _);
     close(&scorer.scores(&pairs).unwrap(), &expected, 1e-5);
     assert_eq!(scorer.counts(), Counts { hits: 10, misses: 8 });
     let known = scorer.scores(&pairs).unwrap();
@@ -87,8 +89,8 @@ fn a_scorer_gives_the_scores_of_the_model_and_computes_none_twice() {
 
 #[test]
 fn ids_without_text_are_refused() {
-    let texts = collection();
-    let mut scorer = PairScorer::new(model(1), None, &texts);
+    let texts = Arc::new(collection());
+    let mut scorer = PairScorer::new(model(1), None, Arc::clone(&texts) as _);
     for (pair, message) in [((3, 0), "query 3 has no text"), ((0, 6), "document 6 has no text")] {
         let error = scorer.scores(&[(0, 0), pair]).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use burn::tensor::Tensor;
 use encoder::Network;
-use mining::{EmbeddingStore, Knowledge, Queue, Retrieval};
+use mining::{EmbeddingStore, EncodeError, Knowledge, PairScorer, Queue, Retrieval};
 use objective::{Embedded, Side};
 
 use crate::batches::Batch;
 use crate::checkpoint::{Parts, from_safetensors, to_safetensors};
 use crate::guide::Guide;
+use crate::reranker::Reranker;
+use crate::runfolder::RunFolder;
 
 /// Files of a checkpoint.
 const KEY_ENCODER: &str = "key-encoder.safetensors";
@@ -47,6 +49,33 @@ impl DocumentSide {
     }
 }
 
+/// Whose scores are distilled, and read by filters and draws.
+pub(crate) enum Teacher {
+    /// Another encoder.
+    Encoder(Box<Guide>),
+    /// The round's cross-encoder.
+    Reranker(Box<Reranker>),
+}
+
+impl Teacher {
+    /// Its scores for the loss, `[queries, columns]`, NaN where it was not asked.
+    fn table(&mut self, batch: &Batch, columns: &[u32]) -> Result<Vec<f32>> {
+        match self {
+            Self::Encoder(guide) => guide.table(batch, columns),
+            Self::Reranker(reranker) => reranker.table(batch, columns),
+        }
+    }
+}
+
+impl PairScorer for Teacher {
+    fn scores(&mut self, pairs: &[(u32, u32)]) -> Result<Vec<f32>, EncodeError> {
+        match self {
+            Self::Encoder(guide) => guide.scores(pairs),
+            Self::Reranker(reranker) => reranker.scores(pairs),
+        }
+    }
+}
+
 /// The rows of earlier steps as further columns.
 pub(crate) struct Bank {
     pub(crate) queue: Queue,
@@ -61,7 +90,7 @@ pub(crate) struct Columns {
     /// Its similarities mask false negatives.
     pub(crate) guide: Option<Guide>,
     /// Its scores are read by filters and draws, and by the loss if that distils.
-    pub(crate) teacher: Option<Guide>,
+    pub(crate) teacher: Option<Teacher>,
     pub(crate) distils: bool,
     pub(crate) knowledge: Arc<Knowledge>,
 }
@@ -119,10 +148,22 @@ impl Columns {
             let (queries, documents) = guide.rows(batch, &columns)?;
             embedded.side.guide = Some(objective::Guide { queries, documents });
         }
-        if let Some(teacher) = self.teacher.as_ref().filter(|_| self.distils) {
+        if let Some(teacher) = self.teacher.as_mut().filter(|_| self.distils) {
             embedded.side.teacher = teacher.table(batch, &columns)?;
         }
         Ok(embedded)
+    }
+
+    /// At the end of a round: lets the teacher go and keeps in the run folder what the next round may start from.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn end_round(&mut self, folder: &RunFolder, round: usize) -> Result<()> {
+        // Dropped here: the next round's reranker opens the same file of scores.
+        match self.teacher.take() {
+            Some(Teacher::Reranker(reranker)) => reranker.keep(&folder.reranker(round)),
+            _ => Ok(()),
+        }
     }
 
     /// What a checkpoint has to hold.
@@ -136,6 +177,9 @@ impl Columns {
         }
         if let Some(bank) = &self.bank {
             parts.insert(QUEUE.to_owned(), to_safetensors(&bank.queue.state()?)?);
+        }
+        if let Some(Teacher::Reranker(reranker)) = &self.teacher {
+            parts.extend(reranker.state()?);
         }
         Ok(parts)
     }
@@ -152,6 +196,9 @@ impl Columns {
         }
         if let Some(bank) = &mut self.bank {
             bank.queue.restore(part(QUEUE)?).context("restoring the queue")?;
+        }
+        if let Some(Teacher::Reranker(reranker)) = &mut self.teacher {
+            reranker.restore(parts)?;
         }
         Ok(())
     }

@@ -26,8 +26,10 @@ pub(crate) struct Config {
     pub(crate) negatives: NegativesConfig,
     /// The encoder whose similarities `[[loss.mask]]` with `rule = "guide"` reads.
     pub(crate) guide: OtherEncoder,
-    /// The encoder whose similarities losses with a teacher read, where `data.teacher` gives none.
+    /// The model whose scores filters, draws and losses with a teacher read, where `data.teacher` gives none.
     pub(crate) teacher: OtherEncoder,
+    /// The cross-encoder behind `teacher.model = "reranker"`.
+    pub(crate) reranker: RerankerConfig,
     /// The steps are divided evenly into as many rounds; each entry holds what its round changes in the sections of [`ROUND_SECTIONS`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) round: Vec<toml::Table>,
@@ -37,14 +39,71 @@ pub(crate) struct Config {
 }
 
 /// Sections that a round may change.
-const ROUND_SECTIONS: [&str; 7] = ["batch", "encoder", "guide", "loss", "negatives", "teacher", "train"];
+const ROUND_SECTIONS: [&str; 8] = ["batch", "encoder", "guide", "loss", "negatives", "reranker", "teacher", "train"];
 
-/// An encoder beside the one in training.
+/// A model beside the encoder in training.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct OtherEncoder {
-    /// `start`, `previous-round`, a model folder or a hub id.
+    /// `start`, `previous-round`, a model folder or a hub id; for a teacher also `reranker`.
     pub(crate) model: Option<String>,
+}
+
+/// A cross-encoder, trained by the run itself on what its retriever finds, or ready-made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RerankerConfig {
+    /// What it starts as: `start`, the run's start encoder under a new head; `retriever`, the encoder of the round before under one; `previous-round`, as the round before left it; or a folder or hub
+    /// id of a cross-encoder.
+    pub(crate) model: String,
+    /// Training steps before the round begins; 0 = as it is.
+    pub(crate) steps: usize,
+    /// Trained at every step of the round as well, on the negatives of the step (RocketQAv2, Ren et al. 2021, arXiv 2110.07367).
+    pub(crate) jointly: bool,
+    /// Lists of one training step: each a query's positive and its negatives.
+    pub(crate) lists: usize,
+    /// Negatives of a list, drawn uniformly from what the encoder of the round before finds: the ranker must see the retriever's own
+    /// distribution (RocketQA, Qu et al. 2021, arXiv 2010.08191).
+    pub(crate) negatives: usize,
+    /// How deep that is.
+    pub(crate) depth: usize,
+    /// `lce` over lists, or `binary-cross-entropy` over pairs, whose sigmoid is a probability that thresholds can read.
+    pub(crate) loss: teacher::ListLoss,
+    /// Left out: 3e-5 for a pretrained transformer, 1e-3 for one made here.
+    pub(crate) learning_rate: Option<f64>,
+    /// Longest pair in tokens.
+    pub(crate) length: usize,
+}
+
+impl Default for RerankerConfig {
+    fn default() -> Self {
+        Self {
+            model: "start".into(),
+            steps: 0,
+            jointly: false,
+            lists: 16,
+            negatives: 4,
+            depth: 200,
+            loss: teacher::ListLoss::BinaryCrossEntropy,
+            learning_rate: None,
+            length: 160,
+        }
+    }
+}
+
+/// Pseudo-labels for queries without a label.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Augment {
+    /// The teacher's lowest score of a new positive, exclusive.
+    pub(crate) above: f64,
+    /// Documents of the retriever that the teacher looks at.
+    #[serde(default = "fifty")]
+    pub(crate) depth: usize,
+}
+
+fn fifty() -> usize {
+    50
 }
 
 /// What to start from, and what to change about it. Keys left out keep what the model folder says.
@@ -218,6 +277,8 @@ pub(crate) struct TrainConfig {
     /// Train only on pairs whose positive the model of the round before (or the start encoder) ranks among the first so many: round-trip consistency
     /// (Promptagator, Dai et al. 2022, arXiv 2209.11755).
     pub(crate) round_trip: Option<usize>,
+    /// Give queries without a label the document that the teacher is sure of: `{ above = 0.9, depth = 50 }`.
+    pub(crate) augment: Option<Augment>,
     /// Whether each `[[round]]` after the first starts from the start weights, or from where the round before ended.
     pub(crate) restart: bool,
     /// Passes over the pairs; left out: 1 for a transformer, 20 for a static encoder.
@@ -264,6 +325,7 @@ impl Default for TrainConfig {
             steps: None,
             seconds: None,
             round_trip: None,
+            augment: None,
             restart: true,
             epochs: None,
             learning_rate: None,

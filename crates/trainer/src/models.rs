@@ -22,6 +22,8 @@ use crate::runfolder::RunFolder;
 pub(crate) const START: &str = "start";
 /// The encoder that the round before ended with; in the first round the start.
 pub(crate) const PREVIOUS_ROUND: &str = "previous-round";
+/// The teacher that is the round's reranker.
+pub(crate) const RERANKER: &str = "reranker";
 
 pub(crate) struct Models {
     start: Network,
@@ -36,6 +38,11 @@ impl Models {
     pub(crate) fn new(start: Network, data: &Arc<Data>, device: &Device, folder: &RunFolder) -> Self {
         let device = device.clone().without_autodiff();
         Self { start, data: Arc::clone(data), device, folder: folder.clone(), opened: BTreeMap::new() }
+    }
+
+    /// The run's folder.
+    pub(crate) fn folder(&self) -> &RunFolder {
+        &self.folder
     }
 
     /// The encoder that the run started from.

@@ -70,6 +70,11 @@ pub(crate) const ALL: &[Recipe] = recipes![
     "rlhn",
     "arhn",
     "mochi",
+    "rocketqa",
+    "rocketqa-v2",
+    "pair",
+    "ar2",
+    "simlm",
 ];
 
 impl Recipe {

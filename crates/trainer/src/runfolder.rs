@@ -89,6 +89,11 @@ impl RunFolder {
         self.root.join("rounds").join(format!("round-{}", round + 1))
     }
 
+    /// The reranker of a round (from 0).
+    pub(crate) fn reranker(&self, round: usize) -> PathBuf {
+        self.root.join("rerankers").join(format!("round-{}", round + 1))
+    }
+
     /// The encoder of the documents, where it is not the trained one.
     pub(crate) fn document_model(&self) -> PathBuf {
         self.root.join("document-model")

@@ -2,7 +2,6 @@
 //!
 //! Everything that a technique can choose is in here; what all rounds share (device, data, folder, start weights) comes in from outside.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -12,14 +11,15 @@ use objective::{AdamW, AdamWConfig, Schedule, Warmup};
 
 use crate::batches::{Assembler, Plan};
 use crate::checkpoint::{Checkpoint, Parts};
-use crate::columns::{Bank, Columns, DocumentSide};
+use crate::columns::{Bank, Columns, DocumentSide, Teacher};
 use crate::config::{BatchConfig, Compose, Config, DocumentEncoder, TopicSide};
 use crate::data::Data;
 use crate::device::Chosen;
 use crate::errors::{OrUsage, Usage};
 use crate::guide::Guide;
-use crate::models::{Models, PREVIOUS_ROUND};
-use crate::output;
+use crate::labels;
+use crate::models::Models;
+use crate::reranker::Reranker;
 use crate::rounds::Course;
 use crate::rows::Rows;
 use crate::step::Learner;
@@ -43,6 +43,8 @@ pub(crate) struct Stage {
     pub(crate) learner: Learner,
     pub(crate) schedule: Schedule,
     topics: Option<Arc<Topics>>,
+    /// What was done to make it, for the log.
+    pub(crate) events: Vec<(&'static str, serde_json::Value)>,
 }
 
 /// Passes of k-means over the queries.
@@ -60,20 +62,36 @@ impl Stage {
     /// When a part cannot be made as configured.
     pub(crate) fn new(config: Config, round: usize, around: &Surroundings, models: &mut Models) -> Result<Self> {
         let (train, data) = (&config.train, &around.data);
-        let judgments = match train.round_trip {
-            Some(depth) => Arc::new(consistent(depth, around, models, round)?),
+        let mut events = Vec::new();
+        let mut judgments = match train.round_trip {
+            Some(depth) => Arc::new(labels::consistent(depth, around, models, round)?),
             None => Arc::clone(&around.judgments),
         };
-        let plan = Arc::new(Plan::new(&judgments, config.data.limit, &config.batch, train.seed));
+        let mut limit = config.data.limit;
+        let mut reranker = None;
+        if config.asks_reranker() {
+            let plan = Plan::new(&judgments, limit, &config.batch, train.seed);
+            let labelled = plan.judgments(&judgments, data.collection.queries.len());
+            let (made, trained) = Reranker::new(&config, &labelled, around, models, round)?;
+            events.extend(trained.map(|trained| serde_json::to_value(trained).map(|fields| ("reranker", fields))));
+            reranker = Some(made);
+        }
+        if let Some((augment, teacher)) = train.augment.zip(reranker.as_mut()) {
+            let (augmented, counts) = labels::augmented(&config, augment, around, models, round, teacher)?;
+            events.push(serde_json::to_value(counts).map(|fields| ("augmented", fields)));
+            (judgments, limit) = (Arc::new(augmented), 0);
+        }
+        let plan = Arc::new(Plan::new(&judgments, limit, &config.batch, train.seed));
         let mined = plan.judgments(&judgments, data.collection.queries.len());
         let miner = miner(&config, &mined, data)?;
-        let columns = columns(&config, &miner, around, models, round)?;
+        let columns = columns(&config, &miner, reranker, around, models, round)?;
         let optimizer = AdamW::new(AdamWConfig { weight_decay: train.weight_decay, ..AdamWConfig::default() }).or_usage()?;
         let learner = Learner::new(&models.round_start(&config, round)?, optimizer, columns, &around.chosen.device, &config);
         let warmup = Warmup::try_from(train.warmup).or_usage()?;
         let rate = train.learning_rate.unwrap_or(2e-5) * train.rate_factor;
         let schedule = Schedule::new(train.schedule, warmup, around.course.round_steps(), rate).or_usage()?;
-        Ok(Self { config, judgments, plan, miner: Arc::new(miner), learner, schedule, topics: None })
+        let events = events.into_iter().collect::<Result<_, _>>()?;
+        Ok(Self { config, judgments, plan, miner: Arc::new(miner), learner, schedule, topics: None, events })
     }
 
     /// Goes on where a checkpoint of this round was written.
@@ -171,24 +189,6 @@ impl Stage {
     }
 }
 
-/// The judgments without the positives that the model of the round before does not rank among the first `depth`: round-trip consistency
-/// (Promptagator, Dai et al. 2022, arXiv 2209.11755). What is refused is neither positive nor negative afterwards.
-fn consistent(depth: usize, around: &Surroundings, models: &mut Models, round: usize) -> Result<Judgments> {
-    let rows = models.rows(PREVIOUS_ROUND, round)?;
-    let device = around.chosen.device.clone().without_autodiff();
-    let store = EmbeddingStore::encode(rows, around.data.documents(), &device).context("encoding the documents")?;
-    let queries: Vec<u32> = around.judgments.queries().collect();
-    let top = store.search(rows.queries_in_blocks(&queries)?, depth.min(store.len()), None, None).context("searching")?;
-    let found: HashSet<(u32, u32)> =
-        queries.iter().enumerate().flat_map(|(row, &query)| top.row(row).map(move |(document, _)| (query, document))).collect();
-    let (judgments, refused) = around.judgments.keep_pairs(|query, document| found.contains(&(query, document)));
-    output::note(&format!("round trip: {refused} of {} pairs left out", around.judgments.pairs().len()));
-    if judgments.pairs().is_empty() {
-        return Err(Usage::new(format!("train.round_trip = {depth} leaves no pair to train on; raise it")).into());
-    }
-    Ok(judgments)
-}
-
 /// The miner with whatever its parts ask for.
 fn miner(config: &Config, mined: &Judgments, data: &Arc<Data>) -> Result<Miner> {
     let mut miner = Miner::new(&config.negatives, &data.collection, mined, config.train.seed)
@@ -207,7 +207,14 @@ fn miner(config: &Config, mined: &Judgments, data: &Arc<Data>) -> Result<Miner> 
 }
 
 /// What makes the columns of this round's steps.
-fn columns(config: &Config, miner: &Miner, around: &Surroundings, models: &mut Models, round: usize) -> Result<Columns> {
+fn columns(
+    config: &Config,
+    miner: &Miner,
+    reranker: Option<Reranker>,
+    around: &Surroundings,
+    models: &mut Models,
+    round: usize,
+) -> Result<Columns> {
     let device = around.chosen.device.clone().without_autodiff();
     let knowledge = Arc::clone(miner.knowledge());
     let frozen = |models: &mut Models| {
@@ -236,6 +243,10 @@ fn columns(config: &Config, miner: &Miner, around: &Surroundings, models: &mut M
     };
     let guide = other(needs.guide, &config.guide.model, "guide")?;
     let asked = needs.teacher || config.negatives.reads_teacher();
-    let teacher = other(asked && around.data.side.teacher.is_none(), &config.teacher.model, "teacher")?;
+    let teacher = match reranker {
+        Some(reranker) => Some(Teacher::Reranker(Box::new(reranker))),
+        None => other(asked && around.data.side.teacher.is_none(), &config.teacher.model, "teacher")?
+            .map(|guide| Teacher::Encoder(Box::new(guide))),
+    };
     Ok(Columns { documents, bank, guide, teacher, distils: needs.teacher, knowledge })
 }

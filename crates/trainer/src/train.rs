@@ -125,8 +125,13 @@ impl Session {
             best = checkpoint.best;
         }
         let mut log = RunLog::open(&folder.log(), &folder.tensorboard(), position.log_length)?;
-        if let Some(relabelled) = relabelled.filter(|_| position.before.is_none()) {
-            log.event("relabelled", 0, &relabelled)?;
+        if position.before.is_none() {
+            if let Some(relabelled) = relabelled {
+                log.event("relabelled", 0, &relabelled)?;
+            }
+            for (event, fields) in stage.events.drain(..) {
+                log.event(event, 0, &fields)?;
+            }
         }
         let batch_log = match config.train.log_batches {
             true => Some(BatchLog::open(&folder.batches(), position.step)?),
@@ -245,12 +250,16 @@ impl Session {
         let round = self.course().round_of(step);
         self.encoder.network = self.stage.learner.snapshot();
         self.encoder.save(&self.folder.round(round - 1)).context("writing the model of a round")?;
-        let next = Stage::new(self.config.of_round(round)?, round, &self.around, &mut self.models)?;
+        self.stage.learner.columns.end_round(&self.folder, round - 1)?;
+        let mut next = Stage::new(self.config.of_round(round)?, round, &self.around, &mut self.models)?;
         self.position.round = round;
         self.position.versions += self.stage.miner.version();
         // The best weights of a round belong to that round.
         (self.position.best, self.best) = (None, None);
         self.log.event("round", step, &json!({ "round": round + 1, "restart": next.config.train.restart }))?;
+        for (event, fields) in next.events.drain(..) {
+            self.log.event(event, step, &fields)?;
+        }
         output::note(&format!("round {} begins at step {step}", round + 1));
         self.stage = next;
         Ok(())

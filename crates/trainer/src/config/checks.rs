@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::merge::check;
 use super::{Compose, Config, DocumentEncoder, ROUND_SECTIONS};
 use crate::errors::Usage;
+use crate::models::RERANKER;
 
 impl Config {
     /// Rounds of the run, at least 1.
@@ -21,6 +22,12 @@ impl Config {
     /// Whether lists carry a teacher's scores in any round.
     pub(crate) fn teaches(&self) -> bool {
         (0..self.rounds()).any(|round| self.of_round(round).is_ok_and(|config| config.negatives.teaches()))
+    }
+
+    /// Whether anything in this round asks its reranker.
+    pub(crate) fn asks_reranker(&self) -> bool {
+        let asked = self.loss.needs().teacher || self.negatives.reads_teacher() || self.train.augment.is_some();
+        asked && self.teacher.model.as_deref() == Some(RERANKER)
     }
 
     /// The file of generated texts, if a round has them as a source.
@@ -79,6 +86,23 @@ impl Config {
             (per_step && self.batch.negatives > 0, "with from = \"per-step\" nothing else is drawn: set batch.negatives = 0"),
             (self.batch.compose == Compose::Groups && self.data.groups.is_none(), "batch.compose = \"groups\" needs data.groups = FILE"),
             (self.train.round_trip == Some(0), "train.round_trip must be at least 1"),
+            (
+                self.train.augment.is_some() && self.teacher.model.as_deref() != Some(RERANKER),
+                "train.augment asks the reranker: set teacher.model = \"reranker\"",
+            ),
+            (self.train.augment.is_some_and(|augment| augment.depth == 0 || augment.depth > 1024), "train.augment.depth must be 1 to 1024"),
+            (
+                self.reranker.lists == 0 || self.reranker.negatives == 0 || self.reranker.depth == 0 || self.reranker.depth > 1024,
+                "reranker.lists and reranker.negatives must be at least 1, reranker.depth 1 to 1024",
+            ),
+            (self.reranker.learning_rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())), "reranker.learning_rate must be above 0"),
+            (self.reranker.length < 8, "reranker.length must be at least 8 tokens"),
+            (
+                self.reranker.jointly
+                    && (self.teacher.model.as_deref() != Some(RERANKER)
+                        || self.asks_reranker() && (!needs.teacher || self.batch.negatives == 0)),
+                "reranker.jointly needs teacher.model = \"reranker\", a loss that distils it and batch.negatives of at least 1",
+            ),
         ];
         match faults.iter().find(|(holds, _)| *holds) {
             Some((_, reason)) => Err((*reason).to_owned()),

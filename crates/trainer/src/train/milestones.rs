@@ -120,6 +120,7 @@ impl Session {
             self.encoder.save(&self.folder.document_model()).context("writing the model folder of the documents")?;
             self.encoder.network = trained;
         }
+        self.stage.learner.columns.end_round(&self.folder, self.position.round)?;
         let scored = self.evaluate(test)?;
         let after = scored.summary;
         self.log.event("after", self.position.step, &after)?;

@@ -1,0 +1,323 @@
+//! The cross-encoder of a round (`[reranker]`): made, trained on what the retriever finds, asked, and trained on at every step where that is wanted.
+//!
+//! Its lists come from the encoder of the round before, because a ranker must see its retriever's own distribution (RocketQA, Qu et al. 2021, arXiv
+//! 2010.08191). Trained, it is kept in the run folder, so that a resumed run and the next round find it; its scores are kept there too.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use burn::optim::GradientsParams;
+use burn::tensor::Device;
+use corpus::Judgments;
+use encoder::{CrossEncoder, Encoder, TokenPairs, probability};
+use mining::{EncodeError, Miner, Moment, NegativesConfig, PairScorer, Visit};
+use objective::Warmup;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use teacher::{LearnerState, List, ListLoss, PairTexts, RerankerLearner, RerankerTraining, ScoreCache, tokenize_lists};
+
+use crate::batches::Batch;
+use crate::checkpoint::{Parts, from_safetensors, to_safetensors};
+use crate::config::{Config, RerankerConfig};
+use crate::data::Data;
+use crate::errors::{OrUsage, Usage};
+use crate::models::{Models, PREVIOUS_ROUND, START, Views};
+use crate::output;
+use crate::rows::Rows;
+use crate::runfolder::RunFolder;
+use crate::setup;
+use crate::stage::Surroundings;
+
+/// What the reranker may start as, besides a folder: the encoder of the round before under a new head.
+const RETRIEVER: &str = "retriever";
+/// Files of a checkpoint.
+const WEIGHTS: &str = "reranker.safetensors";
+const OPTIMIZER: &str = "reranker-optimizer.safetensors";
+const STEP: &str = "reranker-step.json";
+
+/// The cross-encoder of a round.
+pub(crate) struct Reranker {
+    /// It, with the weights of its last training, and its scores so far.
+    scorer: teacher::PairScorer,
+    /// While it is trained at every step.
+    learner: Option<RerankerLearner>,
+    data: Arc<Data>,
+}
+
+/// What its training did; an event of the log.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Trained {
+    model: String,
+    steps: usize,
+    lists: usize,
+    negatives: usize,
+    /// Mean loss of the first and of the last tenth of the steps.
+    first_loss: f32,
+    last_loss: f32,
+    seconds: f64,
+}
+
+impl Reranker {
+    /// The reranker of a round: out of the run folder where it was trained before, else made as configured.
+    ///
+    /// # Errors
+    /// When a model cannot be read, lists cannot be mined, or training fails.
+    pub(crate) fn new(
+        config: &Config,
+        judgments: &Judgments,
+        around: &Surroundings,
+        models: &mut Models,
+        round: usize,
+    ) -> Result<(Self, Option<Trained>)> {
+        let (settings, folder) = (&config.reranker, models.folder().clone());
+        let (made, device) = (folder.reranker(round), around.chosen.device.clone().without_autodiff());
+        let (mut model, trained) = if made.join("config.json").is_file() {
+            (load(&made, &device)?, None)
+        } else {
+            let model = start(config, around, &folder, round, &device)?;
+            if settings.steps == 0 { (model, None) } else { train(model, config, judgments, around, models, round)? }
+        };
+        model.set_max_length(settings.length.min(model.network.max_length())).or_usage()?;
+        if !made.join("config.json").is_file() {
+            model.save(&made).context("writing the reranker")?;
+        }
+        let learner = match settings.jointly {
+            true => {
+                Some(RerankerLearner::new(&model, training(settings, &model, around.course.round_steps(), config.train.seed)).or_usage()?)
+            }
+            false => None,
+        };
+        let cache = ScoreCache::open(&folder.path().join("reranker-scores.bin")).context("opening the reranker's scores")?;
+        let texts: Arc<dyn PairTexts + Send> = Arc::clone(&around.data) as _;
+        Ok((Self { scorer: teacher::PairScorer::new(model, Some(cache), texts), learner, data: Arc::clone(&around.data) }, trained))
+    }
+
+    /// Its logits for each query of the batch with its positive and its drawn negatives, `[queries, columns]`, NaN elsewhere. Trained jointly, it first
+    /// gives them, dropout and all, and then learns from them: the positive among its list, as RocketQAv2's released code does (the distillation sends it
+    /// no gradient).
+    ///
+    /// # Errors
+    /// When the device or the cache fails.
+    pub(crate) fn table(&mut self, batch: &Batch, columns: &[u32]) -> Result<Vec<f32>> {
+        let lists: Vec<List> = batch
+            .pairs
+            .iter()
+            .zip(&batch.drawn)
+            .map(|(&(query, positive), drawn)| List {
+                query,
+                documents: std::iter::once(positive).chain(drawn.iter().map(|it| it.document)).collect(),
+            })
+            .collect();
+        let scores = match &mut self.learner {
+            Some(learner) => learn(learner, self.scorer.model(), self.data.as_ref(), &lists)?,
+            None => {
+                let pairs = lists.iter().flat_map(|list| list.documents.iter().map(|&document| (list.query, document)));
+                self.scorer.scores(&pairs.collect::<Vec<_>>()).context("asking the reranker")?
+            }
+        };
+        let mut table = vec![f32::NAN; lists.len() * columns.len()];
+        let mut scores = scores.into_iter();
+        for (list, row) in lists.iter().zip(table.chunks_exact_mut(columns.len())) {
+            for (document, score) in list.documents.iter().zip(scores.by_ref()) {
+                if let Some(column) = columns.iter().position(|column| column == document) {
+                    row[column] = score;
+                }
+            }
+        }
+        Ok(table)
+    }
+
+    /// At the end of a round in which it was trained at every step: keeps what it has learned.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn keep(&self, folder: &Path) -> Result<()> {
+        if let Some(learner) = &self.learner {
+            let mut model = load(folder, &learner.device().clone().without_autodiff())?;
+            model.network = learner.snapshot();
+            model.save(folder).context("writing the reranker")?;
+        }
+        Ok(())
+    }
+
+    /// What a checkpoint has to hold.
+    ///
+    /// # Errors
+    /// When tensors cannot be read.
+    pub(crate) fn state(&self) -> Result<Parts> {
+        let mut parts = Parts::new();
+        if let Some(learner) = &self.learner {
+            let state = learner.state();
+            parts.insert(WEIGHTS.to_owned(), to_safetensors(&state.weights)?);
+            parts.insert(OPTIMIZER.to_owned(), to_safetensors(&state.optimizer)?);
+            parts.insert(STEP.to_owned(), serde_json::to_vec(&state.step)?);
+        }
+        Ok(parts)
+    }
+
+    /// Goes back to a saved state.
+    ///
+    /// # Errors
+    /// When the checkpoint lacks it or it fits another run.
+    pub(crate) fn restore(&mut self, parts: &Parts) -> Result<()> {
+        let Some(learner) = &mut self.learner else { return Ok(()) };
+        let part = |name: &str| parts.get(name).with_context(|| format!("the checkpoint has no {name}"));
+        let state = LearnerState {
+            weights: from_safetensors(part(WEIGHTS)?)?,
+            optimizer: from_safetensors(part(OPTIMIZER)?)?,
+            step: serde_json::from_slice(part(STEP)?).context("reading the reranker's step")?,
+        };
+        learner.load_state(state).context("restoring the reranker")
+    }
+}
+
+/// Probabilities of relevance: what thresholds such as RocketQA's 0.1 and 0.9 are meant for.
+impl PairScorer for Reranker {
+    fn scores(&mut self, pairs: &[(u32, u32)]) -> Result<Vec<f32>, EncodeError> {
+        let logits = self.scorer.scores(pairs).map_err(|error| EncodeError::new(error.to_string()))?;
+        Ok(logits.into_iter().map(probability).collect())
+    }
+}
+
+impl PairTexts for Data {
+    fn query(&self, id: u32) -> Option<Cow<'_, str>> {
+        PairTexts::query(&self.collection, id)
+    }
+
+    fn document(&self, id: u32) -> Option<Cow<'_, str>> {
+        let generated = || {
+            let generated = self.side.generated.as_ref()?;
+            let place = id.checked_sub(generated.offset)?;
+            ((place as usize) < generated.texts.len()).then(|| Cow::Borrowed(generated.texts.get(place)))
+        };
+        PairTexts::document(&self.collection, id).or_else(generated)
+    }
+}
+
+fn load(model: &Path, device: &Device) -> Result<CrossEncoder> {
+    Ok(CrossEncoder::load(&model.display().to_string(), device).or_usage()?)
+}
+
+/// What the reranker starts as.
+fn start(config: &Config, around: &Surroundings, folder: &RunFolder, round: usize, device: &Device) -> Result<CrossEncoder> {
+    let under_a_new_head = |encoder: &Encoder| Ok(CrossEncoder::from_encoder(encoder, config.train.seed).or_usage()?);
+    match config.reranker.model.as_str() {
+        RETRIEVER if round > 0 => under_a_new_head(&Encoder::load(&folder.round(round - 1).display().to_string(), device).or_usage()?),
+        START | RETRIEVER => under_a_new_head(&setup::load_encoder(config, &around.data.collection, &around.chosen)?),
+        PREVIOUS_ROUND if round > 0 && folder.reranker(round - 1).is_dir() => load(&folder.reranker(round - 1), device),
+        PREVIOUS_ROUND => {
+            Err(Usage::new("reranker.model = \"previous-round\", but the round before has no reranker; use \"start\" or \"retriever\"")
+                .into())
+        }
+        path => Ok(CrossEncoder::load(path, device).or_usage()?),
+    }
+}
+
+fn training(settings: &RerankerConfig, model: &CrossEncoder, steps: usize, seed: u64) -> RerankerTraining {
+    let small = model.network.architecture().layers < 3;
+    RerankerTraining {
+        steps,
+        lists: settings.lists,
+        negatives: settings.negatives,
+        loss: settings.loss,
+        learning_rate: settings.learning_rate.unwrap_or(if small { 1e-3 } else { 3e-5 }),
+        warmup: Warmup::Share(0.1),
+        seed,
+        ..RerankerTraining::default()
+    }
+}
+
+/// Trains `model` on lists that the encoder of the round before finds.
+fn train(
+    mut model: CrossEncoder,
+    config: &Config,
+    judgments: &Judgments,
+    around: &Surroundings,
+    models: &mut Models,
+    round: usize,
+) -> Result<(CrossEncoder, Option<Trained>)> {
+    let (settings, begun) = (&config.reranker, Instant::now());
+    model.set_max_length(settings.length.min(model.network.max_length())).or_usage()?;
+    let lists = mine(config, judgments, around, models, round)?;
+    let mut learner = RerankerLearner::new(&model, training(settings, &model, settings.steps, config.train.seed)).or_usage()?;
+    let pairs = judgments.pairs();
+    let per_epoch = pairs.len().div_ceil(settings.lists).max(1);
+    let bar = output::progress(settings.steps, "steps of the reranker");
+    let mut losses = Vec::with_capacity(settings.steps);
+    let groups = |step: usize| -> Result<Vec<teacher::Group>> {
+        // The order of an epoch is a function of seed and epoch.
+        let (epoch, place) = (step / per_epoch, step % per_epoch);
+        let mut order = pairs.clone();
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(config.train.seed ^ (epoch as u64 + 1) << 32));
+        let chosen = order.iter().cycle().skip(place * settings.lists).take(settings.lists.min(order.len()));
+        let lists: Vec<List> = chosen
+            .map(|&(query, positive)| {
+                let drawn = lists.draw(&Visit::new(query, positive, settings.negatives, epoch as u64));
+                List { query, documents: std::iter::once(positive).chain(drawn.iter().map(|it| it.document)).collect() }
+            })
+            .filter(|list| list.documents.len() > 1)
+            .collect();
+        Ok(tokenize_lists(&model, around.data.as_ref(), &lists)?)
+    };
+    learner.train(groups, |_, loss| {
+        losses.push(loss);
+        bar.inc(1);
+    })?;
+    bar.finish_and_clear();
+    let tenth = (losses.len() / 10).max(1);
+    let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len().max(1) as f32;
+    let trained = Trained {
+        model: settings.model.clone(),
+        steps: settings.steps,
+        lists: settings.lists,
+        negatives: settings.negatives,
+        first_loss: mean(&losses[..tenth.min(losses.len())]),
+        last_loss: mean(&losses[losses.len().saturating_sub(tenth)..]),
+        seconds: begun.elapsed().as_secs_f64(),
+    };
+    output::note(&format!(
+        "reranker: {} steps, loss {:.3} to {:.3}, {:.1} s",
+        trained.steps, trained.first_loss, trained.last_loss, trained.seconds
+    ));
+    model.network = learner.snapshot();
+    Ok((model, Some(trained)))
+}
+
+/// A miner of the lists to train on: uniform draws from what the encoder of the round before finds.
+fn mine(config: &Config, judgments: &Judgments, around: &Surroundings, models: &mut Models, round: usize) -> Result<Miner> {
+    let text = format!(
+        "[[source]]\nfrom = \"dense\"\nmodel = \"{PREVIOUS_ROUND}\"\ndepth = {}\n[draw]\nrule = \"uniform\"\n",
+        config.reranker.depth
+    );
+    let recipe: NegativesConfig = toml::from_str(&text).context("the lists of the reranker")?;
+    let mut miner =
+        Miner::new(&recipe, &around.data.collection, judgments, config.train.seed).or_usage()?.expecting(config.reranker.negatives);
+    let current = Rows::new(models.start(), &around.chosen.device, &around.data.tokens);
+    let mut encoders = Views { current, models, round, teacher: None };
+    miner.refresh(Moment::default(), &mut encoders).context("mining the lists of the reranker")?;
+    Ok(miner)
+}
+
+/// One step of joint training on `lists`; the logits before it, list after list.
+fn learn(learner: &mut RerankerLearner, model: &CrossEncoder, texts: &dyn PairTexts, lists: &[List]) -> Result<Vec<f32>> {
+    let groups = tokenize_lists(model, texts, lists)?;
+    let sizes: Vec<usize> = groups.iter().map(|group| group.pairs.len()).collect();
+    let rows: Vec<_> = groups.iter().flat_map(|group| &group.pairs).collect();
+    if learner.network().has_dropout() {
+        // A function of seed and step, as everywhere.
+        learner.device().seed(learner.config().seed ^ (learner.steps_done() as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    }
+    let logits = learner.logits(&TokenPairs::new(&rows, model.pad_id(), 1));
+    let scores =
+        logits.clone().detach().try_into_vec_as::<f32>().map_err(|error| anyhow::anyhow!("reading the reranker's scores: {error:?}"))?;
+    let loss: ListLoss = learner.config().loss;
+    let gradients = loss.value(logits, &sizes, learner.device()).backward();
+    let gradients = GradientsParams::from_grads(gradients, learner.network());
+    learner.update(gradients);
+    Ok(scores)
+}

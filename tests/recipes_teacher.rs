@@ -1,0 +1,193 @@
+//! What distinguishes the recipes with a cross-encoder of their own, checked on short runs of the real command.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::command::{run as command, stderr, weights};
+use crate::recipes_dynamic::runs::{Run, train};
+
+/// A reranker that is trained for a moment.
+const SHORT: [&str; 4] = ["reranker.lists=4", "reranker.length=64", "reranker.depth=100", "data.limit=256"];
+
+fn short<'a>(set: &[&'a str]) -> Vec<&'a str> {
+    SHORT.iter().chain(set).copied().collect()
+}
+
+/// Weights of the reranker of a round, from 1.
+fn reranker(run: &Run, round: usize) -> Vec<u8> {
+    fs::read(run.path.join(format!("rerankers/round-{round}/model.safetensors"))).unwrap()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[test]
+fn rocketqa() {
+    let folder = tempfile::tempdir().unwrap();
+    // Three rounds of three steps.
+    let run = train(folder.path(), "rocketqa", "run", &short(&["train.steps=9", "reranker.steps=60", "round.2.train.augment.depth=3"]));
+    assert_eq!(run.events("round").len(), 2);
+    let trained = run.events("reranker");
+    assert_eq!(trained.iter().map(|event| (event["step"].as_u64(), event["steps"].as_u64())).collect::<Vec<_>>(), [(Some(3), Some(60))]);
+    assert!(number(&trained[0]["last_loss"]) < number(&trained[0]["first_loss"]), "{}", trained[0]);
+    assert_eq!(reranker(&run, 2), reranker(&run, 3), "the third round asks the same one");
+    assert!(!run.path.join("rerankers/round-1").exists(), "the first round asks nobody");
+    // What was kept has a probability below .1, or fills a short row from deeper ranks.
+    let refreshes = run.events("refresh");
+    let source = &refreshes[0]["by_source"][0];
+    let asked = source["removed"]["teacher"].as_u64().unwrap();
+    assert!(asked > 0 && source["removed_relevant"]["teacher"].as_u64().is_some_and(|hits| hits <= asked), "{source}");
+    let lists = fs::read_to_string(run.path.join("negatives/version-1.jsonl")).unwrap();
+    let (mut kept, mut filled) = (0, 0);
+    for row in lists.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        for it in row["negatives"].as_array().unwrap() {
+            if it["source"] == "fill" {
+                assert!((51..=1000).contains(&it["rank"].as_u64().unwrap()), "{it}");
+                filled += 1;
+            } else {
+                assert!(number(&it["teacher"]) < 0.1 && it["rank"].as_u64().unwrap() <= 51, "{it}");
+                kept += 1;
+            }
+        }
+    }
+    assert_eq!(kept + filled, 4 * 256);
+    let share = number(&source["filled_share"]);
+    assert!((share - f64::from(filled) / f64::from(kept + filled)).abs() < 1e-9, "{share}");
+    // The 3,744 queries that the limit leaves out are without a label, and some of the labels that they get are right.
+    let augmented = &run.events("augmented")[0];
+    assert_eq!(augmented["unlabelled"], 4000 - 256, "{augmented}");
+    assert!(augmented["right"].as_u64().unwrap() <= augmented["accepted"].as_u64().unwrap());
+    let queries = |steps: std::ops::Range<usize>| -> BTreeSet<String> {
+        run.drawn().into_iter().filter(|row| steps.contains(&row.step)).map(|row| row.query).collect()
+    };
+    let accepted = augmented["accepted"].as_u64().unwrap();
+    assert_eq!(refreshes[1]["queries"].as_u64(), Some(256 + accepted));
+    if accepted > 256 {
+        assert!(queries(6..9).difference(&queries(0..6)).count() > 32, "new queries are trained on");
+    }
+}
+
+#[test]
+fn rocketqa_v2() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = short(&["train.steps=8", "reranker.steps=10", "train.checkpoint_every=1", "train.keep_checkpoints=9", "batch.negatives=3"]);
+    let run = train(folder.path(), "rocketqa-v2", "run", &set);
+    // Trained before the round, then at each of its four steps.
+    assert_eq!(run.events("reranker")[0]["steps"], 10);
+    let folders: BTreeSet<_> = fs::read_dir(run.path.join("rerankers")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(folders.len(), 1);
+    // One list a query, its own alone: a positive and what was drawn.
+    assert!(run.batches[4..].iter().all(|line| line["rows"].as_array().unwrap().len() == 16));
+    let steps = run.events("step");
+    assert!(steps[4..].iter().all(|step| number(&step["loss"]) >= 0.0));
+    // The same bits when it is interrupted in the second round: the ranker's state is in the checkpoint.
+    let (whole, ranker) = (weights(&run.path.join("model")), reranker(&run, 2));
+    resume(folder.path(), "run", 6);
+    assert!(weights(&run.path.join("model")) == whole, "the retriever has other weights");
+    assert!(reranker(&run, 2) == ranker, "the ranker has other weights");
+    // Without joint training the ranker stays what it was.
+    let alone = train(folder.path(), "rocketqa-v2", "alone", &[set.as_slice(), &["reranker.jointly=false"]].concat());
+    assert!(reranker(&alone, 2) != ranker);
+}
+
+/// Goes back to the checkpoint of `step` and resumes.
+fn resume(folder: &Path, out: &str, step: usize) {
+    let path = folder.join(out);
+    fs::remove_file(path.join("evaluation/metrics.json")).unwrap();
+    for entry in fs::read_dir(path.join("checkpoints")).unwrap() {
+        let entry = entry.unwrap();
+        let number: usize = entry.file_name().to_str().unwrap().strip_prefix("step-").unwrap().parse().unwrap();
+        if number > step {
+            fs::remove_dir_all(entry.path()).unwrap();
+        }
+    }
+    let output = command(folder, &["train", "--resume", out, "--device", "cpu", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn pair() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = [
+        "train.steps=9",
+        "round.1.reranker.steps=30",
+        "round.1.train.augment.depth=3",
+        "round.2.train.augment.depth=3",
+        "negatives.source.1.depth=20",
+    ];
+    let run = train(folder.path(), "pair", "run", &short(&set));
+    let steps = run.events("step");
+    let has = |step: usize| !steps[step]["passage-centric"].is_null();
+    assert!((0..9).all(|step| has(step) == (3..6).contains(&step)), "the passage-centric term belongs to the second round");
+    let augmented = run.events("augmented");
+    assert_eq!(augmented.len(), 2);
+    assert_eq!(augmented[0]["unlabelled"], 4000 - 256);
+    assert_eq!(reranker(&run, 2), reranker(&run, 3));
+    assert_eq!(run.events("round").iter().map(|event| event["restart"].as_bool().unwrap()).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
+fn ar2() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = [
+        "train.steps=8",
+        "reranker.steps=5",
+        "round.1.reranker={steps=10,model=\"retriever\"}",
+        "batch.negatives=3",
+        "reranker.negatives=3",
+    ];
+    let run = train(folder.path(), "ar2", "run", &short(&set));
+    // Turns: the ranker, a refresh with the weights of now, the retriever.
+    let trained: Vec<_> =
+        run.events("reranker").iter().map(|event| (event["step"].as_u64().unwrap(), event["steps"].as_u64().unwrap())).collect();
+    assert_eq!(trained, [(2, 10), (4, 5), (6, 5)]);
+    let refreshed: Vec<_> = run.events("refresh").iter().map(|event| event["step"].as_u64().unwrap()).collect();
+    assert_eq!(refreshed, [2, 4, 6]);
+    assert!(reranker(&run, 2) != reranker(&run, 3) && reranker(&run, 3) != reranker(&run, 4));
+    let steps = run.events("step");
+    for (step, event) in steps.iter().enumerate() {
+        let parts = [&event["kl"], &event["adversarial"]];
+        assert!(parts.iter().all(|part| part.is_null() == (step < 2)), "{event}");
+        if step >= 2 {
+            let sum = 0.5 * number(parts[0]) + 0.5 * number(parts[1]);
+            assert!((sum - number(&event["loss"])).abs() < 1e-4, "{event}");
+        }
+    }
+    assert!(run.events("round").iter().all(|event| event["restart"] == false));
+}
+
+#[test]
+fn simlm() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = ["train.steps=6", "reranker.steps=10", "batch.negatives=3", "reranker.negatives=3"];
+    let run = train(folder.path(), "simlm", "run", &short(&set));
+    let source = |step: usize| run.batches[step]["rows"][0]["negatives"][0]["source"].as_str().unwrap().to_owned();
+    assert_eq!([source(0), source(2), source(4)], ["bm25", "dense", "dense"]);
+    let trained: Vec<_> = run.events("reranker").iter().map(|event| event["step"].as_u64().unwrap()).collect();
+    assert_eq!(trained, [4], "one ranker, for the last round");
+    for (step, event) in run.events("step").iter().enumerate() {
+        assert_eq!(event["kl"].is_null(), step < 4, "{event}");
+    }
+    assert!(run.events("round").iter().all(|event| event["restart"] == true));
+}
+
+#[test]
+fn wrong_requests_for_a_reranker_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |set: &[&str], part: &str| {
+        let mut arguments = vec!["train", "--recipe", "rocketqa", "--out", "x", "--device", "cpu"];
+        set.iter().for_each(|value| arguments.extend(["--set", value]));
+        let output = command(folder.path(), &arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    };
+    refused(&["reranker.lists=0"], "reranker.lists");
+    refused(&["reranker.jointly=true"], "reranker.jointly");
+    refused(&["reranker.learning_rate=0"], "reranker.learning_rate");
+    refused(&["reranker.loss=\"hinge\""], "binary-cross-entropy");
+    refused(&["teacher.model=start", "round.2.train={augment={above=0.9}}"], "train.augment");
+}
