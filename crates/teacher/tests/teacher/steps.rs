@@ -1,5 +1,4 @@
-//! The crate from outside: scores with and without a cache, training step by step, and a reranker for the built-in collection.
-#![allow(missing_docs)]
+//! Scores with and without a cache, and training step by step, on a handful of texts.
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
