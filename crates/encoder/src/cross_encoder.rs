@@ -1,8 +1,9 @@
 //! A reranker as users know it: network, tokenizer for pairs, length, and the files that travel with them.
 //!
 //! The folders that transformers (`*ForSequenceClassification`) and sentence-transformers (`CrossEncoder`) write are read, and one is
-//! written that both open (`cross_encoder/folder.rs`). Scores are logits; [`probability`] is the sigmoid that sentence-transformers puts behind a model of one label.
-//! Training takes [`CrossEncoder::network`] out, trains a copy on an autodiff device and puts `valid()` of it back.
+//! written that both open (`cross_encoder/folder.rs`). Scores are logits; [`probability`] is the sigmoid that sentence-transformers
+//! puts behind a model of one label. Training takes [`CrossEncoder::network`] out, trains a copy on an autodiff device and puts
+//! `valid()` of it back.
 
 mod folder;
 
