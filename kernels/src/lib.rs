@@ -8,7 +8,7 @@
 //! | [`mod@reference`] | the same in plain Rust and float64, for clarity, not for speed |
 //! | [`catalogue`] | problems as data, for the tests of every implementation and for benchmarks |
 //! | [`layers`] | linear, attention, GELU, dropout and residual norm on the CPU with hand-written gradients |
-//! | [`adamw`] | one update of the optimiser in one pass, on the CPU |
+//! | [`adamw()`] | one update of the optimiser in one pass, on the CPU |
 //! | [`keep_freed_memory`] | the allocator's habits |
 //! | [`adapters()`], [`describe`], [`max_rows_per_shard`] | the GPUs of this machine and what they can do |
 //! | [`software_device`] | a software Vulkan driver through WGSL |
