@@ -15,12 +15,12 @@ mod gelu;
 mod linear;
 mod mask;
 mod norm;
-mod product;
+pub(crate) mod product;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tests;
-mod wide;
+pub(crate) mod wide;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, DispatchDevice, Flex, backend_extension};
