@@ -87,9 +87,11 @@ def write(folder, kind, inputs, config, model_class):
     reranker = CrossEncoder(folder, device="cpu")
     rows = []
     for query, document in pairs():
-        encoded = {key: value[0] for key, value in reranker.tokenizer([(query, document)], truncation="longest_first", max_length=MAX_LENGTH).items()}
+        batch = reranker.tokenizer([(query, document)], truncation="longest_first", max_length=MAX_LENGTH)
+        encoded = {key: value[0] for key, value in batch.items()}
         score = float(reranker.predict([(query, document)], activation_fn=torch.nn.Identity())[0])
-        rows.append({"query": query, "document": document, "ids": encoded["input_ids"], "types": encoded.get("token_type_ids"), "score": score})
+        rows.append({"query": query, "document": document, "ids": encoded["input_ids"], "types": encoded.get("token_type_ids"),
+                     "score": score})
     with open(f"{folder}/golden.json", "w") as file:
         json.dump({"max_length": MAX_LENGTH, "pairs": rows}, file, indent=1)
 
@@ -97,7 +99,8 @@ def write(folder, kind, inputs, config, model_class):
 def reopen(root):
     for name in sorted(os.listdir(root)):
         folder, golden = os.path.join(root, name, "saved"), json.load(open(os.path.join(root, name, "golden.json")))
-        texts, expected = [(row["query"], row["document"]) for row in golden["pairs"]], torch.tensor([row["score"] for row in golden["pairs"]])
+        texts = [(row["query"], row["document"]) for row in golden["pairs"]]
+        expected = torch.tensor([row["score"] for row in golden["pairs"]])
         ours = torch.tensor(CrossEncoder(folder, device="cpu").predict(texts, activation_fn=torch.nn.Identity()))
         split = AutoTokenizer.from_pretrained(folder)
         batch = split(texts, truncation="longest_first", padding=True, return_tensors="pt")

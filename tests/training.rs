@@ -84,11 +84,21 @@ fn every_recipe_trains() {
     for recipe in recipes["recipes"].as_array().unwrap() {
         let name = recipe["name"].as_str().unwrap();
         let mut arguments = vec!["train", "--recipe", name, "--out", name, "--json", "--data", "data", "--device", "cpu"];
-        arguments.extend(["--set", "batch.queries=16", "--set", "train.steps=12"]);
+        arguments.extend([
+            "--set",
+            "batch.queries=16",
+            "--set",
+            "train.steps=12",
+            "--set",
+            "reranker.steps=3",
+            "--set",
+            "reranker.lists=4",
+        ]);
         // What a recipe says it needs.
         match name {
             "margin-mse" => arguments.extend(["--set", "negatives.source.0.path=lists.jsonl"]),
             "kl-distill" => arguments.extend(["--set", "negatives.source.1.path=lists.jsonl"]),
+            "pair" | "ar2" => arguments.extend(["--set", "round.1.reranker.steps=3"]),
             _ => {}
         }
         let result = json(folder.path(), &arguments);

@@ -46,9 +46,7 @@ fn main() {
     let store: Vec<Tensor<2>> =
         (0..rows).step_by(SHARD).map(|begin| random(&mut generator, SHARD.min(rows - begin), width, &device)).collect();
     let queries = random(&mut generator, count, width, &device);
-    let ask = |queries: Tensor<2>| {
-        search(SearchRequest { queries, store: &store, k, exclusions: None, ceiling: None }).expect("the search works")
-    };
+    let ask = |queries: Tensor<2>| search(SearchRequest::new(queries, &store, k)).expect("the search works");
     ask(queries.clone().slice([0..1, 0..width]));
     let (_, before) = resident();
     let mut seconds = Vec::new();

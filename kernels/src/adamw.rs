@@ -82,7 +82,7 @@ fn update_body<L: Lanes>(parameter: &mut [f32], gradient: &[f32], first: &mut [f
     }
 }
 
-/// Whether [`adamw`] takes this parameter: f32 on the CPU.
+/// Whether [`adamw()`] takes this parameter: f32 on the CPU.
 #[must_use]
 pub fn updates_in_one_pass<const D: usize>(parameter: &Tensor<D>) -> bool {
     parameter.dtype() == DType::F32 && fused(&parameter.device())

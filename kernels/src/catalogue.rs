@@ -3,7 +3,10 @@
 //! Vectors hold small whole numbers unless the case says otherwise, so that every implementation computes the same scores exactly, and ids must
 //! agree to the last one, ties included.
 
+use crate::bins::Bins;
 use crate::exclusions::Exclusions;
+use crate::reference::Rules;
+use crate::search::Choice;
 
 /// What the numbers look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +19,25 @@ pub enum Values {
     Rising,
     /// Scores fall: only the first k enter.
     Falling,
+    /// One row is far above all others.
+    Hot,
     /// All scores are negative.
     Negative,
     /// Products are multiples of 2^-140: denormal numbers, exact in f32.
     Denormal,
     /// Gaussian-like fractions, compared with a tolerance.
     Real,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Ask {
+    /// The best behind so many ranks.
+    Best(usize),
+    /// A uniform draw.
+    Uniform,
+    /// A draw of that sharpness around a score of the query's.
+    Near(f32),
 }
 
 /// One search.
@@ -43,12 +59,34 @@ pub struct Case {
     pub exclude: usize,
     /// Scores above this are left out; shifted by the query.
     pub ceiling: Option<f32>,
+    /// Scores below this are left out; shifted by the query.
+    pub floor: Option<f32>,
+    /// The best, or a draw.
+    pub ask: Ask,
+    /// Counts scores.
+    pub bins: Option<Bins>,
     /// Rows are stored as f16.
     pub half: bool,
 }
 
-const BASE: Case =
-    Case { name: "", queries: 3, shards: &[100], dimension: 8, k: 5, values: Values::Whole, exclude: 0, ceiling: None, half: false };
+/// The plainest case, for others to differ from.
+pub const BASE: Case = Case {
+    name: "",
+    queries: 3,
+    shards: &[100],
+    dimension: 8,
+    k: 5,
+    values: Values::Whole,
+    exclude: 0,
+    ceiling: None,
+    floor: None,
+    ask: Ask::Best(0),
+    bins: None,
+    half: false,
+};
+
+/// Ends on whole numbers, which are scores here; some lie below and some above.
+const BINS: Option<Bins> = Some(Bins { low: -10.0, high: 14.0, count: 8 });
 
 /// The cases, small enough for a software driver.
 pub const CASES: &[Case] = &[
@@ -89,6 +127,52 @@ pub const CASES: &[Case] = &[
     Case { name: "ceiling", ceiling: Some(4.0), ..BASE },
     Case { name: "ceiling below all", ceiling: Some(-1e6), ..BASE },
     Case { name: "ceiling and exclusions over shards", ceiling: Some(2.0), exclude: 2, shards: &[60, 61], k: 30, ..BASE },
+    Case { name: "floor", floor: Some(1.0), k: 90, ..BASE },
+    Case { name: "floor above all", floor: Some(1e6), ..BASE },
+    Case { name: "between floor and ceiling", floor: Some(-2.0), ceiling: Some(2.0), exclude: 4, shards: &[150, 150], k: 200, ..BASE },
+    Case { name: "floor above the ceiling", floor: Some(3.0), ceiling: Some(1.0), ..BASE },
+    Case { name: "ranks 10 to 30", ask: Ask::Best(10), k: 20, shards: &[300, 20], ..BASE },
+    Case { name: "ranks that end behind the last row", ask: Ask::Best(60), k: 60, ..BASE },
+    Case { name: "ranks that begin behind the last row", ask: Ask::Best(200), ceiling: Some(1.0), ..BASE },
+    Case { name: "the deepest window", ask: Ask::Best(1023), k: 1, shards: &[1500], ..BASE },
+    Case { name: "counts", bins: BINS, shards: &[200, 0, 150], exclude: 5, ceiling: Some(2.0), floor: Some(0.0), ..BASE },
+    Case { name: "counts of many queries, one bin", bins: Some(Bins { low: -1.0, high: 2.0, count: 1 }), queries: 70, ..BASE },
+    Case { name: "counts, most bins", bins: Some(Bins { low: -90.0, high: 90.0, count: Bins::MOST }), k: 1000, shards: &[1200], ..BASE },
+    Case { name: "counts, all excluded", bins: BINS, exclude: 1, ..BASE },
+    Case { name: "counts, no rows", bins: BINS, shards: &[], ..BASE },
+    Case { name: "uniform draw", ask: Ask::Uniform, shards: &[300, 1, 80], k: 12, ..BASE },
+    Case { name: "uniform draw of all", ask: Ask::Uniform, k: 100, ..BASE },
+    Case { name: "uniform draw of more than there are", ask: Ask::Uniform, k: 100, exclude: 2, floor: Some(0.0), ..BASE },
+    Case {
+        name: "uniform draw within bounds, counted",
+        ask: Ask::Uniform,
+        floor: Some(-1.0),
+        ceiling: Some(4.0),
+        exclude: 3,
+        bins: BINS,
+        shards: &[700],
+        ..BASE
+    },
+    Case { name: "uniform draw for many queries", ask: Ask::Uniform, queries: 130, shards: &[500], k: 3, ..BASE },
+    Case { name: "uniform draw from equal rows", ask: Ask::Uniform, values: Values::Equal, shards: &[400], k: 7, ..BASE },
+    Case { name: "draw near a score", ask: Ask::Near(0.05), shards: &[300, 90], k: 12, ..BASE },
+    Case {
+        name: "draw near a score, narrow, within bounds",
+        ask: Ask::Near(2.0),
+        floor: Some(-3.0),
+        ceiling: Some(3.0),
+        exclude: 3,
+        shards: &[500],
+        k: 9,
+        ..BASE
+    },
+    Case { name: "draw near a score, deep, counted", ask: Ask::Near(0.5), bins: BINS, k: 200, shards: &[700, 300], queries: 20, ..BASE },
+    Case { name: "draw near a score of negative ones", ask: Ask::Near(0.01), values: Values::Negative, shards: &[200], ..BASE },
+    Case { name: "nine queries", queries: 9, shards: &[200], k: 20, exclude: 6, ..BASE },
+    Case { name: "eight queries", queries: 8, shards: &[200], k: 20, exclude: 6, ..BASE },
+    Case { name: "a full panel and one query", queries: 33, shards: &[200], dimension: 33, k: 20, ..BASE },
+    Case { name: "one hot row", values: Values::Hot, shards: &[300], queries: 40, k: 3, ..BASE },
+    Case { name: "fractions of many queries", values: Values::Real, dimension: 40, shards: &[500], queries: 50, k: 10, ..BASE },
     Case { name: "fractions", values: Values::Real, dimension: 64, shards: &[500], k: 10, ..BASE },
 ];
 
@@ -96,6 +180,8 @@ pub const CASES: &[Case] = &[
 pub const HALF_CASES: &[Case] = &[
     Case { name: "f16", half: true, ..BASE },
     Case { name: "f16, an odd number of numbers", half: true, dimension: 3, shards: &[33, 31], ..BASE },
+    Case { name: "f16, many queries", half: true, queries: 70, dimension: 21, shards: &[150, 70], k: 20, ..BASE },
+    Case { name: "f16, uniform draw", half: true, ask: Ask::Uniform, shards: &[150], ..BASE },
     Case { name: "f16, two shards, exclusions", half: true, exclude: 3, shards: &[150, 300], k: 20, ..BASE },
 ];
 
@@ -110,6 +196,27 @@ pub struct Problem {
     pub exclusions: Option<Exclusions>,
     /// Ceilings.
     pub ceiling: Option<Vec<f32>>,
+    /// Floors.
+    pub floor: Option<Vec<f32>>,
+    /// Keys of the queries, for draws.
+    pub keys: Vec<u64>,
+    /// Where to draw most.
+    pub centres: Vec<f32>,
+}
+
+impl Problem {
+    /// What the case asks of these numbers.
+    #[must_use]
+    pub fn rules(&self, case: &Case) -> Rules<'_> {
+        let (seed, keys) = (11, self.keys.as_slice());
+        let choice = match case.ask {
+            Ask::Best(skip) => Choice::Best { skip },
+            Ask::Uniform => Choice::Uniform { seed, keys },
+            Ask::Near(sharpness) => Choice::Near { seed, keys, sharpness, centres: &self.centres },
+        };
+        let [ceiling, floor] = [&self.ceiling, &self.floor].map(Option::as_deref);
+        Rules { k: case.k, exclusions: self.exclusions.as_ref(), ceiling, floor, choice, bins: case.bins }
+    }
 }
 
 impl Case {
@@ -144,6 +251,9 @@ impl Case {
             Values::Falling => {
                 (fill(self.queries, &|_, _, _| 1.0), fill(rows, &|row, column, _| if column == 0 { -(row as f32) } else { 0.0 }))
             }
+            Values::Hot => {
+                (fill(self.queries, &|_, _, v| v.abs() + 1.0), fill(rows, &|row, _, v| if row == rows / 2 { 1000.0 } else { v }))
+            }
             Values::Negative => (fill(self.queries, &|_, _, v| v.abs() + 1.0), fill(rows, &|_, _, v| -v.abs() - 1.0)),
             Values::Denormal => (fill(self.queries, &|_, _, v| v * 2f32.powi(-70)), fill(rows, &|_, _, v| v * 2f32.powi(-70))),
             Values::Real => {
@@ -154,7 +264,10 @@ impl Case {
             let ids = |query: usize| (0..self.rows() as u32).filter(|id| (*id as usize + query).is_multiple_of(self.exclude)).collect();
             Exclusions::from_rows((0..self.queries).map(ids))
         });
-        let ceiling = self.ceiling.map(|ceiling| (0..self.queries).map(|query| ceiling + query as f32).collect());
-        Problem { queries, rows, exclusions, ceiling }
+        let [ceiling, floor] =
+            [self.ceiling, self.floor].map(|bound| bound.map(|bound| (0..self.queries).map(|query| bound + query as f32).collect()));
+        let keys = (0..self.queries as u64).map(|query| query * query + seed).collect();
+        let centres = (0..self.queries).map(|query| query as f32 - 1.0).collect();
+        Problem { queries, rows, exclusions, ceiling, floor, keys, centres }
     }
 }

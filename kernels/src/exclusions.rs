@@ -52,11 +52,12 @@ impl Exclusions {
         self.ids.iter().copied().max()
     }
 
-    /// Offsets and ids of some queries in one array, as the device takes them: row i is what stands from `[i]` to `[i + 1]`.
-    pub(crate) fn part(&self, queries: std::ops::Range<usize>) -> Vec<i32> {
+    /// Offsets, random words and ids of some queries in one array, as the device takes them: row i is what stands from `[i]` to `[i + 1]`.
+    pub(crate) fn part(&self, queries: std::ops::Range<usize>, words: &[[u32; 2]]) -> Vec<i32> {
         let (first, last) = (self.offsets[queries.start], self.offsets[queries.end]);
-        let head = queries.len() as u32 + 1;
+        let head = (queries.len() + 1 + 2 * words.len()) as u32;
         let offsets = self.offsets[queries.start..=queries.end].iter().map(|offset| (offset - first + head) as i32);
-        offsets.chain(self.ids[first as usize..last as usize].iter().map(|&id| id as i32)).collect()
+        let words = words.iter().flatten().map(|&word| word as i32);
+        offsets.chain(words).chain(self.ids[first as usize..last as usize].iter().map(|&id| id as i32)).collect()
     }
 }

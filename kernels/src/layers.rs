@@ -15,7 +15,7 @@ mod gelu;
 mod linear;
 mod mask;
 mod norm;
-mod product;
+pub(crate) mod product;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -1,14 +1,16 @@
-//! Exact top-k inner-product search on the device, `search(queries, store, k, exclusions, ceiling)`, and the layers of an encoder fused for the CPU.
+//! Exact top-k inner-product search and draws of negatives on the device, [`search()`], and the layers of an encoder fused for the CPU.
 //!
 //! | part | owns |
 //! |---|---|
 //! | [`search()`], [`SearchRequest`], [`TopK`] | the call: checked before, checked after, answers on the host |
 //! | [`Exclusions`] | the documents each query may not get |
+//! | [`Choice`], `key` | the best, or a draw: the same search by a random key |
+//! | [`Bins`] | counting scores |
 //! | `scan` | the backend extension: running top-k of one shard; `scan/cube` has the GPU kernels (`product`, `select`), `scan/flex` the CPU path |
 //! | [`mod@reference`] | the same in plain Rust and float64, for clarity, not for speed |
 //! | [`catalogue`] | problems as data, for the tests of every implementation and for benchmarks |
 //! | [`layers`] | linear, attention, GELU, dropout and residual norm on the CPU with hand-written gradients |
-//! | [`adamw`] | one update of the optimiser in one pass, on the CPU |
+//! | [`adamw()`] | one update of the optimiser in one pass, on the CPU |
 //! | [`keep_freed_memory`] | the allocator's habits |
 //! | [`adapters()`], [`describe`], [`max_rows_per_shard`] | the GPUs of this machine and what they can do |
 //! | [`software_device`] | a software Vulkan driver through WGSL |
@@ -20,10 +22,13 @@
 
 mod adamw;
 mod adapters;
+mod bins;
 pub mod catalogue;
 mod exclusions;
+mod key;
 pub mod layers;
 mod memory;
+mod pairs;
 pub mod reference;
 mod scan;
 mod search;
@@ -33,7 +38,8 @@ mod tests;
 
 pub use adamw::{AdamWFactors, adamw, updates_in_one_pass};
 pub use adapters::{Adapter, AdapterKind, AdapterLimits, adapters, describe, max_rows_per_shard};
+pub use bins::Bins;
 pub use exclusions::Exclusions;
 pub use memory::keep_freed_memory;
-pub use search::{MAX_K, SearchError, SearchRequest, TopK, search};
+pub use search::{Choice, MAX_K, SearchError, SearchRequest, TopK, search};
 pub use software::{SoftwareError, device as software_device};

@@ -136,7 +136,7 @@ pub enum EncoderError {
         limit: usize,
     },
     /// The tokenizer marks a token with a type for which the model has no row.
-    #[error("{}: the tokenizer gives a token the type {got}, and the model has {rows} token types: they do not belong together", path.display())]
+    #[error("{}: the tokenizer gives a token type {got}, and the model has {rows} types: they do not belong together", path.display())]
     TokenType {
         /// The `tokenizer.json`.
         path: PathBuf,

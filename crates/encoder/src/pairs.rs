@@ -145,7 +145,10 @@ mod tests {
     use super::*;
 
     fn tokenizer(max_length: usize) -> Result<PairTokenizer, EncoderError> {
-        let special = |id: u32, content: &str| json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
+        let special = |id: u32, content: &str| {
+            json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                   "normalized": false, "special": true})
+        };
         let text = |id: &str, kind: u32| json!({"Sequence": {"id": id, "type_id": kind}});
         let mark = |id: &str, kind: u32| json!({"SpecialToken": {"id": id, "type_id": kind}});
         let bytes = json!({
@@ -155,7 +158,8 @@ mod tests {
             "post_processor": {
                 "type": "TemplateProcessing", "single": [mark("[CLS]", 0), text("A", 0), mark("[SEP]", 0)],
                 "pair": [mark("[CLS]", 0), text("A", 0), mark("[SEP]", 0), text("B", 1), mark("[SEP]", 1)],
-                "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [1], "tokens": ["[CLS]"]}, "[SEP]": {"id": "[SEP]", "ids": [2], "tokens": ["[SEP]"]}},
+                "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [1], "tokens": ["[CLS]"]},
+                                   "[SEP]": {"id": "[SEP]", "ids": [2], "tokens": ["[SEP]"]}},
             },
             "model": {"type": "WordLevel", "unk_token": "[PAD]", "vocab": {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "b": 4, "c": 5}},
         });

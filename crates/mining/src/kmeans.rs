@@ -133,7 +133,7 @@ fn nearest(rows: &Tensor<2>, centres: &[f32]) -> Result<Vec<u32>, MiningError> {
     for (_, tile) in tiles(rows) {
         let one = Tensor::ones([tile.dims()[0], 1], (&device, DType::F32));
         let queries = Tensor::cat(vec![tile.cast(DType::F32) - middle.clone(), one], 1);
-        let found = kernels::search(SearchRequest { queries, store: &store, k: 1, exclusions: None, ceiling: None })?;
+        let found = kernels::search(SearchRequest::new(queries, &store, 1))?;
         assignment.extend(found.ids);
     }
     Ok(assignment)

@@ -312,7 +312,7 @@ impl EmbeddingStore {
             return Err(MiningError::Depth { needed: k, most: DEEPEST });
         }
         let queries = queries.cast(DType::F32);
-        Ok(kernels::search(SearchRequest { queries, store: &self.shards, k, exclusions, ceiling })?)
+        Ok(kernels::search(SearchRequest { exclusions, ceiling, ..SearchRequest::new(queries, &self.shards, k) })?)
     }
 
     /// A copy with rows of length 1 (a zero row stays zero), or `None` when this store is that already.

@@ -1,13 +1,12 @@
 //! Settings of a reranker's training.
 
-use objective::{AdamW, AdamWConfig, Schedule, ScheduleKind, Warmup};
+use objective::{AdamW, AdamWConfig, ParameterGroup, Schedule, ScheduleKind, Warmup};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TeacherError;
 use crate::loss::ListLoss;
 
-/// How a reranker is trained. The defaults are for a pretrained transformer; one made from word vectors
-/// (`CrossEncoder::from_encoder` of a static encoder) wants a learning rate about fifty times as large, 1e-3.
+/// How a reranker is trained. The defaults are for a pretrained transformer; see [`RerankerTraining::small`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RerankerTraining {
@@ -57,6 +56,14 @@ impl Default for RerankerTraining {
 }
 
 impl RerankerTraining {
+    /// The defaults with what suits a reranker made from word vectors (`CrossEncoder::from_encoder` of a static encoder): a larger
+    /// learning rate, and positions left as they are, since such a reranker compares words wherever they stand.
+    pub fn small() -> Self {
+        let frozen = ParameterGroup { path: "position".to_owned(), rate: 0.0, weight_decay: None };
+        let optimizer = AdamWConfig { groups: vec![frozen], ..AdamWConfig::default() };
+        Self { learning_rate: 1e-3, optimizer, ..Self::default() }
+    }
+
     /// Checks every setting.
     ///
     /// # Errors

@@ -14,7 +14,6 @@ use burn::tensor::Device;
 use corpus::Judgments;
 use encoder::{CrossEncoder, Encoder, TokenPairs, probability};
 use mining::{EncodeError, Miner, Moment, NegativesConfig, PairScorer, Visit};
-use objective::Warmup;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -219,17 +218,13 @@ fn start(config: &Config, around: &Surroundings, folder: &RunFolder, round: usiz
 }
 
 fn training(settings: &RerankerConfig, model: &CrossEncoder, steps: usize, seed: u64) -> RerankerTraining {
-    let small = model.network.architecture().layers < 3;
-    RerankerTraining {
-        steps,
-        lists: settings.lists,
-        negatives: settings.negatives,
-        loss: settings.loss,
-        learning_rate: settings.learning_rate.unwrap_or(if small { 1e-3 } else { 3e-5 }),
-        warmup: Warmup::Share(0.1),
-        seed,
-        ..RerankerTraining::default()
-    }
+    // One made from word vectors has no more layers than these.
+    let usual = match model.network.architecture().layers {
+        0..3 => RerankerTraining::small(),
+        _ => RerankerTraining { learning_rate: 3e-5, ..RerankerTraining::default() },
+    };
+    let learning_rate = settings.learning_rate.unwrap_or(usual.learning_rate);
+    RerankerTraining { steps, lists: settings.lists, negatives: settings.negatives, loss: settings.loss, learning_rate, seed, ..usual }
 }
 
 /// Trains `model` on lists that the encoder of the round before finds.

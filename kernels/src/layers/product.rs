@@ -6,19 +6,19 @@ use super::wide::Lanes;
 
 /// Where a matrix lies: its first number, and how far it is to the next row and column.
 #[derive(Clone, Copy)]
-pub(super) struct View {
-    pub(super) at: *const f32,
-    pub(super) row: usize,
-    pub(super) column: usize,
+pub(crate) struct View {
+    pub(crate) at: *const f32,
+    pub(crate) row: usize,
+    pub(crate) column: usize,
 }
 
 /// Where a product goes; columns lie side by side.
 #[derive(Clone, Copy)]
-pub(super) struct Target {
-    pub(super) at: *mut f32,
-    pub(super) row: usize,
+pub(crate) struct Target {
+    pub(crate) at: *mut f32,
+    pub(crate) row: usize,
     /// Adds to what is there instead of replacing it.
-    pub(super) add: bool,
+    pub(crate) add: bool,
 }
 
 /// `into [m, n] (+)= a [m, k] x b [k, n]`; the columns of `b` lie side by side (its `column` is not looked at).
@@ -27,7 +27,7 @@ pub(super) struct Target {
 /// All numbers of `a` and `b` must be readable and those of `into` writable and not among them; `into` must be initialised when it is added to.
 /// The processor must have the instructions of `L`.
 #[inline(always)]
-pub(super) unsafe fn product<L: Lanes>([m, n, k]: [usize; 3], a: View, b: View, into: Target) {
+pub(crate) unsafe fn product<L: Lanes>([m, n, k]: [usize; 3], a: View, b: View, into: Target) {
     let mut column = 0;
     // SAFETY: every tile lies within the matrices that the caller promises.
     unsafe {

@@ -143,13 +143,13 @@ pub(crate) use widest;
 
 /// a x b + c, rounded once where that is fast.
 #[inline(always)]
-pub(super) fn times_plus<L: Lanes>(a: f32, b: f32, c: f32) -> f32 {
+pub(crate) fn times_plus<L: Lanes>(a: f32, b: f32, c: f32) -> f32 {
     if L::FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// A polynomial, lowest coefficient first (Horner).
 #[inline(always)]
-pub(super) fn polynomial<L: Lanes, const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
+pub(crate) fn polynomial<L: Lanes, const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
     let mut sum = coefficients[N - 1];
     let mut power = N - 1;
     while power > 0 {
@@ -162,7 +162,7 @@ pub(super) fn polynomial<L: Lanes, const N: usize>(x: f32, coefficients: [f32; N
 /// e^x for x of at most 0, within 2e-7 of the true value relative to it; below -87.3, where e^x leaves the normal numbers, e^-87.3. NaN stays NaN.
 #[inline(always)]
 #[allow(clippy::excessive_precision, clippy::manual_clamp, reason = "`max` would lose NaN")]
-pub(super) fn exponential<L: Lanes>(x: f32) -> f32 {
+pub(crate) fn exponential<L: Lanes>(x: f32) -> f32 {
     let x = if x < -87.3 { -87.3 } else { x };
     // Adding 1.5 x 2^23 rounds to the nearest whole number and leaves it in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
@@ -211,7 +211,7 @@ macro_rules! fold {
 
 /// Sum of products.
 #[inline(always)]
-pub(super) fn dot<L: Lanes>(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot<L: Lanes>(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let (from_a, from_b) = (a.as_ptr(), b.as_ptr());
     let product = |at: usize| unsafe { L::load(from_a.add(at)).times_plus(L::load(from_b.add(at)), L::splat(0.0)) };
@@ -220,14 +220,14 @@ pub(super) fn dot<L: Lanes>(a: &[f32], b: &[f32]) -> f32 {
 
 /// Sum.
 #[inline(always)]
-pub(super) fn total<L: Lanes>(a: &[f32]) -> f32 {
+pub(crate) fn total<L: Lanes>(a: &[f32]) -> f32 {
     let from = a.as_ptr();
     fold!(L, a.len(), 0.0, |at| L::load(from.add(at)), add, |place, sum| sum + a[place], |x, y| x + y)
 }
 
 /// The largest number, or negative infinity when there is none; NaN may be passed over.
 #[inline(always)]
-pub(super) fn largest<L: Lanes>(a: &[f32]) -> f32 {
+pub(crate) fn largest<L: Lanes>(a: &[f32]) -> f32 {
     let from = a.as_ptr();
     let larger = |x: f32, y: f32| if x > y { x } else { y };
     fold!(L, a.len(), f32::NEG_INFINITY, |at| L::load(from.add(at)), larger, |place, sum| larger(sum, a[place]), |x, y| larger(x, y))

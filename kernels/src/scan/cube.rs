@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 mod product;
+mod random;
 mod select;
 
 use burn::backend::TensorMetadata;
@@ -17,7 +18,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 
-use super::Scan;
+use super::{Plan, Scan};
 use crate::search::SearchError;
 
 /// Queries of a tile, at most: enough for the rows to be read seldom, few enough for long strips.
@@ -71,11 +72,12 @@ fn tile(queries: usize, rows: usize, scratch: usize, limits: &Limits) -> Tile {
     Tile { queries, rows: rows.min(whole) }
 }
 
-pub(super) fn check_limits(device: &CubeDevice, k: usize, store: &[(usize, DType)]) -> Result<(), SearchError> {
+pub(super) fn check_limits(device: &CubeDevice, k: usize, counters: usize, store: &[(usize, DType)]) -> Result<(), SearchError> {
     let client = device.client();
     let limits = Limits::of(&client);
-    if select::items(k, limits.units, limits.shared_bytes).is_none() {
-        return Err(SearchError::SharedMemory { k, needed: select::shared_bytes(k, limits.units, 1), available: limits.shared_bytes });
+    if select::items(k, limits.units, counters, limits.shared_bytes).is_none() {
+        let needed = select::shared_bytes(k, limits.units, 1, counters);
+        return Err(SearchError::SharedMemory { k, needed, available: limits.shared_bytes });
     }
     for (shard, &(numbers, dtype)) in store.iter().enumerate() {
         let usage = client.properties().type_usage(burn::backend::cubecl::dtype_to_elem_type(dtype));
@@ -96,16 +98,14 @@ impl Scan for CubeBackend {
         rows: FloatTensor<Self>,
         scores: FloatTensor<Self>,
         ids: IntTensor<Self>,
-        excluded: IntTensor<Self>,
-        ceiling: FloatTensor<Self>,
-        first: usize,
-        k: usize,
-        scratch: usize,
+        rules: IntTensor<Self>,
+        bounds: FloatTensor<Self>,
+        plan: Plan,
     ) -> (FloatTensor<Self>, IntTensor<Self>) {
         let client = queries.client.clone();
         let limits = Limits::of(&client);
         let (count, total) = (queries.shape()[0], rows.shape()[0]);
-        let tile = tile(count, total, scratch, &limits);
+        let tile = tile(count, total, plan.scratch, &limits);
         let cell = tile.queries * tile.rows;
         let product = product::Product {
             side: limits.side,
@@ -115,13 +115,15 @@ impl Scan for CubeBackend {
             cell,
         };
         let select = select::Select {
-            k,
+            queries: count,
             units: limits.units,
             // Checked before the call; one per unit is the least there is.
-            items: select::items(k, limits.units, limits.shared_bytes).unwrap_or(1),
-            excluded: into_contiguous(excluded),
-            ceiling: into_contiguous(ceiling),
+            items: select::items(plan.k, limits.units, plan.width() - plan.k - 1, limits.shared_bytes).unwrap_or(1),
+            rules: into_contiguous(rules),
+            bounds: into_contiguous(bounds),
+            plan,
         };
+        let first = select.plan.first;
         let shapes = (scores.shape(), ids.shape());
         let pair = || (empty(&scores, shapes.0.clone()), empty(&ids, shapes.1.clone()));
         let lists = [(into_contiguous(scores.clone()), into_contiguous(ids.clone())), pair(), pair()];

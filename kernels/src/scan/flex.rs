@@ -1,22 +1,23 @@
-//! The CPU path: blocked matrix products, and per query a threshold that discards nearly all of their scores.
+//! The CPU path: products of a few rows and a panel of queries, read where they lie, and per query a threshold that discards nearly all of their scores.
 //!
-//! A tile of scores is the only extra memory. Survivors gather in a buffer of twice the depth that is cut back when it is full.
+//! Queries are laid out in panels once per scan. A task takes some panels through some rows; the scores of a block of rows and one panel stay in the innermost
+//! cache, where one comparison each decides. Survivors gather in a buffer of twice the depth that is cut back when it is full. A score's sum runs over the columns in
+//! their order, so it depends neither on tiles nor on threads.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::{DType, FloatDType};
+use burn::tensor::{DType, f16};
 use burn_flex::{Flex, FlexTensor};
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
-use super::{MISSING, NOT_A_NUMBER, Scan};
+use super::sieve::{LANES, Panel, ROWS, Rules};
+use super::{MISSING, NOT_A_NUMBER, Plan, Scan};
 
-/// Rows of a tile, at most.
-const ROWS: usize = 2048;
-
-/// Queries of a tile, at most: with [`ROWS`], 4 MiB of scores, which the cache holds.
-const QUERIES: usize = 512;
+/// Entries of lists that dividing the rows among threads may add.
+const SPARE: usize = 4 << 20;
 
 impl Scan for Flex {
     fn scan(
@@ -24,67 +25,86 @@ impl Scan for Flex {
         rows: FloatTensor<Self>,
         scores: FloatTensor<Self>,
         ids: IntTensor<Self>,
-        excluded: IntTensor<Self>,
-        ceiling: FloatTensor<Self>,
-        first: usize,
-        k: usize,
-        scratch: usize,
+        rules: IntTensor<Self>,
+        bounds: FloatTensor<Self>,
+        plan: Plan,
     ) -> (FloatTensor<Self>, IntTensor<Self>) {
+        let [queries, rows, rules, bounds] = [queries, rows, rules, bounds].map(|tensor| tensor.to_contiguous());
         let (mut scores, mut ids) = (scores.to_contiguous(), ids.to_contiguous());
-        let count = queries.layout().shape()[0];
-        let rules = Rules { excluded: excluded.to_contiguous(), ceiling: ceiling.to_contiguous(), first };
-        let mut lists: Vec<List> = {
-            let (scores, ids) = (scores.storage::<f32>(), ids.storage::<i32>());
-            (0..count).map(|query| List::resume(&scores[query * k..][..k], &ids[query * (k + 1)..][..=k])).collect()
+        let (count, total) = (queries.layout().shape()[0], rows.layout().shape()[0]);
+        let rules = Rules { ids: rules.storage::<i32>(), bounds: bounds.storage::<f32>(), plan: &plan, queries: count };
+        // A single score at a time is the least there is.
+        let lanes = LANES.min(plan.scratch.max(1));
+        let groups: Vec<Range<usize>> = (0..count).step_by(lanes).map(|begin| begin..(begin + lanes).min(count)).collect();
+        let block = ROWS.min((plan.scratch / lanes).max(1));
+
+        // Few queries: the rows are divided, and every part makes lists of its own. Many: the queries are, and every task reads all rows.
+        let threads = rayon::current_num_threads();
+        let divide = groups.len() < 2 * threads;
+        let parts = if divide { threads.min(SPARE / (count * plan.k).max(1)).clamp(1, total.div_ceil(block).max(1)) } else { 1 };
+        let share = total.div_ceil(parts).next_multiple_of(block);
+        let together = (groups.len() / (4 * threads)).clamp(1, 8);
+        let tasks: Vec<(Range<usize>, &[Range<usize>])> = (0..parts)
+            .map(|part| (part * share).min(total)..((part + 1) * share).min(total))
+            .flat_map(|part| groups.chunks(together).map(move |groups| (part.clone(), groups)))
+            .collect();
+        let width = plan.width();
+        let found: Vec<Vec<Panel>> = {
+            let (queries, scores, ids) = (queries.storage::<f32>(), scores.storage::<f32>(), ids.storage::<i32>());
+            let before = |query: usize| (&scores[query * plan.k..][..plan.k], &ids[query * width..][..plan.k]);
+            tasks
+                .into_par_iter()
+                .map(|(part, groups)| {
+                    let mut panels: Vec<Panel> = groups.iter().map(|group| Panel::new(group.clone(), queries, &rules, before)).collect();
+                    scan_part(&mut panels, &rows, part, block, &rules);
+                    panels
+                })
+                .collect()
         };
-        let step = QUERIES.min((scratch / ROWS).max(1));
-        let tile = ROWS.min((scratch / step).max(1));
-        for (block, lists) in lists.chunks_mut(step).enumerate() {
-            let begin = block * step;
-            let queries = queries.narrow(0, begin, lists.len());
-            scan_block(&queries, &rows, tile, begin, lists, &rules);
+
+        // Parts of one query, in the order of the rows.
+        let mut lists: Vec<Vec<List>> = (0..count).map(|_| Vec::with_capacity(parts)).collect();
+        for panel in found.into_iter().flatten() {
+            for (query, list) in panel.lists() {
+                lists[query].push(list);
+            }
         }
         let (into_scores, into_ids) = (scores.storage_mut::<f32>(), ids.storage_mut::<i32>());
         into_scores
-            .par_chunks_mut(k)
-            .zip(into_ids.par_chunks_mut(k + 1))
+            .par_chunks_mut(plan.k)
+            .zip(into_ids.par_chunks_mut(width))
             .zip(lists)
-            .for_each(|((scores, ids), list)| list.write(scores, ids));
+            .for_each(|((scores, ids), lists)| write(lists, total, scores, ids));
         (scores, ids)
     }
 }
 
-/// What keeps a row from a list.
-struct Rules {
-    excluded: FlexTensor,
-    ceiling: FlexTensor,
-    first: usize,
-}
-
-fn scan_block(queries: &FlexTensor, rows: &FlexTensor, step: usize, begin: usize, lists: &mut [List], rules: &Rules) {
-    let total = rows.layout().shape()[0];
-    let (excluded, ceiling) = (rules.excluded.storage::<i32>(), rules.ceiling.storage::<f32>());
-    for start in (0..total).step_by(step) {
-        let tile = rows.narrow(0, start, step.min(total - start));
-        let tile = if tile.dtype() == DType::F32 { tile } else { Flex::float_cast(tile, FloatDType::F32) };
-        let width = tile.layout().shape()[0];
-        let product = Flex::float_matmul(queries.clone(), tile.transpose(0, 1)).to_contiguous();
-        let product = product.storage::<f32>();
-        lists.par_iter_mut().zip(product.par_chunks(width)).enumerate().for_each(|(row, (list, scores))| {
-            let query = begin + row;
-            let excluded = &excluded[excluded[query] as usize..excluded[query + 1] as usize];
-            list.take(scores, (rules.first + start) as i32, excluded, ceiling[query]);
-        });
+/// Takes panels through some rows, block by block.
+fn scan_part(panels: &mut [Panel], rows: &FlexTensor, part: Range<usize>, block: usize, rules: &Rules<'_>) {
+    let dimension = rows.layout().shape()[1];
+    let mut floats = if rows.dtype() == DType::F16 { vec![0.0f32; block * dimension] } else { Vec::new() };
+    for begin in part.clone().step_by(block) {
+        let numbers = begin * dimension..(begin + block).min(part.end) * dimension;
+        let tile = if rows.dtype() == DType::F16 {
+            let floats = &mut floats[..numbers.len()];
+            rows.storage::<f16>()[numbers].convert_to_f32_slice(floats);
+            &*floats
+        } else {
+            &rows.storage::<f32>()[numbers]
+        };
+        for panel in &mut *panels {
+            panel.take(tile, dimension, begin, rules);
+        }
     }
 }
 
-/// The best of one query so far, unordered beyond the first cut.
-struct List {
-    entries: Vec<(f32, i32)>,
-    k: usize,
-    /// No entry at or behind it can be among the best k.
-    threshold: (f32, i32),
-    status: i32,
+/// The best of one query among some rows, unordered beyond the first cut.
+pub(super) struct List {
+    pub(super) entries: Vec<(f32, i32)>,
+    pub(super) k: usize,
+    pub(super) nan: bool,
+    /// Scores in each bin; empty when nobody asked.
+    pub(super) counts: Vec<i32>,
 }
 
 /// Best first.
@@ -93,56 +113,37 @@ fn order(a: &(f32, i32), b: &(f32, i32)) -> Ordering {
 }
 
 impl List {
-    fn resume(scores: &[f32], ids: &[i32]) -> Self {
-        let k = scores.len();
-        let entries: Vec<(f32, i32)> = scores.iter().copied().zip(ids.iter().copied()).take_while(|entry| entry.1 >= 0).collect();
-        let threshold = if entries.len() == k { entries[k - 1] } else { (f32::NEG_INFINITY, i32::MAX) };
-        Self { entries, k, threshold, status: ids[k] }
-    }
-
-    fn take(&mut self, scores: &[f32], first: i32, excluded: &[i32], ceiling: f32) {
-        // One pass decides for most tiles that nothing in them counts: no score reaches the threshold, none is NaN.
-        let (mut best, mut sum) = (f32::NEG_INFINITY, 0.0);
-        for &score in scores {
-            best = best.max(score);
-            sum += score * 0.0;
-        }
-        self.status = if self.status < 0 { self.status } else { self.status + scores.len() as i32 };
-        if f32::is_nan(sum) && scores.iter().any(|score| score.is_nan()) {
-            self.status = NOT_A_NUMBER;
-            return;
-        }
-        if best < self.threshold.0 {
-            return;
-        }
-        for (id, &score) in (first..).zip(scores) {
-            // -0 becomes 0: the two are one score.
-            let score = score + 0.0;
-            if score < self.threshold.0 || score > ceiling || order(&(score, id), &self.threshold) != Ordering::Less {
-                continue;
-            }
-            if excluded.binary_search(&id).is_err() {
-                self.entries.push((score, id));
-                if self.entries.len() >= 2 * self.k + 8 {
-                    self.cut();
-                }
-            }
-        }
-    }
-
-    fn cut(&mut self) {
+    /// The k best of the entries so far. Gives the last one's key: rows behind it in the store must be above it.
+    pub(super) fn cut(&mut self) -> f32 {
         self.entries.select_nth_unstable_by(self.k - 1, order);
         self.entries.truncate(self.k);
-        self.threshold = self.entries[self.k - 1];
+        self.entries[self.k - 1].0
     }
+}
 
-    fn write(mut self, scores: &mut [f32], ids: &mut [i32]) {
-        self.entries.sort_unstable_by(order);
-        self.entries.resize(self.k.max(self.entries.len()), (MISSING, -1));
-        for (place, &(score, id)) in self.entries.iter().take(self.k).enumerate() {
-            scores[place] = score;
-            ids[place] = id;
-        }
-        ids[self.k] = self.status;
+/// The list of a query out of those of its parts, each of which began with the list before.
+fn write(mut lists: Vec<List>, rows: usize, scores: &mut [f32], ids: &mut [i32]) {
+    let k = scores.len();
+    let nan = lists.iter().any(|list| list.nan);
+    for list in &lists {
+        ids[k + 1..].iter_mut().zip(&list.counts).for_each(|(sum, count)| *sum += count);
     }
+    let mut entries = lists.drain(..).map(|list| list.entries).reduce(|mut all, mut more| {
+        all.append(&mut more);
+        all
+    });
+    let entries = entries.get_or_insert_default();
+    entries.sort_unstable_by(order);
+    // The list before is in every part.
+    entries.dedup();
+    entries.resize(k.max(entries.len()), (MISSING, -1));
+    for (place, &(score, id)) in entries.iter().take(k).enumerate() {
+        scores[place] = score;
+        ids[place] = id;
+    }
+    ids[k] = match ids[k] {
+        status if status < 0 => status,
+        _ if nan => NOT_A_NUMBER,
+        status => status + rows as i32,
+    };
 }

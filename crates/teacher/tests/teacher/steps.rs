@@ -1,5 +1,4 @@
-//! The crate from outside: scores with and without a cache, training step by step, and a reranker for the built-in collection.
-#![allow(missing_docs)]
+//! Scores with and without a cache, and training step by step, on a handful of texts.
 
 use std::sync::Arc;
 
@@ -197,4 +196,33 @@ fn impossible_steps_are_refused_and_change_nothing() {
     assert!(matches!(learner.step(&short), Err(TeacherError::ShortList { list: 1, got: 1 })));
     assert_eq!((weights(&learner), learner.steps_done()), (before, 0));
     assert!(RerankerLearner::new(&model, RerankerTraining { steps: 0, ..training() }).is_err());
+}
+
+/// The model with dropout written into its configuration.
+fn with_dropout() -> CrossEncoder {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    model(1).save(&path).unwrap();
+    let config = std::fs::read_to_string(path.join("config.json")).unwrap();
+    let dropping = config.replace("\"hidden_dropout_prob\": 0.0", "\"hidden_dropout_prob\": 0.2");
+    assert_ne!(dropping, config);
+    std::fs::write(path.join("config.json"), dropping).unwrap();
+    CrossEncoder::load(path.to_str().unwrap(), &Device::flex()).unwrap()
+}
+
+#[test]
+fn dropout_is_a_function_of_the_seed_and_the_same_with_cached_gradients() {
+    let model = with_dropout();
+    assert!(model.network.has_dropout());
+    let groups = groups(&model);
+    let loss = |seed: u64, cache_gradients: bool| {
+        let settings = RerankerTraining { seed, cache_gradients, chunk: 4, warmup: 0.into(), ..training() };
+        let mut learner = RerankerLearner::new(&model, settings).unwrap();
+        let stepped = learner.step(&groups).unwrap();
+        [stepped.loss.into_scalar::<f32>(), stepped.gradient_norm.into_scalar::<f32>()]
+    };
+    let first = loss(1, false);
+    assert_eq!(first, loss(1, false));
+    close(&loss(1, true), &first, 1e-4);
+    assert!((first[0] - loss(2, false)[0]).abs() > 1e-4, "another seed drops other values");
 }

@@ -1,0 +1,192 @@
+//! Folders of rerankers: which file says what, what is refused, and what is written.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use serde_json::{Value, json};
+
+use super::CrossEncoder;
+use crate::architecture::{Architecture, Family, Keys};
+use crate::error::EncoderError;
+use crate::folder::{COPIED, optional_json, read, read_length, read_tokenizer};
+use crate::pair_network::{PairNetwork, ignored};
+use crate::save::{full_precision, serialize, whole, write_file, write_json};
+use crate::weights::Weights;
+
+/// Files of a folder that saving writes itself.
+pub(super) const WRITTEN: [&str; 3] = ["config.json", "tokenizer.json", "tokenizer_config.json"];
+
+impl CrossEncoder {
+    pub(super) fn read(folder: &Path, device: &Device) -> Result<Self, EncoderError> {
+        let folder = body_folder(folder)?;
+        let path = folder.join("config.json");
+        let config = optional_json(&path)?
+            .ok_or(EncoderError::MissingFile { path: path.clone(), hint: "it describes the architecture; copy it from the base model" })?;
+        let keys = Keys { path: &path, config: &config };
+        check_task(&keys)?;
+        let architecture = Architecture::from_config(&path, &config)?;
+        let dropout = head_dropout(&keys, &architecture)?;
+        let weights = Weights::read_but(&folder, ignored(architecture.family))?;
+        let network = PairNetwork::build(&architecture, dropout, weights, device)?;
+        let (max_length, lowercase) = read_length(&folder, architecture.max_length())?;
+        let tokenizer = read_tokenizer(&folder.join("tokenizer.json"), lowercase, false)?;
+        let tokenizer_config = optional_json(&folder.join("tokenizer_config.json"))?.unwrap_or_else(|| json!({}));
+        let mut files = Vec::new();
+        for name in COPIED.iter().filter(|name| !WRITTEN.contains(name)) {
+            let path = folder.join(name);
+            if path.is_file() {
+                files.push(((*name).to_owned(), read(&path)?));
+            }
+        }
+        Self::assemble(network, tokenizer, &folder, max_length, config, tokenizer_config, files)
+    }
+
+    /// Writes a folder that transformers and sentence-transformers open: complete or not at all. A model that is there is replaced.
+    ///
+    /// # Errors
+    /// Something cannot be written, or `folder` holds something else than a model.
+    pub fn save(&self, folder: &Path) -> Result<(), EncoderError> {
+        whole(folder, |staging| {
+            for (name, content) in &self.files {
+                write_file(&staging.join(name), content)?;
+            }
+            let mut tokenizer_config = self.tokenizer_config.clone();
+            tokenizer_config["model_max_length"] = json!(self.max_length());
+            // What a tokenizer hands over when nothing is said differs between versions of transformers.
+            tokenizer_config["model_input_names"] = match has_types(self.network.architecture(), &self.tokenizer_config) {
+                true => json!(["input_ids", "token_type_ids", "attention_mask"]),
+                false => json!(["input_ids", "attention_mask"]),
+            };
+            write_json(&staging.join("tokenizer_config.json"), &tokenizer_config)?;
+            write_file(&staging.join("tokenizer.json"), self.pairs.file.to_bytes())?;
+            let config = full_precision(self.config.to_string().as_bytes()).unwrap_or_else(|| self.config.clone());
+            write_json(&staging.join("config.json"), &config)?;
+            write_file(&staging.join("README.md"), self.readme().as_bytes())?;
+            write_file(&staging.join("model.safetensors"), &serialize(&self.network.tensors(), folder)?)
+        })
+    }
+
+    fn readme(&self) -> String {
+        let mut text = String::from("---\nlibrary_name: sentence-transformers\npipeline_tag: text-ranking\n");
+        // JSON strings are YAML strings, so any name is quoted rightly.
+        if let Some(base) = &self.card.base_model {
+            text.push_str(&format!("base_model: {}\n", json!(base)));
+        }
+        if !self.card.datasets.is_empty() {
+            text.push_str(&format!("datasets: {}\n", json!(self.card.datasets)));
+        }
+        text.push_str("tags:\n- sentence-transformers\n- cross-encoder\n- reranker\n---\n\n# Reranker\n\n");
+        text.push_str(&format!(
+            "Gives a query and a document together one score; the higher, the more relevant. Pairs are cut at {} tokens.\n\n\
+             ```python\nfrom sentence_transformers import CrossEncoder\n\nmodel = CrossEncoder(\"path/to/this/folder\")\n\
+             print(model.predict([(\"a question\", \"a passage\")]))\n```\n",
+            self.max_length()
+        ));
+        if !self.card.text.is_empty() {
+            text.push_str(&format!("\n{}\n", self.card.text.trim_end()));
+        }
+        text
+    }
+}
+
+/// The folder with the transformer: `folder` itself, or what `modules.json` of current sentence-transformers versions names.
+fn body_folder(folder: &Path) -> Result<PathBuf, EncoderError> {
+    let path = folder.join("modules.json");
+    let Some(listing) = optional_json(&path)? else { return Ok(folder.to_owned()) };
+    let unsupported = |problem: String| Err(EncoderError::UnsupportedReranker { path: path.clone(), problem });
+    let modules = listing.as_array().map(Vec::as_slice).unwrap_or_default();
+    let [module] = modules else { return unsupported(format!("it lists {} modules", modules.len())) };
+    let text = |key: &str| module.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (kind, place) = (text("type"), text("path"));
+    if kind.rsplit('.').next() != Some("Transformer") {
+        return unsupported(format!("module \"{kind}\" is not supported"));
+    }
+    if place.contains("..") || Path::new(place).is_absolute() {
+        return unsupported(format!("path \"{place}\" leaves the folder"));
+    }
+    Ok(folder.join(place))
+}
+
+/// Refuses models of another task, and heads of more than one label.
+fn check_task(keys: &Keys<'_>) -> Result<(), EncoderError> {
+    const TASK: &str = "ForSequenceClassification";
+    let classes = keys.config.get("architectures").and_then(Value::as_array);
+    if classes.is_some_and(|classes| !classes.iter().any(|class| class.as_str().is_some_and(|class| class.ends_with(TASK)))) {
+        return Err(keys.wrong(
+            "architectures",
+            "a class that ends in ForSequenceClassification: this is no reranker, but one can be trained from it",
+        ));
+    }
+    // Without either key transformers builds two labels.
+    let (field, labels) = match (keys.config.get("id2label").and_then(Value::as_object), keys.config.get("num_labels")) {
+        (Some(labels), _) => ("id2label", Some(labels.len() as u64)),
+        (None, Some(count)) => ("num_labels", count.as_u64()),
+        (None, None) => ("num_labels", None),
+    };
+    if labels == Some(1) { Ok(()) } else { Err(keys.wrong(field, "one label: a reranker gives one score")) }
+}
+
+/// Makes a configuration one of a reranker.
+pub(super) fn name_task(config: &mut Value) {
+    let class = match config.get("model_type").and_then(Value::as_str).unwrap_or_default() {
+        "distilbert" => "DistilBert",
+        "roberta" => "Roberta",
+        "xlm-roberta" => "XLMRoberta",
+        "camembert" => "Camembert",
+        "mpnet" => "MPNet",
+        _ => "Bert",
+    };
+    config["architectures"] = json!([format!("{class}ForSequenceClassification")]);
+    config["id2label"] = json!({"0": "LABEL_0"});
+    config["label2id"] = json!({"LABEL_0": 0});
+    if let Some(config) = config.as_object_mut() {
+        config.remove("num_labels");
+    }
+}
+
+pub(super) fn head_dropout(keys: &Keys<'_>, architecture: &Architecture) -> Result<f64, EncoderError> {
+    let (field, default) = match architecture.family {
+        Family::Bert | Family::Roberta => ("classifier_dropout", architecture.dropout),
+        Family::DistilBert => ("seq_classif_dropout", 0.2),
+        // Its head takes the dropout of the hidden states.
+        Family::Mpnet => return Ok(architecture.dropout),
+    };
+    match keys.config.get(field) {
+        None | Some(Value::Null) => Ok(default),
+        Some(_) => keys.probability(field),
+    }
+}
+
+/// Whether the model is given the types of tokens: BERT, unless the tokenizer's configuration lists its inputs without them; other
+/// families only when it lists them.
+pub(super) fn has_types(architecture: &Architecture, tokenizer_config: &Value) -> bool {
+    if architecture.token_types < 2 {
+        return false;
+    }
+    match tokenizer_config.get("model_input_names").and_then(Value::as_array) {
+        Some(names) => names.iter().any(|name| name == "token_type_ids"),
+        None => architecture.family == Family::Bert,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_label_of_the_right_task_is_asked_for() {
+        let check =
+            |config: Value| check_task(&Keys { path: Path::new("config.json"), config: &config }).map_err(|error| error.to_string());
+        let class = "BertForSequenceClassification";
+        assert_eq!(check(json!({"architectures": [class], "id2label": {"0": "LABEL_0"}})), Ok(()));
+        assert_eq!(check(json!({"num_labels": 1})), Ok(()));
+        for (config, part) in [
+            (json!({"architectures": [class]}), "num_labels is absent, expected one label"),
+            (json!({"id2label": {"0": "no", "1": "yes"}}), "expected one label"),
+            (json!({"architectures": ["BertModel"], "num_labels": 1}), "architectures is [\"BertModel\"]"),
+        ] {
+            let message = check(config).unwrap_err();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! A panel of queries and what each has found: products with a block of rows, keys, counts, thresholds.
+
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use super::Plan;
+use super::flex::List;
+use crate::key::{self, Key};
+use crate::layers::product::{Target, View, product};
+use crate::layers::wide::{Lanes, dot, widest};
+
+/// Rows of a block, at most: with a panel's scores they fit the second cache at usual widths.
+pub(super) const ROWS: usize = 64;
+
+/// Queries of a panel, at most: two of the widest registers.
+pub(super) const LANES: usize = 32;
+
+/// Fewer queries than this are multiplied one by one, along the columns: a panel would mostly hold zeros.
+const PANEL: usize = 9;
+
+/// What keeps rows from lists, and how they are ordered; layouts as in [`super::Scan::scan`].
+pub(super) struct Rules<'a> {
+    pub(super) ids: &'a [i32],
+    pub(super) bounds: &'a [f32],
+    pub(super) plan: &'a Plan,
+    pub(super) queries: usize,
+}
+
+impl Rules<'_> {
+    fn excluded(&self, query: usize) -> &[i32] {
+        &self.ids[self.ids[query] as usize..self.ids[query + 1] as usize]
+    }
+
+    fn words(&self, query: usize) -> [u32; 2] {
+        let at = self.queries + 1 + 2 * query;
+        [self.ids[at] as u32, self.ids[at + 1] as u32]
+    }
+}
+
+/// Some queries, their numbers as the product wants them, and their lists.
+pub(super) struct Panel {
+    /// The first query.
+    first: usize,
+    /// One for each query.
+    lists: Vec<List>,
+    /// Columns of the score buffer: queries, and zeros up to whole registers.
+    lanes: usize,
+    /// `[dimension, lanes]`, or `[queries, dimension]` when there are few.
+    values: Vec<f32>,
+    /// A key that is not above it is out; NaN keeps nothing out, and a key that is NaN is never kept out.
+    low: [f32; LANES],
+    /// A key above it is out.
+    high: [f32; LANES],
+    /// Scores of a block, `[rows, lanes]`.
+    scores: Vec<f32>,
+}
+
+impl Panel {
+    /// Queries with their lists before, which `before` gives: keys and ids, best first, missing ids below 0.
+    pub(super) fn new<'a>(
+        queries: Range<usize>,
+        values: &[f32],
+        rules: &Rules<'_>,
+        before: impl Fn(usize) -> (&'a [f32], &'a [i32]),
+    ) -> Self {
+        let (plan, count) = (rules.plan, queries.len());
+        let dimension = values.len() / rules.queries;
+        let values = &values[queries.start * dimension..queries.end * dimension];
+        let lanes = if count < PANEL { count } else { count.next_multiple_of(LANES / 2) };
+        let values = if count < PANEL {
+            values.to_vec()
+        } else {
+            let mut panel = vec![0.0; dimension * lanes];
+            for (lane, row) in values.chunks_exact(dimension).enumerate() {
+                row.iter().enumerate().for_each(|(column, &value)| panel[column * lanes + lane] = value);
+            }
+            panel
+        };
+        let counters = plan.bins.map_or(0, |bins| bins.counters());
+        // Lanes without a query let nothing through but NaN.
+        let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::INFINITY; LANES]);
+        let lists = queries.clone().enumerate().map(|(lane, query)| {
+            let (keys, ids) = before(query);
+            let entries: Vec<(f32, i32)> = keys.iter().copied().zip(ids.iter().copied()).take_while(|entry| entry.1 >= 0).collect();
+            let (floor, ceiling) = (rules.bounds[3 * query], rules.bounds[3 * query + 1]);
+            low[lane] = match plan.key {
+                _ if entries.len() == plan.k => entries[plan.k - 1].0,
+                Key::Score if floor == f32::NEG_INFINITY => f32::NAN,
+                Key::Score => floor.next_down(),
+                Key::Uniform | Key::Race { .. } => key::LEAST,
+            };
+            if plan.key == Key::Score {
+                high[lane] = ceiling;
+            }
+            List { entries, k: plan.k, nan: false, counts: vec![0; counters] }
+        });
+        let lists = lists.collect();
+        Self { first: queries.start, lists, lanes, values, low, high, scores: Vec::new() }
+    }
+
+    /// Queries and their lists.
+    pub(super) fn lists(self) -> impl Iterator<Item = (usize, List)> {
+        (self.first..).zip(self.lists)
+    }
+
+    /// Scans a block of at most [`ROWS`] rows, row-major, of which `begin` is the place of the first in the shard.
+    pub(super) fn take(&mut self, rows: &[f32], dimension: usize, begin: usize, rules: &Rules<'_>) {
+        let first = rules.plan.first + begin;
+        self.scores.resize(rows.len() / dimension * self.lanes, 0.0);
+        multiply(self, rows, dimension);
+        self.count(first, rules);
+        if rules.plan.key != Key::Score {
+            self.draw(first, rules);
+        }
+        let mut hits = [false; ROWS];
+        reach(&self.scores, self.lanes, &self.low, &self.high, &mut hits);
+        for (row, keys) in self.scores.chunks_exact(self.lanes).enumerate().filter(|(row, _)| hits[*row]) {
+            offer(keys, (first + row) as i32, self.first, &mut self.lists, &mut self.low, &self.high, rules);
+        }
+    }
+
+    /// Counts the scores of a block, but for excluded rows.
+    fn count(&mut self, first: usize, rules: &Rules<'_>) {
+        let Some(bins) = rules.plan.bins else { return };
+        let height = self.scores.len() / self.lanes;
+        for (lane, list) in self.lists.iter_mut().enumerate() {
+            let scores = self.scores[lane..].iter().step_by(self.lanes);
+            scores.filter(|score| !score.is_nan()).for_each(|&score| list.counts[bins.counter(score)] += 1);
+            let excluded = rules.excluded(self.first + lane);
+            let from = excluded.partition_point(|&id| (id as usize) < first);
+            for &id in excluded[from..].iter().take_while(|&&id| (id as usize) < first + height) {
+                let score = self.scores[(id as usize - first) * self.lanes + lane];
+                if !score.is_nan() {
+                    list.counts[bins.counter(score)] -= 1;
+                }
+            }
+        }
+    }
+
+    /// Puts keys in the place of scores; rows out of bounds get one that is never drawn.
+    fn draw(&mut self, first: usize, rules: &Rules<'_>) {
+        for lane in 0..self.lists.len() {
+            let query = self.first + lane;
+            let words = rules.words(query);
+            let [floor, ceiling, centre] = [0, 1, 2].map(|place| rules.bounds[3 * query + place]);
+            for (id, score) in (first as u32..).zip(self.scores[lane..].iter_mut().step_by(self.lanes)) {
+                let out = *score < floor || *score > ceiling;
+                *score = if out { f32::NEG_INFINITY } else { rules.plan.key.of(*score, centre, id, words) };
+            }
+        }
+    }
+}
+
+widest! {
+    /// The scores of a block.
+    fn multiply(panel: &mut Panel, rows: &[f32], dimension: usize) = multiply_body
+}
+
+#[inline(always)]
+fn multiply_body<L: Lanes>(panel: &mut Panel, rows: &[f32], dimension: usize) {
+    let lanes = panel.lanes;
+    if lanes < PANEL {
+        for (row, scores) in rows.chunks_exact(dimension).zip(panel.scores.chunks_exact_mut(lanes)) {
+            for (query, score) in panel.values.chunks_exact(dimension).zip(scores) {
+                *score = dot::<L>(row, query);
+            }
+        }
+        return;
+    }
+    let height = rows.len() / dimension;
+    assert!(panel.scores.len() == height * lanes && panel.values.len() == dimension * lanes, "a block's scores");
+    let left = View { at: rows.as_ptr(), row: dimension, column: 1 };
+    let right = View { at: panel.values.as_ptr(), row: lanes, column: 1 };
+    let into = Target { at: panel.scores.as_mut_ptr(), row: lanes, add: false };
+    // SAFETY: the three matrices have these sizes, checked above, and the scores are their own vector.
+    unsafe { product::<L>([height, lanes, dimension], left, right, into) }
+}
+
+widest! {
+    /// Which rows have a key that is neither kept out by its lane's low nor by its high.
+    fn reach(keys: &[f32], lanes: usize, low: &[f32; LANES], high: &[f32; LANES], hits: &mut [bool]) = reach_body
+}
+
+#[inline(always)]
+fn reach_body<L: Lanes>(keys: &[f32], lanes: usize, low: &[f32; LANES], high: &[f32; LANES], hits: &mut [bool]) {
+    match lanes {
+        32 => reach_lanes::<32>(keys, low, high, hits),
+        16 => reach_lanes::<16>(keys, low, high, hits),
+        1 => reach_lanes::<1>(keys, low, high, hits),
+        _ => {
+            for (keys, hit) in keys.chunks_exact(lanes).zip(hits) {
+                *hit = reaches(keys, &low[..lanes], &high[..lanes]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn reach_lanes<const N: usize>(keys: &[f32], low: &[f32; LANES], high: &[f32; LANES], hits: &mut [bool]) {
+    for (keys, hit) in keys.chunks_exact(N).zip(hits) {
+        *hit = reaches(&keys[..N], &low[..N], &high[..N]);
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::neg_cmp_op_on_partial_ord, reason = "NaN must come through")]
+fn reaches(keys: &[f32], low: &[f32], high: &[f32]) -> bool {
+    let mut any = 0;
+    for lane in 0..keys.len() {
+        any |= u32::from(!(keys[lane] <= low[lane])) & u32::from(!(keys[lane] > high[lane]));
+    }
+    any != 0
+}
+
+/// One row's keys, some of which count. Rows come by ascending id, so one that equals the last of a full list is behind it.
+#[allow(clippy::neg_cmp_op_on_partial_ord, reason = "a threshold of NaN keeps nothing out")]
+fn offer(keys: &[f32], id: i32, first: usize, lists: &mut [List], low: &mut [f32; LANES], high: &[f32; LANES], rules: &Rules<'_>) {
+    for (lane, (list, &key)) in lists.iter_mut().zip(keys).enumerate() {
+        if key.is_nan() {
+            list.nan = true;
+        } else if !(key <= low[lane]) && key <= high[lane] && rules.excluded(first + lane).binary_search(&id).is_err() {
+            // -0 becomes 0: the two are one score.
+            list.entries.push((key + 0.0, id));
+            if list.entries.len() >= 2 * list.k + 8 {
+                low[lane] = list.cut();
+            }
+        }
+    }
+}
