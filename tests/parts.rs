@@ -12,7 +12,7 @@ use crate::command::{run, stderr, weights};
 use crate::recipes_dynamic::runs::{DEMO, Run, text, train};
 
 /// Goes back to the checkpoint of `step` and resumes.
-fn resume(folder: &Path, out: &str, step: usize) {
+pub(crate) fn resume(folder: &Path, out: &str, step: usize) {
     let path = folder.join(out);
     fs::remove_file(path.join("evaluation/metrics.json")).unwrap();
     for entry in fs::read_dir(path.join("checkpoints")).unwrap() {
