@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
 
 use crate::command::{run as command, stderr, weights};
+use crate::parts::resume;
 use crate::recipes_dynamic::runs::{Run, train};
 
 /// A reranker that is trained for a moment.
@@ -92,21 +92,6 @@ fn rocketqa_v2() {
     // Without joint training the ranker stays what it was.
     let alone = train(folder.path(), "rocketqa-v2", "alone", &[set.as_slice(), &["reranker.jointly=false"]].concat());
     assert!(reranker(&alone, 2) != ranker);
-}
-
-/// Goes back to the checkpoint of `step` and resumes.
-fn resume(folder: &Path, out: &str, step: usize) {
-    let path = folder.join(out);
-    fs::remove_file(path.join("evaluation/metrics.json")).unwrap();
-    for entry in fs::read_dir(path.join("checkpoints")).unwrap() {
-        let entry = entry.unwrap();
-        let number: usize = entry.file_name().to_str().unwrap().strip_prefix("step-").unwrap().parse().unwrap();
-        if number > step {
-            fs::remove_dir_all(entry.path()).unwrap();
-        }
-    }
-    let output = command(folder, &["train", "--resume", out, "--device", "cpu", "--json"]);
-    assert!(output.status.success(), "{}", stderr(&output));
 }
 
 #[test]
