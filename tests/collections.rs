@@ -43,6 +43,24 @@ pub(crate) fn animals(folder: &Path) {
     }
 }
 
+/// What a language model might have written for [`animals`], into the folder above `data`: `queries.jsonl` and `generated.jsonl`.
+pub(crate) fn written_for_animals(folder: &Path) {
+    let (mut queries, mut generated) = (String::new(), String::new());
+    for number in 0..144 {
+        let [(colour, other_colour), (animal, _)] = [COLOURS[number / 6 % 6], ANIMALS[number % 6]];
+        let other = (number + 1) % 144;
+        writeln!(
+            queries,
+            r#"{{"_id": "w{number}", "text": "{other_colour} {animal}", "positive": ["d{number}"], "negatives": ["d{other}"], "logprob": -0.{number}}}"#
+        )
+        .unwrap();
+        writeln!(generated, r#"{{"qid": "q{number}", "neg_synth": [{{"text": "no {colour} {animal} at all, number {number}"}}]}}"#)
+            .unwrap();
+    }
+    fs::write(folder.join("queries.jsonl"), queries).unwrap();
+    fs::write(folder.join("generated.jsonl"), generated).unwrap();
+}
+
 /// Flags of a short training run on [`animals`] in the folder `data`.
 pub(crate) const SHORT_RUN: [&str; 10] = [
     "--data",

@@ -7,6 +7,7 @@
 //! `inspect`   the negatives of a query over a run
 //! `parts`     parts that no recipe has by default, and how runs with them resume
 //! `recipes_static`   what distinguishes the random and static recipes
+//! `recipes_synthetic` what distinguishes the recipes with written queries and generated texts
 //! `recipes_dynamic`  what distinguishes the dynamic, mitigating and synthetic recipes
 //! `recipes_teacher`  what distinguishes those with a cross-encoder of their own
 //! `training`  a run and what it leaves behind
@@ -22,6 +23,7 @@ mod inspect;
 mod parts;
 mod recipes_dynamic;
 mod recipes_static;
+mod recipes_synthetic;
 mod recipes_teacher;
 mod resume;
 mod software;

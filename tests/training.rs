@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::collections::{SHORT_RUN, animals};
+use crate::collections::{SHORT_RUN, animals, written_for_animals};
 use crate::command::{json, run, stderr, weights};
 
 #[test]
@@ -80,6 +80,7 @@ fn every_recipe_trains() {
     let mine =
         ["mine", "--data", "data", "--model", "builtin:tiny", "--negatives", "5", "--output", "lists.jsonl", "--device", "cpu", "--json"];
     json(folder.path(), &mine);
+    written_for_animals(folder.path());
     let recipes = json(folder.path(), &["recipes", "--json"]);
     for recipe in recipes["recipes"].as_array().unwrap() {
         let name = recipe["name"].as_str().unwrap();
@@ -98,6 +99,10 @@ fn every_recipe_trains() {
         match name {
             "margin-mse" => arguments.extend(["--set", "negatives.source.0.path=lists.jsonl"]),
             "kl-distill" => arguments.extend(["--set", "negatives.source.1.path=lists.jsonl"]),
+            "gpl" => arguments.extend(["--set", "data.queries=queries.jsonl", "--set", "reranker.model=start"]),
+            "inpars" | "gecko" => arguments.extend(["--set", "data.queries=queries.jsonl"]),
+            "promptagator" => arguments.extend(["--set", "data.queries=queries.jsonl", "--set", "round.1.train.round_trip=20"]),
+            "e5-synthetic" => arguments.extend(["--set", "negatives.source.1.path=lists.jsonl"]),
             "pair" | "ar2" => arguments.extend(["--set", "round.1.reranker.steps=3"]),
             _ => {}
         }

@@ -152,10 +152,16 @@ pub(crate) type Rows = BTreeMap<String, Vec<f64>>;
 /// The rows of these texts of builtin:demo; `kind` is `query` or `document`.
 pub(crate) fn encode<'a>(folder: &Path, model: &str, kind: &str, ids: impl IntoIterator<Item = &'a String>) -> Rows {
     let texts = if kind == "query" { &DEMO.queries } else { &DEMO.documents };
-    let ids: Vec<&String> = ids.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let ids: BTreeSet<&String> = ids.into_iter().collect();
+    let texts = ids.into_iter().map(|id| (id.clone(), texts.text(texts.find(id).unwrap()).to_owned()));
+    encode_texts(folder, model, kind, &texts.collect::<Vec<_>>())
+}
+
+/// The rows of these texts, given with their ids; `kind` is `query` or `document`.
+pub(crate) fn encode_texts(folder: &Path, model: &str, kind: &str, texts: &[(String, String)]) -> Rows {
     let mut input = String::new();
-    for id in &ids {
-        writeln!(input, "{}", object!({ "_id": id, "text": texts.text(texts.find(id).unwrap()) })).unwrap();
+    for (id, text) in texts {
+        writeln!(input, "{}", object!({ "_id": id, "text": text })).unwrap();
     }
     fs::write(folder.join("texts.jsonl"), input).unwrap();
     let output = "rows.safetensors";
@@ -164,7 +170,7 @@ pub(crate) fn encode<'a>(folder: &Path, model: &str, kind: &str, ids: impl IntoI
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let tensor = file.tensor("embeddings").unwrap();
     let values: Vec<f64> = tensor.data().chunks_exact(4).map(|it| f64::from(f32::from_le_bytes(it.try_into().unwrap()))).collect();
-    ids.into_iter().cloned().zip(values.chunks(tensor.shape()[1]).map(<[f64]>::to_vec)).collect()
+    texts.iter().map(|it| it.0.clone()).zip(values.chunks(tensor.shape()[1]).map(<[f64]>::to_vec)).collect()
 }
 
 /// The rows of the queries and positives of a step, in its order.

@@ -7,6 +7,7 @@
 //! | [`Judgments`], [`NegativeLists`], [`TeacherScores`] | compressed rows by query |
 //! | [`Decisions`] | what a model said about listed negatives, and the judgments that come of it |
 //! | [`Generated`] | negatives that a model wrote: texts outside the corpus, under ids behind it |
+//! | [`QueryUse`], [`QueryCounts`] | queries that a model wrote, as a training split ([`Collection::add_queries`]) |
 //! | [`Groups`] | which queries may share a batch |
 //! | `read` | one file per format; the format is recognised from the content ([`Collection::open`], [`read_lists`]) |
 //! | [`TextTokenizer`], [`Tokens`] | token rows, made once, in parallel, memory-mapped from a cache |
@@ -25,6 +26,7 @@ mod groups;
 mod index;
 mod judgments;
 mod negatives;
+mod queries;
 mod read;
 mod records;
 mod teacher;
@@ -40,6 +42,7 @@ pub use generated::{Generated, GeneratedCounts};
 pub use groups::Groups;
 pub use judgments::Judgments;
 pub use negatives::{Listed, NegativeLists};
+pub use queries::{QueryCounts, QueryUse};
 pub use read::{ListCounts, Unknown, read_answers, read_groups, read_lists, read_lists_counted, read_own, read_provenance, read_rows};
 pub use records::{DuplicateId, Records};
 pub use teacher::TeacherScores;

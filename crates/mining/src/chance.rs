@@ -23,6 +23,8 @@ pub(crate) enum Purpose {
     Beyond(u8),
     /// Start of the clusters of one list, at a refresh.
     Clusters(u8),
+    /// Which texts the shortcut check compares.
+    Shortcut,
 }
 
 /// A generator for one purpose at one visit of one query.
@@ -33,6 +35,7 @@ pub(crate) fn generator(seed: u64, query: u32, visit: u64, purpose: Purpose) -> 
         Purpose::Source(source) => 2 + u64::from(source),
         Purpose::Union => 1 << 8 | 2,
         Purpose::Filter => 1 << 8 | 3,
+        Purpose::Shortcut => 1 << 8 | 4,
         Purpose::Beyond(source) => 2 << 8 | u64::from(source),
         Purpose::Clusters(source) => 3 << 8 | u64::from(source),
     };

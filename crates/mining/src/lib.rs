@@ -7,6 +7,7 @@
 //! | [`sources`], [`filters`], [`draws`], [`Schedule`] | the four parts of a technique, one file each |
 //! | [`NegativesConfig`] | `[negatives]` of a run's configuration |
 //! | [`Miner`], [`Visit`], [`RefreshReport`] | the filtered lists of a training run, their refreshes and what each one did |
+//! | [`Shortcut`] | how well generated texts can be told from others by their rows alone |
 //! | [`mine()`] | one-shot mining with the semantics of sentence-transformers' `mine_hard_negatives` |
 //! | [`cluster()`], [`Topics`] | clusters of rows; batches whose queries share a topic |
 //! | [`Queue`], [`momentum_update`] | rows of past steps as further columns; the slow encoder that may fill them |
@@ -29,6 +30,7 @@ mod lists;
 mod mine;
 mod miner;
 mod momentum;
+mod probe;
 mod queue;
 mod report;
 mod retrieval;
@@ -53,7 +55,7 @@ pub use filters::{AnswerTexts, Answers, DocumentTexts};
 pub use kmeans::{Clusters, cluster};
 pub use knowledge::Knowledge;
 pub use mine::{MineOptions, MineReport, Mined, mine};
-pub use miner::{Miner, Visit};
+pub use miner::{Miner, Shortcut, Visit};
 pub use momentum::momentum_update;
 pub use queue::Queue;
 pub use report::{Quantiles, RefreshReport};

@@ -1,7 +1,7 @@
 //! The lists of a training run: refreshed when the schedule says so, drawn from at every visit.
 //!
 //! What a refresh does is `refresh` (with `encode`, `views`, `mining`, `decay`, `curve` and `accounts`), what a visit draws is `visit`, what a
-//! checkpoint holds is `keeping`. All are functions of configuration, seed, weights and their arguments alone. Training itself is the
+//! checkpoint holds is `keeping`, whether generated texts can be told from others is `shortcut`. All are functions of configuration, seed, weights and their arguments alone. Training itself is the
 //! caller's.
 
 mod accounts;
@@ -11,6 +11,7 @@ mod encode;
 mod keeping;
 mod mining;
 mod refresh;
+mod shortcut;
 mod views;
 mod visit;
 
@@ -30,6 +31,7 @@ use crate::schedule::{Moment, Schedule};
 use crate::sources::{self, Generated, Scale, Source};
 use crate::store::{EmbeddingStore, SavedRows, StorePrecision};
 
+pub use shortcut::Shortcut;
 pub use visit::Visit;
 
 /// Negatives for every training query.
@@ -140,6 +142,9 @@ impl Miner {
         let keep_nonrelevant = config.filter.iter().any(|filter| matches!(filter, FilterConfig::Judged { keep_nonrelevant: true }));
         let knowledge = Arc::new(Knowledge::new(collection, judgments, keep_nonrelevant)?);
         let training: Vec<u32> = judgments.queries().collect();
+        // Of queries that were written later nobody knows all that is relevant.
+        let known = |truth: &&Judgments| training.iter().any(|&query| !truth.judged(query).is_empty());
+        let truth = collection.truth.as_ref().filter(known);
         let mut supplies = Vec::with_capacity(config.source.len());
         for (number, source) in (0..u8::MAX).zip(&config.source) {
             let built = sources::build(source, number, collection, &knowledge, &training)?;
@@ -157,12 +162,12 @@ impl Miner {
             });
         }
         Ok(Self {
-            chain: Chain::new(config, &knowledge, None, collection.truth.as_ref(), seed),
+            chain: Chain::new(config, &knowledge, None, truth, seed),
             draw: draws::build(&config.draw),
             config: config.clone(),
             seed,
             knowledge,
-            truth: collection.truth.clone(),
+            truth: truth.cloned(),
             training,
             supplies,
             version: 0,

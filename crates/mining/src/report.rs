@@ -117,6 +117,10 @@ impl RefreshReport {
         if self.short_rows > 0 {
             let _ = write!(line, ", {} short rows", self.short_rows);
         }
+        for source in self.by_source.iter().filter(|source| !source.spared.is_empty()) {
+            let by_filter: Vec<String> = source.spared.iter().map(|(filter, count)| format!("{filter} {count}")).collect();
+            let _ = write!(line, "; of {} generated texts filters would have dropped: {}", source.found, by_filter.join(", "));
+        }
         line
     }
 }

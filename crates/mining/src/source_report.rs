@@ -30,7 +30,8 @@ pub struct SourceReport {
     pub found_relevant: Option<u64>,
     /// Of the candidates dropped, those that are: by filter, its hits. Over `removed` they are its precision, over `found_relevant` its recall.
     pub removed_relevant: Option<BTreeMap<String, u64>>,
-    /// Generated candidates that stayed although a filter would have dropped them, by filter.
+    /// Of generated texts, those that stayed although a filter would have dropped them, by filter; every filter that they are exempt from is
+    /// there. Empty for other sources.
     pub spared: BTreeMap<String, u64>,
     /// Similarities of the candidates kept, on the scale that margins are measured on.
     pub scores: Option<Quantiles>,

@@ -172,6 +172,12 @@ pub(crate) struct DataConfig {
     pub(crate) answers: Option<String>,
     /// The group of each query, for `batch.compose = "groups"`.
     pub(crate) groups: Option<String>,
+    /// Further training queries that a language model wrote for documents of the collection, with their positives.
+    pub(crate) queries: Option<String>,
+    /// Whether they are added to the training split or take its place.
+    pub(crate) queries_use: corpus::QueryUse,
+    /// Train only on so many of them, those with the highest `logprob` (InPars, Bonifacio et al. 2022, arXiv 2202.05144).
+    pub(crate) queries_keep: Option<usize>,
     /// Decisions of a relabelling (RLHN, Thakur et al. 2025, arXiv 2505.16967).
     pub(crate) decisions: Option<String>,
     /// What becomes of negatives that a relabelling found relevant.
@@ -189,6 +195,9 @@ impl Default for DataConfig {
             teacher: None,
             answers: None,
             groups: None,
+            queries: None,
+            queries_use: corpus::QueryUse::Add,
+            queries_keep: None,
             decisions: None,
             decision_policy: corpus::Policy::Promote,
         }

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use corpus::{Collection, TextTokenizer, TokenSpec, Tokens};
+use corpus::{Collection, QueryCounts, QueryUse, TextTokenizer, TokenSpec, Tokens};
 use encoder::{Settings, TokenBatch};
 use mining::DocumentTexts;
 
+use crate::config::DataConfig;
 use crate::errors::{OrUsage, Usage};
 use crate::side_files::SideFiles;
 
@@ -111,6 +112,26 @@ pub(crate) fn open(source: &str) -> Result<Collection, Usage> {
         tracing::warn!("{note}");
     }
     Ok(collection)
+}
+
+/// Enters the queries of `data.queries` into the collection of a run, and says what the file held.
+///
+/// # Errors
+/// When the file does not fit the collection, or the configuration counts on a file and names none.
+pub(crate) fn add_queries(collection: &mut Collection, config: &DataConfig) -> Result<Option<QueryCounts>, Usage> {
+    let Some(path) = &config.queries else {
+        let counts_on_it = [
+            (config.queries_use == QueryUse::Replace, "data.queries_use = \"replace\""),
+            (config.queries_keep.is_some(), "data.queries_keep"),
+        ];
+        return match counts_on_it.iter().find(|(holds, _)| *holds) {
+            Some((_, key)) => Err(Usage::new(format!(
+                "{key} needs data.queries = FILE: JSON lines {{\"_id\", \"text\", \"positive\": [\"document id\"]}}"
+            ))),
+            None => Ok(None),
+        };
+    };
+    collection.add_queries(path.as_ref(), &config.train, config.queries_use, config.queries_keep).or_usage().map(Some)
 }
 
 fn first_with_same_text(collection: &Collection) -> Vec<u32> {

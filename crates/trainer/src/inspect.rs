@@ -118,7 +118,8 @@ impl Inspection {
             ))
             .into());
         }
-        let collection = data::open(&config.data.path)?;
+        let mut collection = data::open(&config.data.path)?;
+        data::add_queries(&mut collection, &config.data)?;
         let judgments = collection.split(&config.data.train).or_usage()?.clone();
         Ok(Self { run: root.display().to_string(), collection, judgments, versions })
     }
@@ -247,7 +248,7 @@ impl Inspection {
             step: file.step,
             candidates: list.len(),
             new: before.map(|_| count(|it| it.new == Some(true))),
-            false_negatives: self.collection.truth.as_ref().map(|_| count(|it| it.relevant == Some(true))),
+            false_negatives: list.iter().any(|it| it.relevant.is_some()).then(|| count(|it| it.relevant == Some(true))),
             negatives: ranked.map(|(_, it)| self.with_text(it)).collect(),
             dropped: dropped.len(),
             dropped_negatives: dropped
@@ -288,7 +289,8 @@ impl Inspection {
     fn candidate(&self, query: u32, written: &Value) -> Option<Candidate> {
         let id = written["id"].as_str()?;
         let document = self.collection.documents.find(id);
-        let truth = self.collection.truth.as_ref();
+        // Of a query that was written later nobody knows all that is relevant.
+        let truth = self.collection.truth.as_ref().filter(|truth| !truth.judged(query).is_empty());
         Some(Candidate {
             id: id.to_owned(),
             text: String::new(),

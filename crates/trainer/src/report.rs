@@ -56,6 +56,8 @@ fn page(name: &str, events: &[Value], config: &str) -> String {
     body.push_str(&plot("Loss", &series("step", "loss")));
     body.push_str(&plot("Gradient norm before clipping", &series("step", "gradient_norm")));
     body.push_str(&refreshes(&of("refresh")));
+    let spared: Vec<f64> = series("step", "spared_share").iter().map(|point| point.1).collect();
+    body.push_str(&generated(&of("refresh"), &of("shortcut"), &spared));
     let _ = write!(body, "<h2>Configuration</h2>\n<pre>{}</pre>\n", escape(config));
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{}</title>\n<style>body{{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}}\
@@ -90,6 +92,61 @@ fn refreshes(lines: &[&Value]) -> String {
         );
     }
     html.push_str("</table>\n");
+    html
+}
+
+/// What is known about generated negatives: whether they can be told from documents, and what filters and masks would have done to them.
+fn generated(refreshes: &[&Value], checks: &[&Value], spared_shares: &[f64]) -> String {
+    let mut html = String::new();
+    if !checks.is_empty() {
+        html.push_str(
+            "<h2>Generated negatives: shortcut check</h2>\n<table><tr><th>step</th><th>accuracy</th><th>AUC</th><th>texts held out</th>\
+             <th>against</th></tr>\n",
+        );
+        for line in checks {
+            let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+            let _ = writeln!(
+                html,
+                "<tr><td>{}</td><td>{:.3}</td><td>{:.3}</td><td>{}</td><td>{} documents</td></tr>",
+                text(&line["step"]),
+                number(&line["accuracy"]),
+                number(&line["auc"]),
+                text(&line["held_out"]),
+                text(&line["against"])
+            );
+        }
+        html.push_str(
+            "</table>\n<p>How well a linear probe tells generated texts from documents by their embeddings alone: 0.5 means that they cannot be told \
+             apart; near 1, the encoder can lower its loss by learning &quot;machine-written = negative&quot;, which says nothing about relevance.</p>\n",
+        );
+    }
+    let sources =
+        refreshes.iter().flat_map(|line| line["by_source"].as_array().into_iter().flatten().map(|source| (&line["step"], source)));
+    let counts =
+        sources.flat_map(|(step, source)| source["spared"].as_object().into_iter().flatten().map(move |count| (step, source, count)));
+    let rows: Vec<String> = counts
+        .map(|(step, source, (filter, count))| {
+            let share = 100.0 * count.as_f64().unwrap_or(f64::NAN) / source["found"].as_f64().unwrap_or(f64::NAN).max(1.0);
+            let (step, count, found) = (text(step), text(count), text(&source["found"]));
+            format!("<tr><td>{step}</td><td>{}</td><td>{count}</td><td>{found}</td><td>{share:.1} %</td></tr>\n", escape(filter))
+        })
+        .collect();
+    if !rows.is_empty() {
+        let _ = writeln!(
+            html,
+            "<h2>Generated negatives: exemptions</h2>\n<p>Generated texts are exempt from filters and masks by score; what these would have dropped:</p>\n\
+             <table><tr><th>step</th><th>filter</th><th>would have dropped</th><th>of</th><th>share</th></tr>\n{}</table>",
+            rows.concat()
+        );
+    }
+    if !spared_shares.is_empty() {
+        let mean = spared_shares.iter().sum::<f64>() / spared_shares.len() as f64;
+        let _ = writeln!(
+            html,
+            "<p>Masks of the loss would have taken out {:.1} % of the generated negatives of a step, on the average.</p>",
+            100.0 * mean
+        );
+    }
     html
 }
 
@@ -156,6 +213,30 @@ mod tests {
         let html = page("run", &events, "a = \"<b>\"");
         assert!(!html.contains("<script>") && html.contains("&lt;script&gt;"));
         assert!(html.contains("points=\"0,0.0 720,200.0\""), "{html}");
+    }
+
+    #[test]
+    fn generated_negatives_have_a_section_where_there_are_any() {
+        let refresh =
+            |spared: Value| serde_json::json!({ "event": "refresh", "step": 3, "by_source": [{ "found": 40, "spared": spared }] });
+        let plain = page("run", &[refresh(serde_json::json!({}))], "");
+        assert!(!plain.contains("Generated negatives") && !plain.contains("Masks of the loss"));
+        let events = [
+            refresh(serde_json::json!({ "margin": 10, "sc<re": 0 })),
+            serde_json::json!({ "event": "shortcut", "step": 3, "accuracy": 0.75, "auc": 0.8125, "held_out": 36, "against": "retrieved" }),
+            serde_json::json!({ "event": "step", "step": 3, "loss": 1.0, "spared_share": 0.25 }),
+            serde_json::json!({ "event": "step", "step": 4, "loss": 1.0, "spared_share": 0.5 }),
+        ];
+        let html = page("run", &events, "");
+        for part in [
+            "<tr><td>3</td><td>0.750</td><td>0.812</td><td>36</td><td>retrieved documents</td></tr>",
+            "<tr><td>3</td><td>margin</td><td>10</td><td>40</td><td>25.0 %</td></tr>",
+            "<tr><td>3</td><td>sc&lt;re</td><td>0</td><td>40</td><td>0.0 %</td></tr>",
+            "taken out 37.5 %",
+            "machine-written = negative",
+        ] {
+            assert!(html.contains(part), "{part} is missing in {html}");
+        }
     }
 
     #[test]

@@ -19,9 +19,13 @@ const MOST_STEPS: usize = 1_000_000_000;
 /// Device, encoder and data of a configuration.
 pub(crate) fn open(config: &Config) -> Result<(Chosen, Encoder, Arc<Data>)> {
     let chosen = device::choose(&config.train.device)?;
-    let collection = data::open(&config.data.path)?;
+    let mut collection = data::open(&config.data.path)?;
+    // Before written queries are entered: all techniques start from one encoder, whose words (builtin:tiny) are those of the collection.
     let encoder = load_encoder(config, &collection, &chosen)?;
-    let side = SideFiles::read(config, &collection)?;
+    let fingerprint = config.data.queries.as_ref().map(|_| collection.fingerprint());
+    let queries = data::add_queries(&mut collection, &config.data)?;
+    let mut side = SideFiles::read(config, &collection)?;
+    (side.queries, side.fingerprint) = (queries, fingerprint);
     let data = Data::with(collection, side, &encoder.tokenizer, &encoder.settings)?;
     Ok((chosen, encoder, Arc::new(data)))
 }

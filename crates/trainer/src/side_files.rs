@@ -1,11 +1,12 @@
-//! Files beside the collection that some techniques need: teacher scores, answers, groups, decisions of a relabelling, generated texts.
+//! Files beside the collection that some techniques need: teacher scores, answers, groups, decisions of a relabelling, generated texts. (Written
+//! queries become part of the collection: `data`.)
 //!
 //! Each is read once, against the collection's ids; what they do is the business of those who use them.
 
 use std::path::Path;
 
 use anyhow::Result;
-use corpus::{Collection, Decisions, Generated, Groups, Judgments, Relabelled, TeacherScores};
+use corpus::{Collection, Decisions, Generated, Groups, Judgments, QueryCounts, Relabelled, TeacherScores};
 
 use crate::config::{Config, DataConfig};
 use crate::errors::OrUsage;
@@ -18,6 +19,10 @@ pub(crate) struct SideFiles {
     pub(crate) groups: Option<Groups>,
     pub(crate) generated: Option<Generated>,
     decisions: Option<Decisions>,
+    /// What was entered from `data.queries`.
+    pub(crate) queries: Option<QueryCounts>,
+    /// The fingerprint of the collection without them: they belong to the technique, not to what it is measured on.
+    pub(crate) fingerprint: Option<String>,
 }
 
 impl SideFiles {
@@ -41,6 +46,7 @@ impl SideFiles {
             groups: open(config.groups.as_ref(), |path| corpus::read_groups(path, collection))?,
             generated: generated.map(|path| Generated::read(&path, collection)).transpose().or_usage()?,
             decisions: open(config.decisions.as_ref(), |path| Decisions::read(path, collection))?,
+            ..Self::default()
         })
     }
 

@@ -126,6 +126,10 @@ impl Session {
         }
         let mut log = RunLog::open(&folder.log(), &folder.tensorboard(), position.log_length)?;
         if position.before.is_none() {
+            if let Some(queries) = &around.data.side.queries {
+                log.event("queries", 0, queries)?;
+                output::note(&format!("written queries: {} of {} rows, {} positives", queries.queries, queries.rows, queries.positives));
+            }
             if let Some(relabelled) = relabelled {
                 log.event("relabelled", 0, &relabelled)?;
             }
@@ -312,7 +316,12 @@ impl Session {
         fields["round"] = round.into();
         self.log.event("refresh", step, &fields)?;
         output::note(&report.line());
-        write_whole(&self.folder.negatives(version), lists.as_bytes())
+        write_whole(&self.folder.negatives(version), lists.as_bytes())?;
+        let begun = Instant::now();
+        self.check_shortcut()?;
+        // It looks and changes nothing, as evaluation does: no budget counts it.
+        self.busy_since += begun.elapsed();
+        Ok(())
     }
 
     /// The next step before which something happens that changes batches: a refresh, a new round, or the end of the run.

@@ -8,7 +8,7 @@ use super::{
     document::{self, LIST, Start},
     flagembedding, gpl,
     listing::{ListCounts, Listing, Unknown},
-    mined, nemo, parquet, scored, tevatron, triplets, unknown,
+    mined, nemo, parquet, queries, scored, tevatron, triplets, unknown,
 };
 use crate::{collection::Collection, error::CorpusError, negatives::NegativeLists};
 
@@ -17,6 +17,7 @@ const LIST_FORMATS: &str = "    the own form of mined negatives (`mine --format 
     FlagEmbedding rows: query, pos, neg, with optional pos_scores, neg_scores; by text
     sentence-transformers columns: anchor, positive, negative(s) with optional scores, or pairs with label or score, as JSON lines or parquet; by text
     sentence-transformers' lists by system: qid, pos, neg: {system: [id]}
+    queries written for documents: _id, text, positive: [id], negatives: [id]
     NeMo retriever: question_id, question, corpus_id, pos_doc, neg_doc, as one document under `data`, as a list, or as JSON lines
     tables: query-id document-id score, or a TREC run
     (text files plain or .gz)";
@@ -24,7 +25,7 @@ const EXPECTED: &str = "lists of negatives or scores, as JSON rows, parquet or a
 
 /// Reads lists of negatives, with scores where the file has them, over the dense ids of `collection`. The form is recognised
 /// from the content: the own form, Tevatron, FlagEmbedding, sentence-transformers (columns or labelled pairs, JSON lines or
-/// parquet; lists by system), NeMo retriever, a table `query-id document-id score`, or a TREC run; plain or gzipped.
+/// parquet; lists by system), queries written for documents, NeMo retriever, a table `query-id document-id score`, or a TREC run; plain or gzipped.
 ///
 /// Rows that give ids are taken by id, others by text: exact, the first record with that text. Lists keep the order of the
 /// file; tables are sorted by score, higher first. Scores of positives become
@@ -52,6 +53,7 @@ pub fn read_lists_counted(path: &Path, collection: &Collection, unknown: Unknown
         Form::TevatronIds => tevatron::id_rows(path, &mut listing)?,
         Form::FlagEmbedding => flagembedding::rows(path, &mut listing)?,
         Form::BySystem => gpl::rows(path, &mut listing)?,
+        Form::Queries => queries::rows(path, &mut listing)?,
         Form::Nemo => nemo::rows(path, &mut listing)?,
         Form::NemoList => nemo::list(path, &mut listing)?,
         Form::Columns => triplets::rows(path, &mut listing)?,
@@ -80,6 +82,7 @@ enum Form {
     TevatronIds,
     FlagEmbedding,
     BySystem,
+    Queries,
     Nemo,
     NemoList,
     Columns,
@@ -117,6 +120,7 @@ impl Form {
             () if has("decision") => unfit("relabelling decisions; read them as decisions"),
             () if has("qid") && has("neg") => Ok(Self::BySystem),
             () if has("query") && has("pos") => Ok(Self::FlagEmbedding),
+            () if has("_id") && has("text") && has("positive") => Ok(Self::Queries),
             () if has("text") && (has("_id") || has("docid") || has("id")) => unfit("a corpus or a list of queries"),
             () => Ok(Self::Columns),
         }

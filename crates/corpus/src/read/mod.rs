@@ -23,6 +23,7 @@ mod mined;
 mod msmarco;
 mod nemo;
 mod parquet;
+mod queries;
 mod rows;
 mod scored;
 mod sink;
@@ -35,11 +36,13 @@ use std::path::{Path, PathBuf};
 
 pub use answers::read_answers;
 pub(crate) use decisions::decisions;
+pub(crate) use entry::push;
 pub(crate) use generated::generated;
 pub use groups::read_groups;
 pub use listing::{ListCounts, Unknown};
 pub use lists::{read_lists, read_lists_counted};
 pub use mined::{read_own, read_provenance};
+pub(crate) use queries::queries;
 pub use rows::read_rows;
 
 use crate::{

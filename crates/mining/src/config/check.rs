@@ -132,6 +132,12 @@ fn check_refresh(field: &str, source: &SourceConfig) -> Result<(), ConfigError> 
     let Some(refresh) = source.kind.refresh() else { return Ok(()) };
     let refuse = |expected: &str| Err(wrong(&format!("{field}.refresh"), format!("\"{refresh}\""), expected));
     let still = matches!(refresh, Schedule::Once | Schedule::OnDecay(_));
+    if matches!(source.kind, SourceKind::Generated { .. }) {
+        return match refresh {
+            Schedule::Once | Schedule::EverySteps(_) | Schedule::EveryEpochs(_) => Ok(()),
+            _ => refuse("\"once\", \"every N steps\" or \"every N epochs\""),
+        };
+    }
     match source.model() {
         None if !still => refuse(
             "\"once\" or \"on decay every N steps\": these lists do not change while the encoder is trained; only those of from = \"dense\" do",

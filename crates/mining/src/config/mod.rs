@@ -120,7 +120,7 @@ impl NegativesConfig {
     /// The file of generated texts, when that is a source.
     pub fn generated(&self) -> Option<&Path> {
         self.source.iter().find_map(|source| match &source.kind {
-            SourceKind::Generated { path } => Some(path.as_path()),
+            SourceKind::Generated { path, .. } => Some(path.as_path()),
             _ => None,
         })
     }

@@ -87,6 +87,10 @@ pub enum SourceKind {
     Generated {
         /// The file with the texts.
         path: PathBuf,
+        /// The lists stay the same; `every …` has the filters count anew, with the weights of the moment, how many texts they would drop, and
+        /// gives the draw new similarities. Not `rolling …` or `on decay …`.
+        #[serde(default)]
+        refresh: Schedule,
     },
 }
 
@@ -192,8 +196,9 @@ impl SourceKind {
     pub(crate) fn refresh(&self) -> Option<Schedule> {
         match self {
             Self::Random {} | Self::InBatch {} | Self::PerStep { .. } | Self::Queue { .. } => None,
-            Self::Bm25 { refresh, .. } | Self::Dense { refresh, .. } | Self::File { refresh, .. } => Some(*refresh),
-            Self::Generated { .. } => Some(Schedule::Once),
+            Self::Bm25 { refresh, .. } | Self::Dense { refresh, .. } | Self::File { refresh, .. } | Self::Generated { refresh, .. } => {
+                Some(*refresh)
+            }
         }
     }
 

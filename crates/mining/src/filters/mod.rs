@@ -206,6 +206,11 @@ impl Chain {
         Removed(self.filters.iter().map(|filter| (filter.name(), 0)).collect())
     }
 
+    /// Names of the filters that generated texts are exempt from, with a count of zero.
+    pub(crate) fn exemptions(&self) -> Removed {
+        Removed(self.filters.iter().filter(|filter| filter.spares_generated()).map(|filter| (filter.name(), 0)).collect())
+    }
+
     /// Candidates of `list` (best first) that pass, in their order.
     pub(crate) fn run(&self, context: FilterContext<'_>, list: Vec<Scored>) -> Filtered {
         let mut filtered = Filtered { kept: list, ..Filtered::default() };

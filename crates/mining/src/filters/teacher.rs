@@ -30,6 +30,10 @@ impl Filter for Teacher {
         true
     }
 
+    fn spares_generated(&self) -> bool {
+        true
+    }
+
     fn keep(&self, _: &FilterContext<'_>, it: &Scored) -> bool {
         let Some(score) = it.candidate.teacher.map(f64::from) else { return !self.drop_unscored };
         self.min.is_none_or(|min| score >= min) && self.max.is_none_or(|max| score <= max) && self.below.is_none_or(|below| score < below)

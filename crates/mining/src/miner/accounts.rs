@@ -55,7 +55,9 @@ impl Miner {
         // Random documents never run out.
         let endless = self.config.source.iter().any(|source| matches!(source.kind, SourceKind::Random {}));
         let shorter = |than: usize| if endless { 0 } else { lengths().filter(|&length| length < than).count() };
-        let changes: Vec<(usize, usize)> = accounts.iter().filter_map(|account| account.change).collect();
+        // Generated texts never change: counted, they would only hide what did.
+        let found = accounts.iter().filter(|account| !self.supplies[account.number].is_generated());
+        let changes: Vec<(usize, usize)> = found.filter_map(|account| account.change).collect();
         let (kept, all) = changes.iter().fold((0, 0), |sum, change| (sum.0 + change.0, sum.1 + change.1));
         let replaced: Vec<usize> = accounts.iter().filter_map(|account| account.replaced).collect();
         // Scores of all sources on the encoder's scale; each source's are moved here once its own figures are made.
@@ -123,12 +125,14 @@ impl Miner {
         }
     }
 
-    /// Share of the candidates that are relevant, where the truth is known and there are candidates.
+    /// Share of the candidates that are relevant, where the truth is known and there are candidates. It is known of documents of the corpus, for
+    /// queries with complete judgments: not of generated texts, nor for queries that were written later.
     fn false_negative_rate(&self, lists: &[&Lists]) -> Option<f64> {
         let truth = self.truth.as_ref()?;
         let (mut wrong, mut all) = (0, 0);
-        for &query in &self.training {
-            for entry in lists.iter().flat_map(|lists| lists.row(query)) {
+        let corpus = self.knowledge.documents();
+        for &query in self.training.iter().filter(|&&query| !truth.judged(query).is_empty()) {
+            for entry in lists.iter().flat_map(|lists| lists.row(query)).filter(|entry| (entry.document as usize) < corpus) {
                 wrong += usize::from(truth.is_positive(query, entry.document));
                 all += 1;
             }

@@ -97,6 +97,9 @@ impl Miner {
         work.filter_seconds += filtering.elapsed().as_secs_f64();
 
         let tally = work.tallies.entry(number).or_default();
+        if supply.is_generated() {
+            tally.spared.add(&self.chain.exemptions());
+        }
         tally.queries += known.queries.len();
         tally.found += found as u64;
         tally.found_relevant += found_relevant;

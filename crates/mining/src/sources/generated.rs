@@ -1,7 +1,7 @@
 //! Texts that a generator wrote for a query, outside the corpus: their ids follow those of the corpus, and they are never indexed.
 //!
 //! What they score says little about a text that was written to be a negative, so they are exempt from filters by score; the report counts
-//! how often those would have dropped them.
+//! how often those would have dropped them, at the start, or at every refresh that `refresh = "every …"` asks for.
 
 use corpus::NegativeLists;
 

@@ -102,6 +102,10 @@ fn values_without_sense_are_refused_by_name() {
         (format!("{dense}share = 0.0"), "source.0.share: got 0"),
         (format!("{dense}share = inf"), "source.0.share: got inf"),
         ("[[source]]\nfrom = \"bm25\"\nrefresh = \"every epoch\"".into(), "source.0.refresh: got \"every epoch\""),
+        (
+            "[[source]]\nfrom = \"generated\"\npath = \"x\"\nrefresh = \"rolling 9 steps\"".into(),
+            "source.0.refresh: got \"rolling 9 steps\"",
+        ),
         ("[[source]]\nfrom = \"in-batch\"\n[[source]]\nfrom = \"in-batch\"".into(), "twice"),
         ("[[source]]\nfrom = \"in-batch\"\nshare = 1.0".into(), "source.0.share: got 1"),
         ("[[source]]\nfrom = \"random\"\npool = 3".into(), "source.0.pool: got 3"),
@@ -172,6 +176,7 @@ fn every_setting_of_the_algebra_is_read_and_written_back() {
         [[source]]
         from = "generated"
         path = "written.jsonl"
+        refresh = "every 100 steps"
         share = 0.5
         [[source]]
         from = "per-step"

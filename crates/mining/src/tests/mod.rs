@@ -6,6 +6,7 @@ mod golden;
 mod miner;
 mod properties;
 mod schedules;
+mod shortcut;
 mod sources;
 mod store;
 mod teacher;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use corpus::{Judgments, Listed, NegativeLists, Records};
 
 use super::{LINE, Placed, collection, config, documents, judged, line, on_a_line, refresh};
-use crate::{AnswerTexts, Candidate, EncodeError, Encoders, Line, Miner, MiningError, Moment, Ramp, RowEncoder, Visit};
+use crate::{AnswerTexts, Candidate, EncodeError, Encoders, Line, Miner, MiningError, Moment, PairScorer, Ramp, RowEncoder, Visit};
 
 /// Encoders by name, and which were asked for.
 struct Named {
@@ -134,6 +134,88 @@ fn generated_texts_are_exempt_from_filters_by_score_which_is_counted() {
     assert_eq!(restored.draw(&Visit::new(0, 0, 9, 0)), negatives);
     let message = new().restore(&state).unwrap_err().to_string();
     assert!(message.contains("the number of generated texts differs"), "{message}");
+}
+
+/// A teacher that finds everything relevant.
+struct Strict;
+
+impl PairScorer for Strict {
+    fn scores(&mut self, pairs: &[(u32, u32)]) -> Result<Vec<f32>, EncodeError> {
+        Ok(vec![1.0; pairs.len()])
+    }
+}
+
+struct Taught<'a>(&'a mut dyn RowEncoder, Strict);
+
+impl Encoders for Taught<'_> {
+    fn current(&mut self) -> &mut dyn RowEncoder {
+        self.0
+    }
+
+    fn named(&mut self, model: &str) -> Result<&mut dyn RowEncoder, EncodeError> {
+        Err(EncodeError::new(model.to_owned()))
+    }
+
+    fn teacher(&mut self) -> Option<&mut dyn PairScorer> {
+        Some(&mut self.1)
+    }
+}
+
+#[test]
+fn filters_count_anew_what_they_would_drop_of_generated_texts() {
+    let (mut data, judgments, mut encoder) = line();
+    // Everything relevant is known, and nothing of it is unjudged.
+    data.truth = Some(judgments.clone());
+    let mut written = Records::new();
+    for id in ["a", "b"] {
+        written.push(id, &format!("generated {id}")).unwrap();
+    }
+    let lists = NegativeLists::from_rows(vec![vec![Listed { document: 8, score: None }, Listed { document: 9, score: None }]]);
+    let recipe = |refresh: &str| {
+        config(&format!(
+            "[[source]]\nfrom = \"generated\"\npath = \"x\"\nrefresh = \"{refresh}\"\n[[source]]\nfrom = \"dense\"\ndepth = 6\n\
+             refresh = \"every 10 steps\"\n[[filter]]\nrule = \"margin\"\nrelative = 0.05\n[[filter]]\nrule = \"teacher\"\nbelow = 0.9"
+        ))
+    };
+    for (refresh, again) in [("every 10 steps", true), ("once", false)] {
+        encoder.documents.truncate(8);
+        encoder.documents.extend([vec![0.9, 1.0], vec![0.1, 1.0]]);
+        let miner = Miner::new(&recipe(refresh), &data, &judgments, 7).unwrap();
+        let mut miner = miner.generated(&data, written.texts(), lists.clone()).unwrap();
+        let report = miner.refresh(Moment::new(0, 0), &mut Taught(&mut encoder, Strict)).unwrap();
+        let generated = &report.by_source[0];
+        assert_eq!((generated.spared["margin"], generated.spared["teacher"], generated.candidates), (1, 2, 2));
+        assert!(report.by_source[1].spared.is_empty() && report.by_source[1].candidates == 0, "documents are not exempt");
+        assert!(report.line().ends_with("; of 2 generated texts filters would have dropped: margin 1, teacher 2"), "{}", report.line());
+        // Of generated texts nobody knows what is relevant.
+        assert_eq!((generated.false_negative_rate, report.false_negative_rate), (None, None));
+        // The encoder has moved: now both lie above the margin.
+        encoder.documents[9] = vec![0.99, 1.0];
+        let report = miner.refresh(Moment::new(10, 1), &mut Taught(&mut encoder, Strict)).unwrap();
+        assert_eq!(report.by_source.len(), if again { 2 } else { 1 });
+        if again {
+            let generated = &report.by_source[0];
+            assert_eq!((generated.name.as_str(), generated.spared["margin"], generated.candidates), ("generated", 2, 2));
+            assert_eq!(generated.turnover, Some(0.0));
+        }
+    }
+}
+
+#[test]
+fn false_negatives_are_counted_for_queries_whose_relevant_documents_are_known() {
+    let (mut data, _, mut encoder) = line();
+    // A second query, written later: nobody judged it completely. Document 1 is relevant for the first one without being judged so.
+    data.queries.push("written", "another query").unwrap();
+    encoder.queries.push(vec![1.0, 0.0]);
+    let judgments = judged(2, &[(0, 0), (1, 2)]);
+    data.truth = Some(judged(1, &[(0, 0), (0, 1)]));
+    let recipe = config("[[source]]\nfrom = \"dense\"\ndepth = 4");
+    let mut both = Miner::new(&recipe, &data, &judgments, 7).unwrap();
+    let report = refresh(&mut both, 0, 0, &mut encoder).unwrap();
+    assert_eq!((report.candidates, report.false_negative_rate), (8, Some(0.25)));
+    let mut later = Miner::new(&recipe, &data, &judged(2, &[(1, 2)]), 7).unwrap();
+    let report = refresh(&mut later, 0, 0, &mut encoder).unwrap();
+    assert_eq!((report.false_negative_rate, report.by_source[0].found_relevant), (None, None));
 }
 
 #[test]

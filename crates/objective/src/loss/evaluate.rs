@@ -25,7 +25,8 @@ pub struct Evaluated {
     /// `[1]`, f32, in the graph.
     pub value: Tensor<1>,
     /// Named scalars, each `[1]` and without a graph, still on the device: whoever reads one waits for the device. With terms each loss
-    /// under its kind, unweighted; `masked_share`, the share of the negatives that masks took out; `floor_share`, the share of the
+    /// under its kind, unweighted; `masked_share`, the share of the negatives that masks took out; `spared_share`, the share of the
+    /// generated negatives that they would have taken out but for their exemption; `floor_share`, the share of the
     /// queries whose correction stands at its floor; `temperature`, when it is learned. With truncated embeddings they are those of the
     /// widest.
     pub parts: Vec<(&'static str, Tensor<1>)>,
@@ -101,6 +102,7 @@ fn sum(matrix: &ScoreMatrix, batch: &Embedded, now: &Now, summands: &[Summand], 
         add(&mut value, if *weight == 1.0 { taken.value } else { taken.value.mul_scalar(*weight) });
     }
     parts.extend(matrix.masked_share.clone().map(|share| ("masked_share", share)));
+    parts.extend(matrix.spared_share.clone().map(|share| ("spared_share", share)));
     Evaluated { value: value.expect("there is a main loss"), parts }
 }
 

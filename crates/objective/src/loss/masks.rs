@@ -73,6 +73,22 @@ impl MaskConfig {
     }
 }
 
+/// What rules take out of a matrix.
+pub(super) struct Removed {
+    /// The cells, `[queries, width]`.
+    pub(super) cells: Tensor<2, Bool>,
+    /// Where a rule exempts generated documents.
+    pub(super) spared: Option<Spared>,
+}
+
+/// Generated documents that a rule would have taken out but for their exemption.
+pub(super) struct Spared {
+    /// Their cells, `[queries, width]`.
+    pub(super) cells: Tensor<2, Bool>,
+    /// The cells of all generated documents beside the targets, `[queries, width]`.
+    pub(super) generated: Tensor<2, Bool>,
+}
+
 /// What the rules look at: the parts of the matrix, its plain scores `[queries, width]` without a graph, and the targets.
 pub(super) struct Seen<'a> {
     pub(super) batch: &'a Embedded,
@@ -82,21 +98,31 @@ pub(super) struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    /// The cells that the rules in force take out, `[queries, width]`; `None` when no rule is in force yet.
-    pub(super) fn removed(&self, masks: &[MaskConfig], now: &Now) -> Option<Tensor<2, Bool>> {
-        let in_force = masks.iter().filter(|mask| now.step >= mask.from_step);
-        let removed = in_force.map(|mask| {
-            let removed = match mask.rule {
+    /// What the rules in force take out; `None` when no rule is in force yet.
+    pub(super) fn removed(&self, masks: &[MaskConfig], now: &Now) -> Option<Removed> {
+        let generated = self.generated();
+        let (mut cells, mut spared) = (None, None);
+        for mask in masks.iter().filter(|mask| now.step >= mask.from_step) {
+            let found = match mask.rule {
                 MaskRule::Student => above(self.scores, self.target_scores(self.scores).add_scalar(mask.margin())),
                 MaskRule::Guide => self.by_guide(mask),
             };
-            match self.generated() {
-                Some(generated) if !mask.synthetic => removed.bool_and(generated.bool_not()),
-                _ => removed,
+            match &generated {
+                Some(generated) if !mask.synthetic => {
+                    join(&mut spared, found.clone().bool_and(generated.clone()));
+                    join(&mut cells, found.bool_and(generated.clone().bool_not()));
+                }
+                _ => join(&mut cells, found),
             }
+        }
+        let open = target_cells(self.targets, self.scores.dims()[1]).bool_not();
+        let cells = cells?.bool_and(open.clone());
+        // What another rule takes out all the same was not spared.
+        let spared = spared.zip(generated).map(|(spared, generated)| Spared {
+            cells: spared.bool_and(cells.clone().bool_not()).bool_and(open.clone()),
+            generated: generated.bool_and(open),
         });
-        let removed = removed.reduce(Tensor::bool_or)?;
-        Some(removed.bool_and(target_cells(self.targets, self.scores.dims()[1]).bool_not()))
+        Some(Removed { cells, spared })
     }
 
     fn by_guide(&self, mask: &MaskConfig) -> Tensor<2, Bool> {
@@ -127,6 +153,13 @@ impl Seen<'_> {
         let columns = Tensor::<2, Bool>::from_data(TensorData::new(columns, [1, width]), &self.scores.device());
         Some(columns.expand(self.scores.shape()))
     }
+}
+
+fn join(cells: &mut Option<Tensor<2, Bool>>, more: Tensor<2, Bool>) {
+    *cells = Some(match cells.take() {
+        Some(cells) => cells.bool_or(more),
+        None => more,
+    });
 }
 
 /// The guide's cosine for every cell of the matrix.

@@ -51,6 +51,8 @@ pub(crate) struct ScoreMatrix {
     negatives: Tensor<2>,
     /// Share of the negatives that masks took out, `[1]`; `None` when no mask is in force.
     pub(super) masked_share: Option<Tensor<1>>,
+    /// Share of the generated negatives that masks would have taken out but for their exemption, `[1]`; `None` when none is exempt.
+    pub(super) spared_share: Option<Tensor<1>>,
     /// The mixed vectors, if any.
     pub(crate) mixed: Option<Mixed>,
 }
@@ -66,8 +68,18 @@ impl ScoreMatrix {
         let scores = if scores.len() == 1 { scores.remove(0) } else { Tensor::cat(scores, 1) };
         let (excluded, open) = excluded(batch, &parts);
         let negatives = Tensor::from_data(TensorData::new(open.clone(), [batch.rows(), 1]), &targets.device());
-        let mut matrix =
-            Self { queries, documents, targets, document_scores, scores, excluded, negatives, masked_share: None, mixed: None };
+        let mut matrix = Self {
+            queries,
+            documents,
+            targets,
+            document_scores,
+            scores,
+            excluded,
+            negatives,
+            masked_share: None,
+            spared_share: None,
+            mixed: None,
+        };
         if !config.mask.is_empty() {
             let total: f64 = open.iter().map(|&open| f64::from(open)).sum();
             matrix.mask(batch, &parts, config, now, total);
@@ -85,10 +97,13 @@ impl ScoreMatrix {
         let scores = self.scores.clone().inner();
         let seen = Seen { batch, parts, scores: &scores, targets: &self.targets };
         let Some(removed) = seen.removed(&config.mask, now) else { return };
-        let removed = match &self.excluded {
-            Some(excluded) => removed.bool_and(excluded.clone().bool_not()),
-            None => removed,
+        let open = |cells: Tensor<2, Bool>| match &self.excluded {
+            Some(excluded) => cells.bool_and(excluded.clone().bool_not()),
+            None => cells,
         };
+        let count = |cells| open(cells).float().cast(DType::F32).sum();
+        self.spared_share = removed.spared.map(|spared| count(spared.cells) / count(spared.generated).clamp_min(1.0));
+        let removed = open(removed.cells);
         let counts = removed.clone().float().cast(DType::F32).sum_dim(1);
         self.masked_share = Some(counts.clone().sum().div_scalar(negatives.max(1.0)));
         self.negatives = self.negatives.clone() - counts;

@@ -15,8 +15,12 @@ fn guide(margin: f64, relative: bool, hard: bool) -> MaskConfig {
 }
 
 fn share(config: &LossConfig, data: &Data, step: usize) -> Option<f32> {
+    part("masked_share", config, data, step)
+}
+
+fn part(wanted: &str, config: &LossConfig, data: &Data, step: usize) -> Option<f32> {
     let evaluated = config.evaluate(&data.embedded(), &Now { step, ..Now::default() }, &LossState::default());
-    evaluated.parts.iter().find(|(name, _)| *name == "masked_share").map(|(_, share)| scalar(share))
+    evaluated.parts.iter().find(|(name, _)| *name == wanted).map(|(_, share)| scalar(share))
 }
 
 #[test]
@@ -93,6 +97,42 @@ fn generated_documents_are_spared_unless_asked_for() {
     let mask = |synthetic| LossConfig { mask: vec![MaskConfig { synthetic, ..student(0.1) }], ..config("info-nce", 0.1) };
     assert_eq!(share(&mask(false), &data, 0), Some(0.0));
     assert!(share(&mask(true), &data, 0).unwrap() > 0.3);
+}
+
+#[test]
+fn what_a_mask_would_take_out_of_the_generated_is_counted() {
+    let data = Data { synthetic: vec![false, true, true, false], ..placed() };
+    let spared =
+        |mask: Vec<MaskConfig>, data: &Data, step| part("spared_share", &LossConfig { mask, ..config("info-nce", 0.1) }, data, step);
+    // Of the two generated columns one lies above the margin.
+    assert_eq!(spared(vec![student(0.1)], &data, 0), Some(0.5));
+    assert_eq!(spared(vec![student(0.0)], &data, 0), Some(1.0));
+    let blocked = Data { blocked: vec![false, true, false, false], ..data.clone() };
+    assert_eq!(spared(vec![student(0.1)], &blocked, 0), Some(0.0), "a blocked cell is not counted");
+    let taken = MaskConfig { synthetic: true, ..student(0.1) };
+    assert_eq!(spared(vec![taken], &data, 0), None, "nothing is exempt");
+    assert_eq!(spared(vec![student(0.0), taken], &data, 0), Some(0.5), "what another rule takes out was not spared");
+    assert_eq!(spared(vec![MaskConfig { from_step: 3, ..student(0.0) }], &data, 2), None);
+    assert_eq!(spared(vec![student(0.1)], &placed(), 0), None, "nothing is generated");
+}
+
+#[test]
+fn spared_and_masked_cells_are_those_that_the_rule_finds() {
+    let generated: Vec<bool> = (0..9).map(|column| column % 3 == 2).collect();
+    let targets = [0, 1, 4, 2];
+    for (seed, rule) in (0..20).flat_map(|seed| [student(0.0), guide(0.1, false, false), guide(0.0, false, true)].map(|rule| (seed, rule)))
+    {
+        let data = Data { synthetic: generated.clone(), positives: Vec::new(), ..Data::full(&targets, 9, 4, seed) };
+        let figures = |rule| {
+            let config = LossConfig { mask: vec![rule], ..config("info-nce", 0.1) };
+            (f64::from(share(&config, &data, 0).unwrap()), part("spared_share", &config, &data, 0).map(f64::from))
+        };
+        let ((masked, spared), (all, none)) = (figures(rule), figures(MaskConfig { synthetic: true, ..rule }));
+        // 4 rows of 8 negatives; 3 generated columns a row, one of which is a target.
+        let (negatives, open) = (32.0, 11.0);
+        assert!((masked * negatives + spared.unwrap() * open - all * negatives).abs() < 1e-4, "{seed} {rule:?} {masked} {spared:?} {all}");
+        assert_eq!(none, None);
+    }
 }
 
 #[test]

@@ -24,9 +24,10 @@ impl Config {
         (0..self.rounds()).any(|round| self.of_round(round).is_ok_and(|config| config.negatives.teaches()))
     }
 
-    /// Whether anything in this round asks its reranker.
+    /// Whether anything in this round asks its reranker: where `data.teacher` gives scores, only pseudo-labelling does.
     pub(crate) fn asks_reranker(&self) -> bool {
-        let asked = self.loss.needs().teacher || self.negatives.reads_teacher() || self.train.augment.is_some();
+        let reads_scores = self.loss.needs().teacher || self.negatives.reads_teacher();
+        let asked = self.train.augment.is_some() || reads_scores && self.data.teacher.is_none();
         asked && self.teacher.model.as_deref() == Some(RERANKER)
     }
 
@@ -86,6 +87,7 @@ impl Config {
             (per_step && self.batch.negatives > 0, "with from = \"per-step\" nothing else is drawn: set batch.negatives = 0"),
             (self.batch.compose == Compose::Groups && self.data.groups.is_none(), "batch.compose = \"groups\" needs data.groups = FILE"),
             (self.train.round_trip == Some(0), "train.round_trip must be at least 1"),
+            (self.data.queries_keep == Some(0), "data.queries_keep must be at least 1"),
             (
                 self.train.augment.is_some() && self.teacher.model.as_deref() != Some(RERANKER),
                 "train.augment asks the reranker: set teacher.model = \"reranker\"",

@@ -28,9 +28,11 @@ impl Session {
             self.log.event("resume", self.position.step, &json!({ "device": self.around.chosen.name }))?;
             return Ok(());
         }
+        let data = &self.around.data;
+        let fingerprint = data.side.fingerprint.clone().unwrap_or_else(|| data.collection.fingerprint());
         let about = json!({
             "version": env!("CARGO_PKG_VERSION"), "device": self.around.chosen.name, "collection": self.around.data.collection.name,
-            "collection_fingerprint": self.around.data.collection.fingerprint(), "model": self.config.encoder.model,
+            "collection_fingerprint": fingerprint, "model": self.config.encoder.model,
             "model_fingerprint": self.encoder.fingerprint(), "pairs": self.stage.plan.pairs(), "steps": self.course().steps(),
             "documents": self.around.data.documents(),
         });
@@ -59,6 +61,19 @@ impl Session {
             Some(store) => evaluation::of_rows(&mut rows, store, &self.around.data, judgments, DEPTH),
             None => evaluation::of_encoder(&mut rows, &self.around.chosen.device, &self.around.data, judgments, DEPTH),
         }
+    }
+
+    /// Where texts were generated: how well they can be told from documents by the rows of the encoder as it is now.
+    pub(super) fn check_shortcut(&mut self) -> Result<()> {
+        if self.stage.config.negatives.generated().is_none() {
+            return Ok(());
+        }
+        let mut rows = Rows::new(self.stage.learner.snapshot(), &self.around.chosen.device, &self.around.data.tokens);
+        if let Some(found) = self.stage.miner.shortcut(&mut rows).context("checking for a shortcut")? {
+            self.log.event("shortcut", self.position.step, &found)?;
+            output::note(&found.line());
+        }
+        Ok(())
     }
 
     /// Evaluates on the evaluation split and keeps the weights when they are the best so far.
@@ -112,6 +127,7 @@ impl Session {
                 self.stage.learner.restore_weights(best)?;
             }
         }
+        self.check_shortcut()?;
         self.encoder.network = self.stage.learner.snapshot();
         self.encoder.save(&self.folder.model()).context("writing the model folder")?;
         if self.stage.learner.columns.documents.store().is_some() {

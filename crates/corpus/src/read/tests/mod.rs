@@ -6,6 +6,7 @@ mod formats;
 mod lists;
 mod panics;
 mod parquet;
+mod queries;
 mod real;
 mod round_trip;
 mod side;
