@@ -1,0 +1,289 @@
+//! What the jobs share: who is asked about which collection, what a job costs beforehand, and what comes out of it.
+
+pub mod gecko;
+pub mod negatives;
+pub mod queries;
+pub mod relabel;
+pub mod triples;
+
+use std::path::Path;
+
+use corpus::Collection;
+use rand::seq::{IndexedRandom, SliceRandom};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    drive::{Driven, drive},
+    error::LlmError,
+    journal::Answer,
+    prompts,
+    session::{Fault, Halt, Judged, Model, Question, Session, Stop},
+};
+
+/// Hears how far a job is. Calls come from several threads.
+pub trait Progress: Sync {
+    /// A stage of so many units begins.
+    fn begin(&self, stage: &str, units: usize);
+    /// One of them ended.
+    fn done(&self);
+}
+
+/// What every job works with.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Journal, budget and retries.
+    pub session: &'a Session,
+    /// Who is asked.
+    pub model: &'a Model,
+    /// Where ids and texts come from.
+    pub collection: &'a Collection,
+    /// Requests under way at most.
+    pub concurrency: usize,
+    /// Seed of every draw.
+    pub seed: u64,
+    /// Words of a document that a prompt shows at most.
+    pub document_words: usize,
+    /// Who hears of it.
+    pub progress: &'a dyn Progress,
+}
+
+/// What a job will cost. The journal's answers cost nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Estimate {
+    /// Requests, without repairs and retries.
+    pub requests: u64,
+    /// Requests that the journal answers already; not counted above.
+    pub answered: u64,
+    /// Tokens of the prompts, about (four bytes each).
+    pub prompt_tokens: u64,
+    /// Tokens of prompts and answers at most: a token for every byte, and the longest answers.
+    pub most_tokens: u64,
+}
+
+/// An answer that was not used.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rejected {
+    /// What it was for.
+    pub stage: String,
+    /// Ids of what it was made from.
+    pub sources: Value,
+    /// Why.
+    pub reason: String,
+    /// The answer; empty where there was none.
+    pub answer: String,
+}
+
+/// What a job gives.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Rows of the output, in an order that does not depend on when answers came.
+    pub rows: Vec<Value>,
+    /// Answers that were not used, in the same order.
+    pub rejected: Vec<Rejected>,
+    /// Units of work (documents, queries, tasks).
+    pub units: usize,
+    /// Units that have no answer yet.
+    pub open: usize,
+    /// Why it stopped early.
+    pub stop: Option<Stop>,
+}
+
+impl Context<'_> {
+    /// A document as prompts show it: its first words.
+    fn document(&self, document: u32) -> &str {
+        first_words(self.collection.documents.text(document), self.document_words)
+    }
+
+    fn document_id(&self, document: u32) -> &str {
+        self.collection.documents.id(document)
+    }
+
+    fn query_id(&self, query: u32) -> &str {
+        self.collection.queries.id(query)
+    }
+
+    /// Passages under numbers from 1.
+    fn numbered(&self, documents: &[u32]) -> String {
+        let rows = documents.iter().enumerate().map(|(at, document)| format!("[{}] {}", at + 1, self.document(*document)));
+        rows.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Documents in an order that says nothing about them, a function of the seed and of what it is for.
+    fn shuffled(&self, documents: &[u32], what_for: &str) -> Vec<u32> {
+        let mut shuffled = documents.to_vec();
+        shuffled.shuffle(&mut prompts::random(self.seed, what_for));
+        shuffled
+    }
+
+    /// One of several texts, a function of the seed and of what it is for; empty where there are none.
+    fn drawn<'t>(&self, texts: &'t [String], what_for: &str) -> &'t str {
+        texts.choose(&mut prompts::random(self.seed, what_for)).map_or("", String::as_str)
+    }
+
+    fn ask<T>(&self, question: &Question<'_>, check: impl Fn(&Answer) -> Result<T, Fault>) -> Result<Judged<T>, Halt> {
+        self.session.ask(self.model, question, check)
+    }
+
+    /// Works on units in parallel and tells of it.
+    fn each<U: Sync, R: Send>(&self, stage: &str, units: &[U], work: impl Fn(&U) -> Result<R, Halt> + Sync) -> Driven<R> {
+        self.progress.begin(stage, units.len());
+        drive(self.concurrency, units, work, &|| self.progress.done())
+    }
+}
+
+impl Estimate {
+    fn add(&mut self, context: &Context<'_>, question: &Question<'_>) {
+        if context.session.has(context.model, question) {
+            self.answered += 1;
+            return;
+        }
+        let (about, most) = question.cost(context.model);
+        self.requests += 1;
+        self.prompt_tokens += about;
+        self.most_tokens += most;
+    }
+
+    /// `times` more of a kind of question of which `like` is one.
+    fn add_like(&mut self, context: &Context<'_>, like: &Question<'_>, times: u64) {
+        let (about, most) = like.cost(context.model);
+        self.requests += times;
+        self.prompt_tokens += times * about;
+        self.most_tokens += times * most;
+    }
+}
+
+impl Outcome {
+    fn of<R>(driven: &mut Driven<R>, stage: &str, sources: impl Fn(usize) -> Value) -> Self {
+        let unanswered = driven.unanswered.iter().map(|(at, why)| Rejected {
+            stage: stage.to_owned(),
+            sources: sources(*at),
+            reason: why.clone(),
+            answer: String::new(),
+        });
+        let open = driven.results.iter().filter(|it| it.is_none()).count();
+        Self { rejected: unanswered.collect(), units: driven.results.len(), open, stop: driven.stop.take(), rows: Vec::new() }
+    }
+
+    fn reject(&mut self, reason: String, answer: &Answer) {
+        self.rejected.push(Rejected { stage: answer.stage.clone(), sources: answer.sources.clone(), reason, answer: answer.text.clone() });
+    }
+
+    /// A later stage of the same job.
+    fn then(mut self, later: Self) -> Self {
+        self.rows.extend(later.rows);
+        self.rejected.extend(later.rejected);
+        self.units += later.units;
+        self.open += later.open;
+        self.stop = self.stop.or(later.stop);
+        self
+    }
+}
+
+/// Documents to write for: `count` of those with at least `min_words` words, drawn without replacement, ascending; all of them without `count`.
+pub fn draw_documents(collection: &Collection, count: Option<usize>, min_words: usize, seed: u64) -> Vec<u32> {
+    let long_enough = |document: &u32| collection.documents.text(*document).split_whitespace().nth(min_words.saturating_sub(1)).is_some();
+    let mut documents: Vec<u32> = (0..collection.documents.len() as u32).filter(long_enough).collect();
+    if let Some(count) = count.filter(|count| *count < documents.len()) {
+        documents.shuffle(&mut prompts::random(seed, "documents"));
+        documents.truncate(count);
+        documents.sort_unstable();
+    }
+    documents
+}
+
+/// The first `count` words, as they stand in the text.
+fn first_words(text: &str, count: usize) -> &str {
+    let text = text.trim();
+    let mut words = 0;
+    let mut inside = false;
+    for (at, character) in text.char_indices() {
+        if character.is_whitespace() {
+            inside = false;
+        } else if !inside {
+            inside = true;
+            words += 1;
+            if words > count {
+                return text[..at].trim_end();
+            }
+        }
+    }
+    text
+}
+
+/// Examples of the task for a prompt, from JSON lines `{"document", "query"}`.
+///
+/// # Errors
+/// When the file cannot be read or a row is faulty; the message names the line.
+pub fn read_examples(path: &Path) -> Result<String, LlmError> {
+    #[derive(serde::Deserialize)]
+    struct Example {
+        document: String,
+        query: String,
+    }
+    let text = std::fs::read_to_string(path).map_err(LlmError::io(path))?;
+    let mut out = String::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let example: Example = serde_json::from_str(line).map_err(|error| LlmError::Text {
+            place: format!("{}:{}", path.display(), number + 1),
+            problem: error.to_string(),
+            expected: "{\"document\": \"…\", \"query\": \"…\"} on each line".into(),
+        })?;
+        out.push_str(&format!("Document:\n{}\nQuery: {}\n\n", example.document.trim(), example.query.trim()));
+    }
+    Ok(out)
+}
+
+/// Provenance of a row.
+fn made_by(answer: &Answer) -> [(&'static str, Value); 2] {
+    [("model", json!(answer.model)), ("prompt", json!(answer.prompt))]
+}
+
+fn with(mut row: Value, more: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
+    for (name, value) in more {
+        row[name] = value;
+    }
+    row
+}
+
+/// Checks numbers of passages.
+fn in_range(numbers: &[usize], count: usize) -> Result<(), Fault> {
+    match numbers.iter().find(|number| !(1..=count).contains(*number)) {
+        Some(odd) => Err(Fault::Form(format!("there is no passage {odd}, they are numbered 1 to {count}"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_words_end_at_a_word() {
+        assert_eq!(first_words("  one  two\nthree four ", 3), "one  two\nthree");
+        assert_eq!(first_words("one two", 5), "one two");
+        assert_eq!(first_words("one two", 0), "");
+        assert_eq!(first_words("", 5), "");
+    }
+
+    #[test]
+    fn documents_are_drawn_once_each_by_seed() {
+        let collection = corpus::demo::generate();
+        let drawn = draw_documents(&collection, Some(50), 5, 3);
+        assert_eq!(drawn.len(), 50);
+        assert!(drawn.is_sorted_by(|a, b| a < b));
+        assert_eq!(drawn, draw_documents(&collection, Some(50), 5, 3));
+        assert_ne!(drawn, draw_documents(&collection, Some(50), 5, 4));
+        assert_eq!(draw_documents(&collection, None, 0, 3).len(), collection.documents.len());
+    }
+
+    #[test]
+    fn examples_are_shown_as_the_prompt_shows_documents() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("examples.jsonl");
+        std::fs::write(&path, "{\"document\": \"d1\", \"query\": \"q1\"}\n\n{\"document\": \"d2\", \"query\": \"q2\"}\n").unwrap();
+        assert_eq!(read_examples(&path).unwrap(), "Document:\nd1\nQuery: q1\n\nDocument:\nd2\nQuery: q2\n\n");
+        std::fs::write(&path, "{\"document\": \"d1\"}\n").unwrap();
+        assert!(read_examples(&path).unwrap_err().to_string().contains("examples.jsonl:1"));
+    }
+}

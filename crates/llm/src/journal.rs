@@ -1,0 +1,231 @@
+//! The journal of a job: one JSON line for every request before it is made, and one for what came of it. It is what a job goes on from.
+//!
+//! Lines are only ever added. A line that a crash cut off is taken away when the journal is opened again. A request that was under way at
+//! that moment counts with all that was set aside for it.
+
+use std::{
+    collections::HashMap,
+    fs::{File, OpenOptions},
+    io::{Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{budget::Spent, chat::Usage, error::LlmError};
+
+/// An answer as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// What the model wrote.
+    pub text: String,
+    /// Whether it ended at the longest allowed length.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
+    /// Longest length allowed, in tokens.
+    pub max_answer_tokens: u64,
+    /// Mean log-probability of its tokens, where the endpoint gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprob: Option<f64>,
+    /// Tokens, where the endpoint counted them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// Tokens that it counts for in the budget.
+    pub charged: u64,
+    /// Which request this was the answer to, in words.
+    pub stage: String,
+    /// Who wrote it.
+    pub model: String,
+    /// The prompt's version.
+    pub prompt: String,
+    /// Ids of what it was made from.
+    pub sources: Value,
+}
+
+/// A line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line<'a> {
+    Asked {
+        id: &'a str,
+        aside: u64,
+    },
+    Answer {
+        id: String,
+        #[serde(flatten)]
+        answer: Box<Answer>,
+    },
+    Failed {
+        id: &'a str,
+        charged: u64,
+        why: String,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Journal {
+    path: PathBuf,
+    file: Mutex<File>,
+    answers: Mutex<HashMap<String, Answer>>,
+}
+
+impl Journal {
+    /// Opens or begins the journal at `path`, and says what was spent according to it. Only one process can have it open.
+    pub(crate) fn open(path: &Path) -> Result<(Self, Spent), LlmError> {
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(LlmError::io(path))?;
+        if file.try_lock().is_err() {
+            return Err(LlmError::Locked { path: path.parent().unwrap_or(path).to_owned() });
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(LlmError::io(path))?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        if whole < bytes.len() {
+            file.set_len(whole as u64).map_err(LlmError::io(path))?;
+            file.seek(SeekFrom::End(0)).map_err(LlmError::io(path))?;
+        }
+        let fault = |line, problem| LlmError::Journal { path: path.to_owned(), line, problem };
+        let (mut answers, mut open, mut spent) = (HashMap::new(), HashMap::<String, Vec<u64>>::new(), Spent::default());
+        for (number, line) in bytes[..whole].split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+            let line: Line<'_> = serde_json::from_slice(line).map_err(|error| fault(number + 1, error.to_string()))?;
+            let mut close = |id: &str, charged| {
+                let aside = open.get_mut(id).and_then(Vec::pop);
+                spent.tokens += charged;
+                aside.map(drop).ok_or_else(|| fault(number + 1, format!("the request {id} has an end and no beginning")))
+            };
+            match line {
+                Line::Asked { id, aside } => {
+                    spent.requests += 1;
+                    open.entry(id.to_owned()).or_default().push(aside);
+                }
+                Line::Answer { id, answer } => {
+                    close(&id, answer.charged)?;
+                    answers.insert(id, *answer);
+                }
+                Line::Failed { id, charged, .. } => close(id, charged)?,
+            }
+        }
+        spent.tokens += open.values().flatten().sum::<u64>();
+        let journal = Self { path: path.to_owned(), file: Mutex::new(file), answers: Mutex::new(answers) };
+        Ok((journal, spent))
+    }
+
+    /// Answers in it.
+    pub(crate) fn len(&self) -> usize {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The answer to a request. One that was cut off at a shorter length than `max_answer_tokens` is none: it is worth asking again.
+    pub(crate) fn find(&self, id: &str, max_answer_tokens: u64) -> Option<Answer> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(id).filter(|answer| !answer.cut || answer.max_answer_tokens >= max_answer_tokens).cloned()
+    }
+
+    /// A request is about to be made.
+    pub(crate) fn asked(&self, id: &str, aside: u64) -> Result<(), LlmError> {
+        self.add(&Line::Asked { id, aside }, false)
+    }
+
+    /// It was answered. Returns when the line is on the disk.
+    pub(crate) fn answered(&self, id: &str, answer: Answer) -> Result<(), LlmError> {
+        self.add(&Line::Answer { id: id.to_owned(), answer: Box::new(answer.clone()) }, true)?;
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), answer);
+        Ok(())
+    }
+
+    /// It was not.
+    pub(crate) fn failed(&self, id: &str, charged: u64, why: &str) -> Result<(), LlmError> {
+        self.add(&Line::Failed { id, charged, why: why.to_owned() }, false)
+    }
+
+    fn add(&self, line: &Line<'_>, sync: bool) -> Result<(), LlmError> {
+        let mut bytes = serde_json::to_vec(line).map_err(|error| LlmError::io(&self.path)(error.into()))?;
+        bytes.push(b'\n');
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        // One write: a kill leaves a whole line or none.
+        file.write_all(&bytes).and_then(|()| if sync { file.sync_data() } else { Ok(()) }).map_err(LlmError::io(&self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(text: &str, charged: u64, cut: bool) -> Answer {
+        Answer {
+            text: text.into(),
+            cut,
+            max_answer_tokens: 10,
+            logprob: Some(-0.25),
+            usage: Some(Usage { prompt: 3, answer: 2 }),
+            charged,
+            stage: "queries".into(),
+            model: "m".into(),
+            prompt: "p@1".into(),
+            sources: serde_json::json!({ "document": "d" }),
+        }
+    }
+
+    #[test]
+    fn it_comes_back_as_it_was_and_counts_what_was_spent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let (journal, spent) = Journal::open(&path).unwrap();
+        assert_eq!((spent, journal.len()), (Spent::default(), 0));
+        journal.asked("a", 100).unwrap();
+        journal.answered("a", answer("one", 5, false)).unwrap();
+        journal.asked("b", 100).unwrap();
+        journal.failed("b", 100, "status 500").unwrap();
+        journal.asked("b", 100).unwrap();
+        journal.answered("b", answer("two", 7, true)).unwrap();
+        journal.asked("c", 1000).unwrap();
+        assert!(matches!(Journal::open(&path), Err(LlmError::Locked { .. })), "two processes would mix their lines");
+        drop(journal);
+        let (journal, spent) = Journal::open(&path).unwrap();
+        assert_eq!(spent, Spent { requests: 4, tokens: 5 + 100 + 7 + 1000 });
+        assert_eq!(journal.find("a", 99), Some(answer("one", 5, false)));
+        assert_eq!(journal.find("b", 10), Some(answer("two", 7, true)));
+        assert_eq!(journal.find("b", 11), None, "a cut answer may be asked for again at a greater length");
+        assert_eq!(journal.find("c", 1), None);
+    }
+
+    /// Cut at every byte, the journal opens, holds the answers whose lines are whole, and goes on.
+    #[test]
+    fn a_crash_at_any_byte_leaves_a_journal_that_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let (journal, _) = Journal::open(&path).unwrap();
+        for id in ["a", "b"] {
+            journal.asked(id, 50).unwrap();
+            journal.answered(id, answer("text \u{e9}", 5, false)).unwrap();
+        }
+        drop(journal);
+        let bytes = std::fs::read(&path).unwrap();
+        for length in 0..=bytes.len() {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            let lines = bytes[..length].iter().filter(|byte| **byte == b'\n').count();
+            let (journal, spent) = Journal::open(&path).unwrap();
+            assert_eq!(journal.len(), lines / 2, "{length} bytes");
+            assert_eq!(spent.tokens, 5 * (lines as u64 / 2) + 50 * (lines as u64 % 2), "{length} bytes");
+            journal.asked("z", 1).unwrap();
+            journal.answered("z", answer("end", 1, false)).unwrap();
+            drop(journal);
+            assert_eq!(Journal::open(&path).unwrap().0.find("z", 1).unwrap().text, "end");
+        }
+    }
+
+    #[test]
+    fn a_damaged_line_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        for (text, part) in [
+            ("{\"event\":\"asked\",\"id\":\"a\",\"aside\":1}\nrubbish\n", "journal.jsonl:2"),
+            ("{\"event\":\"failed\",\"id\":\"a\",\"charged\":1,\"why\":\"\"}\n", "no beginning"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let message = Journal::open(&path).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What endpoints do, and what comes of it.
+
+use std::{
+    collections::HashMap,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    IMPATIENT, animals, context,
+    double::{Double, Play},
+    model, queries, session, write_queries,
+};
+use crate::{
+    Endpoint, Key, Limits, LlmError, Sampling, Session, Stop, budget,
+    chat::{Message, Role},
+};
+
+#[test]
+fn a_job_gives_one_row_a_document_and_is_not_asked_for_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let double = Double::start(|_| Play::Good);
+    let (outcome, session) = write_queries(folder.path(), &model(&double), Limits::default());
+    assert!(outcome.stop.is_none() && outcome.open == 0 && outcome.rejected.is_empty(), "{:?}", outcome.rejected);
+    let ids: Vec<_> = outcome.rows.iter().map(|row| row["_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids, (0..12).map(|at| format!("written:d{at}:0")).collect::<Vec<_>>());
+    assert_eq!(outcome.rows[3]["positive"], serde_json::json!(["d3"]));
+    assert!(
+        outcome.rows[3]["text"].as_str().unwrap().contains("cow") || outcome.rows[3]["text"].as_str().unwrap().contains("The"),
+        "{}",
+        outcome.rows[3]
+    );
+    assert!(double.most_at_once() <= 4, "{} at once", double.most_at_once());
+    let told: u64 = double.records().iter().map(|record| record.tokens).sum();
+    assert_eq!((session.spent().requests, session.spent().tokens), (12, told));
+    drop(session);
+
+    let (again, _) = write_queries(folder.path(), &model(&double), Limits::default());
+    assert_eq!(again.rows, outcome.rows);
+    assert_eq!(double.requests(), 12, "everything was in the journal");
+}
+
+/// Every passing trouble ends with the same rows, after exactly one more request for each document.
+#[test]
+fn passing_troubles_pass() {
+    let good = Double::start(|_| Play::Good);
+    let place = tempfile::tempdir().unwrap();
+    let (expected, _) = write_queries(place.path(), &model(&good), Limits::default());
+    for trouble in [
+        Play::Status(500, None, r#"{"error":{"message":"overloaded"}}"#),
+        Play::Status(429, None, r#"{"error":{"message":"slow down"}}"#),
+        Play::Status(503, Some("0"), ""),
+        Play::Truncated,
+        Play::Reset,
+        Play::Slow(Duration::from_millis(900)),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let first = trouble.clone();
+        let double = Double::start(move |request| if request.earlier == 0 { first.clone() } else { Play::Good });
+        let (outcome, session) = write_queries(folder.path(), &model(&double), Limits::default());
+        assert_eq!(outcome.rows, expected.rows, "{trouble:?}");
+        assert!(outcome.stop.is_none() && outcome.rejected.is_empty(), "{trouble:?}");
+        assert_eq!((double.requests(), session.spent().requests), (24, 24), "{trouble:?}");
+    }
+}
+
+#[test]
+fn retry_after_is_honoured_by_everybody() {
+    let folder = tempfile::tempdir().unwrap();
+    let begun = Instant::now();
+    let moments = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&moments);
+    let double = Double::start(move |_| {
+        let mut seen = seen.lock().unwrap();
+        seen.push(begun.elapsed());
+        if seen.len() == 1 { Play::Status(429, Some("1"), "") } else { Play::Good }
+    });
+    let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
+    assert_eq!(outcome.rows.len(), 12);
+    let moments = moments.lock().unwrap();
+    // Up to four were under way when the first was sent away; nobody asks in the second after that.
+    let early = moments.iter().filter(|moment| **moment < moments[0] + Duration::from_secs(1)).count();
+    assert!(early <= 4 + 3, "{early} requests before the second was over: {moments:?}");
+    assert!(moments.len() == 13);
+}
+
+#[test]
+fn an_answer_of_the_wrong_form_is_repaired_once_and_kept_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let double = Double::start(|request| if request.text().contains("cannot be used") { Play::Good } else { Play::Says("one\ntwo") });
+    let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
+    assert_eq!((outcome.rows.len(), double.requests()), (12, 24));
+    let repair = &double.records().into_iter().find(|record| record.request.text().contains("cannot be used")).unwrap().request.body;
+    assert!(repair["messages"][3]["content"].as_str().unwrap().contains("2 lines"), "{repair}");
+    assert_eq!(repair["messages"][2]["content"], "one\ntwo");
+
+    let folder = tempfile::tempdir().unwrap();
+    let double = Double::start(|_| Play::Says("one\ntwo"));
+    let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
+    assert_eq!((outcome.rows.len(), outcome.rejected.len(), double.requests()), (0, 12, 24));
+    assert!(outcome.rejected[0].reason.contains("2 lines") && outcome.rejected[0].answer == "one\ntwo");
+    assert!(outcome.open == 0, "rejected is answered");
+}
+
+#[test]
+fn what_is_copied_short_or_said_before_is_rejected() {
+    let play = |request: &super::double::Request| {
+        let text = request.text();
+        match () {
+            () if text.contains("fox") => Play::Says("The fox eats what it finds in field number 0, sleeps by day"),
+            () if text.contains("hen") => Play::Says("hens"),
+            () if text.contains("owl") => Play::Says("WHEN do bees sleep?"),
+            () if text.contains("cow") || text.contains("cat") => Play::Says("who eats all day long"),
+            () => Play::Good,
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (outcome, _) = write_queries(folder.path(), &model(&Double::start(play)), Limits::default());
+    assert_eq!(outcome.rows.len(), 8);
+    let reasons: HashMap<_, _> =
+        outcome.rejected.iter().map(|it| (it.sources["document"].as_str().unwrap(), it.reason.split(':').next().unwrap())).collect();
+    assert_eq!(reasons, HashMap::from([("d0", "copied"), ("d1", "too short"), ("d2", "duplicate"), ("d4", "duplicate")]));
+}
+
+#[test]
+fn a_wrong_key_or_url_ends_the_job_at_once_and_says_so() {
+    for (status, part) in [(401, "no key was found"), (404, "check the base URL"), (301, "redirects")] {
+        let folder = tempfile::tempdir().unwrap();
+        let double = Double::start(move |_| Play::Status(status, None, "{\"error\":\"no\"}"));
+        let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
+        let Some(Stop::Endpoint(why)) = outcome.stop else { panic!("{status} does not end it") };
+        assert!(why.contains(part) && why.contains(&status.to_string()), "{why}");
+        assert!(double.requests() <= 4, "{} requests", double.requests());
+        assert_eq!(outcome.open, 12);
+    }
+}
+
+#[test]
+fn a_refused_request_leaves_the_others_and_is_asked_again_another_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let refusing = Double::start(|request| if request.text().contains("owl") { Play::Status(400, None, "too long") } else { Play::Good });
+    let (outcome, _) = write_queries(folder.path(), &model(&refusing), Limits::default());
+    assert_eq!((outcome.rows.len(), outcome.open, refusing.requests()), (11, 1, 12));
+    assert!(outcome.rejected[0].reason.contains("too long") && outcome.rejected[0].sources["document"] == "d2");
+    let double = Double::start(|_| Play::Good);
+    let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
+    assert_eq!((outcome.rows.len(), outcome.open, double.requests()), (12, 0, 1));
+}
+
+#[test]
+fn an_endpoint_that_is_down_ends_the_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let double = Double::start(|_| Play::Status(500, None, "no model loaded"));
+    let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
+    let Some(Stop::Endpoint(why)) = outcome.stop else { panic!("it went on") };
+    assert!(why.contains("10 requests in a row") && why.contains("no model loaded"), "{why}");
+
+    let mut gone = model(&double);
+    gone.endpoint = Arc::new(Endpoint::new("http://127.0.0.1:9/v1", None, Duration::from_millis(300)).unwrap());
+    let (outcome, session) = write_queries(folder.path(), &gone, Limits::default());
+    assert!(matches!(outcome.stop, Some(Stop::Endpoint(why)) if why.contains("in a row")));
+    assert!(session.spent().requests > 40);
+}
+
+/// Whatever the endpoint does, what it counted never passes the limit, and a greater limit goes on where the smaller one ended.
+#[test]
+fn the_budget_is_never_passed() {
+    let one = budget::at_most(&[Message::new(Role::User, ""), Message::new(Role::User, "")], Sampling::default().max_answer_tokens);
+    let folder = tempfile::tempdir().unwrap();
+    let double = Double::start(|request| match request.earlier {
+        0 if request.hash.ends_with('1') => Play::Truncated,
+        0 if request.hash.ends_with('2') => Play::Reset,
+        _ => Play::Good,
+    });
+    let mut before = 0;
+    for limit in [one / 2, 3 * one, 5 * one, 100 * one] {
+        let (outcome, session) = write_queries(folder.path(), &model(&double), Limits { requests: None, tokens: Some(limit) });
+        let counted: u64 = double.records().iter().map(|record| record.tokens).sum();
+        assert!(counted <= session.spent().tokens && session.spent().tokens <= limit.max(before), "{counted} of {limit}");
+        assert_eq!(matches!(outcome.stop, Some(Stop::Budget)), limit < 100 * one, "{limit}");
+        assert_eq!(outcome.rows.len() + outcome.open, 12);
+        before = session.spent().tokens;
+    }
+    assert!(double.records().iter().filter(|record| record.sent && record.tokens > 0 && record.played == Play::Good).count() == 12);
+
+    let folder = tempfile::tempdir().unwrap();
+    let double = Double::start(|_| Play::Good);
+    let (outcome, _) = write_queries(folder.path(), &model(&double), Limits { requests: Some(5), tokens: None });
+    assert_eq!((double.requests(), outcome.rows.len(), outcome.open), (5, 5, 7));
+    assert!(matches!(outcome.stop, Some(Stop::Budget)));
+}
+
+#[test]
+fn without_a_count_all_that_was_set_aside_is_spent() {
+    let folder = tempfile::tempdir().unwrap();
+    let double = Double::start(|_| Play::Uncounted);
+    let (outcome, session) = write_queries(folder.path(), &model(&double), Limits::default());
+    assert_eq!(outcome.rows.len(), 12);
+    let bytes: u64 = double.records().iter().map(|record| record.request.text().len() as u64).sum();
+    assert!(session.spent().tokens > bytes + 12 * 512, "{} for {bytes} bytes", session.spent().tokens);
+}
+
+#[test]
+fn a_cut_answer_is_asked_for_again_at_a_greater_length_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let double = Double::start(|request| {
+        let short = request.body["max_tokens"].as_u64() < Some(100);
+        if short && request.text().contains("elk") { Play::Cut } else { Play::Good }
+    });
+    let mut short = model(&double);
+    short.sampling.max_answer_tokens = 50;
+    // A whole query in spite of the cut: taken.
+    assert_eq!(write_queries(folder.path(), &short, Limits::default()).0.rows.len(), 12);
+    assert_eq!(double.requests(), 12);
+    write_queries(folder.path(), &short, Limits::default());
+    assert_eq!(double.requests(), 12);
+    let mut long = short;
+    long.sampling.max_answer_tokens = 100;
+    write_queries(folder.path(), &long, Limits::default());
+    assert_eq!(double.requests(), 13, "only the cut one");
+}
+
+/// The endpoint repeats the key in errors and in answers; it stands in no file and in no message.
+#[test]
+fn the_key_is_sent_and_nowhere_kept() {
+    let secret = "sk-very-secret-1234567890";
+    let double = Double::start(|request| match request.earlier {
+        0 => Play::EchoesKey(500),
+        1 => Play::EchoesKey(429),
+        _ if request.text().contains("elk") => Play::EchoesKey(400),
+        _ if request.text().contains("yak") => Play::Says("is sk-very-secret-1234567890 the key"),
+        _ => Play::Good,
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = model(&double);
+    model.endpoint = Arc::new(Endpoint::new(&double.url, Some(Key::for_tests(secret)), Duration::from_secs(5)).unwrap());
+    let (outcome, session) = write_queries(folder.path(), &model, Limits::default());
+    assert!(double.records().iter().all(|record| record.request.authorization.as_deref() == Some("Bearer sk-very-secret-1234567890")));
+    assert_eq!((outcome.rows.len(), outcome.rejected.len()), (11, 1));
+    assert_eq!(outcome.rows.last().unwrap()["text"], "is [key] the key");
+    let shown = format!("{outcome:?} {session:?} {model:?}");
+    assert!(!shown.contains(secret), "{shown}");
+    for file in fs::read_dir(folder.path()).unwrap() {
+        let path = file.unwrap().path();
+        assert!(!fs::read_to_string(&path).unwrap().contains(secret), "{}", path.display());
+    }
+}
+
+#[test]
+fn an_interrupted_job_keeps_what_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let double = Double::start(move |_| {
+        if count.fetch_add(1, Ordering::SeqCst) == 5 {
+            flag.store(true, Ordering::SeqCst);
+        }
+        Play::Good
+    });
+    let collection = animals();
+    let model = model(&double);
+    let stopping = Session::open(folder.path(), Limits::default(), IMPATIENT, interrupted).unwrap();
+    let outcome = queries(&collection).run(&context(&stopping, &model, &collection));
+    assert!(matches!(outcome.stop, Some(Stop::Interrupted)));
+    assert_eq!(outcome.rows.len(), double.requests(), "what was under way was waited for");
+    assert!(outcome.open > 0);
+    drop(stopping);
+    let (rest, _) = write_queries(folder.path(), &model, Limits::default());
+    assert_eq!((rest.rows.len(), double.requests()), (12, 12));
+}
+
+#[test]
+fn two_processes_do_not_share_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = session(folder.path(), Limits::default());
+    let second = Session::open(folder.path(), Limits::default(), IMPATIENT, Arc::default());
+    assert!(matches!(second, Err(LlmError::Locked { .. })));
+}
