@@ -5,6 +5,7 @@
 //! `errors`    wrong requests: exit code, one line, the nearest right thing
 //! `files`     mine, encode, search, evaluate, export: from files to files
 //! `inspect`   the negatives of a query over a run
+//! `language_models`   generate and relabel: kills, budgets, keys, and training on what they write
 //! `parts`     parts that no recipe has by default, and how runs with them resume
 //! `recipes_static`   what distinguishes the random and static recipes
 //! `recipes_synthetic` what distinguishes the recipes with written queries and generated texts
@@ -17,9 +18,13 @@
 mod collections;
 mod command;
 mod compare;
+#[path = "../crates/llm/examples/endpoint/double.rs"]
+#[expect(dead_code, reason = "the tests of the crate use more of it")]
+mod double;
 mod errors;
 mod files;
 mod inspect;
+mod language_models;
 mod parts;
 mod recipes_dynamic;
 mod recipes_static;

@@ -1,10 +1,11 @@
 //! Many units of work at once: so many threads as requests may be under way, each taking the next unit, results in the order of the units.
 //!
+//! When the job has to stop, the units that are left are gone through all the same: what the journal answers has its result.
 //! A thread that waits for an answer costs little beside the answer; the client is a blocking one, which an async runtime would give threads too.
 
 use std::sync::{
     Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
 
 use crate::session::{Halt, Stop};
@@ -19,26 +20,29 @@ pub(crate) struct Driven<R> {
     pub(crate) results: Vec<Option<R>>,
     /// Units without an answer, and why.
     pub(crate) unanswered: Vec<(usize, String)>,
-    /// Why units were left out.
+    /// Why the job had to stop: units without a result are those that the journal does not answer.
     pub(crate) stop: Option<Stop>,
 }
 
-/// Works on all `units`, `concurrency` at a time. `done` hears of every unit that ended, in any order.
+/// Works on all `units`, `concurrency` at a time. `done` hears of every unit that ended, in any order. `close` is called when the job has to
+/// stop; from then on `work` must ask nobody.
 pub(crate) fn drive<T: Sync, R: Send>(
     concurrency: usize,
     units: &[T],
     work: impl Fn(&T) -> Result<R, Halt> + Sync,
     done: &(dyn Fn() + Sync),
+    close: &(dyn Fn() + Sync),
 ) -> Driven<R> {
-    let (next, stopping, in_a_row) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicUsize::new(0));
+    let (next, in_a_row) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let results: Mutex<Vec<Option<R>>> = Mutex::new(units.iter().map(|_| None).collect());
     let (unanswered, stop) = (Mutex::new(Vec::new()), Mutex::new(None));
     let end = |why: Stop| {
-        stopping.store(true, Ordering::SeqCst);
+        // In this order: what the others stop for then is that it is closed.
         stop.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        close();
     };
     let worker = || {
-        while !stopping.load(Ordering::SeqCst) {
+        loop {
             let at = next.fetch_add(1, Ordering::SeqCst);
             let Some(unit) = units.get(at) else { return };
             match work(unit) {
@@ -73,7 +77,7 @@ pub(crate) fn drive<T: Sync, R: Send>(
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Barrier, time::Duration};
+    use std::sync::{Barrier, atomic::AtomicBool};
 
     use super::*;
 
@@ -95,6 +99,7 @@ mod tests {
             &|| {
                 ended.fetch_add(1, Ordering::SeqCst);
             },
+            &|| panic!("nothing stops it"),
         );
         assert_eq!(driven.results, units.iter().map(|unit| Some(unit * 2)).collect::<Vec<_>>());
         assert_eq!(most.into_inner(), 4);
@@ -106,21 +111,25 @@ mod tests {
     fn a_failed_unit_is_told_many_in_a_row_end_it_and_a_stop_ends_it_at_once() {
         let units: Vec<usize> = (0..100).collect();
         let odd = |unit: &usize| if unit % 2 == 1 { Err(Halt::Unanswered("no".into())) } else { Ok(()) };
-        let driven = drive(1, &units, odd, &|| ());
+        let driven = drive(1, &units, odd, &|| (), &|| ());
         assert_eq!(driven.unanswered.len(), 50);
         assert!(driven.stop.is_none());
 
-        let never = |_: &usize| -> Result<(), Halt> { Err(Halt::Unanswered("refused".into())) };
-        let driven = drive(1, &units, never, &|| ());
+        // Once closed, only what is known has a result; here every tenth.
+        let closed = AtomicBool::new(false);
+        let close = || closed.store(true, Ordering::SeqCst);
+        let known = |unit: &usize, asked: Halt| match closed.load(Ordering::SeqCst) {
+            true if unit.is_multiple_of(10) => Ok(*unit),
+            true => Err(Halt::Stop(Stop::Interrupted)),
+            false => Err(asked),
+        };
+        let driven = drive(1, &units, |unit| known(unit, Halt::Unanswered("refused".into())), &|| (), &close);
         assert_eq!(driven.unanswered.len(), FAILURES_IN_A_ROW);
         assert!(matches!(driven.stop, Some(Stop::Endpoint(why)) if why.contains("refused")));
 
-        let broke = |unit: &usize| {
-            std::thread::sleep(Duration::from_millis(1));
-            if *unit == 5 { Err(Halt::Stop(Stop::Budget)) } else { Ok(*unit) }
-        };
-        let driven = drive(2, &units, broke, &|| ());
-        assert!(matches!(driven.stop, Some(Stop::Budget)));
-        assert!(driven.results.iter().flatten().count() <= 7);
+        closed.store(false, Ordering::SeqCst);
+        let driven = drive(2, &units, |unit| known(unit, Halt::Stop(Stop::Budget)), &|| (), &close);
+        assert!(matches!(driven.stop, Some(Stop::Budget)), "the first reason is told");
+        assert!((9..=10).contains(&driven.results.iter().flatten().count()));
     }
 }

@@ -67,7 +67,8 @@ enum Line<'a> {
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
-    file: Mutex<File>,
+    /// None where it is only read.
+    file: Option<Mutex<File>>,
     answers: Mutex<HashMap<String, Answer>>,
 }
 
@@ -80,14 +81,27 @@ impl Journal {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(LlmError::io(path))?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let whole = whole_lines(&bytes);
         if whole < bytes.len() {
             file.set_len(whole as u64).map_err(LlmError::io(path))?;
             file.seek(SeekFrom::End(0)).map_err(LlmError::io(path))?;
         }
+        Self::of(path, &bytes[..whole], Some(Mutex::new(file)))
+    }
+
+    /// What the journal at `path` holds now, for looking alone; nothing where there is none.
+    pub(crate) fn look(path: &Path) -> Result<(Self, Spent), LlmError> {
+        let bytes = match std::fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            other => other.map_err(LlmError::io(path))?,
+        };
+        Self::of(path, &bytes[..whole_lines(&bytes)], None)
+    }
+
+    fn of(path: &Path, bytes: &[u8], file: Option<Mutex<File>>) -> Result<(Self, Spent), LlmError> {
         let fault = |line, problem| LlmError::Journal { path: path.to_owned(), line, problem };
         let (mut answers, mut open, mut spent) = (HashMap::new(), HashMap::<String, Vec<u64>>::new(), Spent::default());
-        for (number, line) in bytes[..whole].split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+        for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
             let line: Line<'_> = serde_json::from_slice(line).map_err(|error| fault(number + 1, error.to_string()))?;
             let mut close = |id: &str, charged| {
                 let aside = open.get_mut(id).and_then(Vec::pop);
@@ -107,7 +121,7 @@ impl Journal {
             }
         }
         spent.tokens += open.values().flatten().sum::<u64>();
-        let journal = Self { path: path.to_owned(), file: Mutex::new(file), answers: Mutex::new(answers) };
+        let journal = Self { path: path.to_owned(), file, answers: Mutex::new(answers) };
         Ok((journal, spent))
     }
 
@@ -142,10 +156,16 @@ impl Journal {
     fn add(&self, line: &Line<'_>, sync: bool) -> Result<(), LlmError> {
         let mut bytes = serde_json::to_vec(line).map_err(|error| LlmError::io(&self.path)(error.into()))?;
         bytes.push(b'\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = || LlmError::io(&self.path)(std::io::Error::other("the journal was opened for looking alone"));
+        let mut file = self.file.as_ref().ok_or_else(closed)?.lock().unwrap_or_else(PoisonError::into_inner);
         // One write: a kill leaves a whole line or none.
         file.write_all(&bytes).and_then(|()| if sync { file.sync_data() } else { Ok(()) }).map_err(LlmError::io(&self.path))
     }
+}
+
+/// Bytes up to the end of the last whole line.
+fn whole_lines(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
 }
 
 #[cfg(test)]

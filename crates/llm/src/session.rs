@@ -97,6 +97,8 @@ pub struct Session {
     budget: Budget,
     backoff: Backoff,
     interrupted: Arc<AtomicBool>,
+    /// Nobody is asked any more; the journal still answers.
+    closed: AtomicBool,
 }
 
 impl Session {
@@ -106,7 +108,22 @@ impl Session {
     /// When the journal cannot be read or written, is damaged, or another process has it.
     pub fn open(folder: &Path, limits: Limits, backoff: Backoff, interrupted: Arc<AtomicBool>) -> Result<Self, LlmError> {
         let (journal, spent) = Journal::open(&folder.join("journal.jsonl"))?;
-        Ok(Self { journal, budget: Budget::new(limits, spent), backoff, interrupted })
+        Ok(Self { journal, budget: Budget::new(limits, spent), backoff, interrupted, closed: AtomicBool::new(false) })
+    }
+
+    /// A session for [`Estimate`](crate::Estimate)s: it knows what the journal in `folder` holds, if there is one, and asks nobody.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or is damaged.
+    pub fn for_estimates(folder: &Path) -> Result<Self, LlmError> {
+        let (journal, spent) = Journal::look(&folder.join("journal.jsonl"))?;
+        Ok(Self {
+            journal,
+            budget: Budget::new(Limits::default(), spent),
+            backoff: Backoff::default(),
+            interrupted: Arc::default(),
+            closed: AtomicBool::new(true),
+        })
     }
 
     /// What all runs of this job spent.
@@ -117,6 +134,11 @@ impl Session {
     /// Answers that the journal holds.
     pub fn answers(&self) -> usize {
         self.journal.len()
+    }
+
+    /// From now on only the journal answers.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
     }
 
     /// Whether the journal answers a question.
@@ -206,7 +228,7 @@ impl Session {
                         return Err(Halt::Stop(Stop::Endpoint(format!("{message}; it asks to come back in more than 15 minutes"))));
                     }
                     if failures >= self.backoff.attempts {
-                        return Err(Halt::Unanswered(format!("no answer in {failures} attempts, the last: {message}")));
+                        return Err(Halt::Unanswered(format!("no answer in {failures} attempts: {message}")));
                     }
                     self.wait(Some(Instant::now() + self.backoff.delay(failures, after, rand::rng().random())))?;
                 }
@@ -217,7 +239,7 @@ impl Session {
     /// Sleeps until a moment, awake enough to hear that the job is to stop.
     fn wait(&self, until: Option<Instant>) -> Result<(), Halt> {
         loop {
-            if self.interrupted.load(Ordering::Relaxed) {
+            if self.interrupted.load(Ordering::Relaxed) || self.closed.load(Ordering::SeqCst) {
                 return Err(Halt::Stop(Stop::Interrupted));
             }
             let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));

@@ -12,7 +12,7 @@
 //! | [`cluster()`], [`Topics`] | clusters of rows; batches whose queries share a topic |
 //! | [`Queue`], [`momentum_update`] | rows of past steps as further columns; the slow encoder that may fill them |
 //! | [`Retrieval`] | negatives retrieved at every step from documents that stay as they are |
-//! | [`bm25_run`] | the lexical baseline |
+//! | [`bm25_run`], [`bm25_of_texts`] | the lexical baseline |
 //!
 //! Nothing here knows a network, a loss or a file format. Every choice is a function of (seed, query, visit): neither threads
 //! nor the order of calls change a draw.
@@ -63,6 +63,6 @@ pub use retrieval::{Retrieval, Retrieved};
 pub use row_encoder::RowEncoder;
 pub use schedule::{Moment, Schedule};
 pub use source_report::SourceReport;
-pub use sources::bm25::bm25_run;
+pub use sources::bm25::{bm25_of_texts, bm25_run};
 pub use store::{EmbeddingStore, StorePrecision};
 pub use topics::{TopicBatches, TopicDraw, Topics};

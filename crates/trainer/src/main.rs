@@ -14,6 +14,7 @@ mod errors;
 mod evaluation;
 mod guide;
 mod inspect;
+mod interrupt;
 mod labels;
 mod models;
 mod output;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -24,6 +24,7 @@ use crate::data::Data;
 use crate::device::Chosen;
 use crate::errors::{Interrupted, Usage};
 use crate::evaluation::Summary;
+use crate::interrupt;
 use crate::models::{Models, Views, Written};
 use crate::output;
 use crate::rounds::Course;
@@ -161,8 +162,8 @@ impl Session {
 
     /// The run to its end. The progress goes to standard error.
     pub(crate) fn run(mut self) -> Result<Finished> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("starting tokio")?;
-        let interrupted = listen_for_ctrl_c(&runtime);
+        let runtime = interrupt::runtime()?;
+        let interrupted = interrupt::listen(&runtime, "writing a checkpoint after this step");
         let test = self.test_split()?;
         self.measure_start(&test)?;
         let bar = output::progress(self.course().steps(), "steps");
@@ -376,19 +377,4 @@ fn scalar(tensor: burn::tensor::Tensor<1>) -> Result<f32> {
 
 fn due(every: usize, step: usize) -> bool {
     every > 0 && step.is_multiple_of(every)
-}
-
-/// Sets the flag at the first Ctrl-C; the loop writes a checkpoint after the step under way. A second Ctrl-C ends the process at once.
-fn listen_for_ctrl_c(runtime: &tokio::runtime::Runtime) -> Arc<AtomicBool> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&flag);
-    runtime.spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            if seen.swap(true, Ordering::Relaxed) {
-                std::process::exit(1);
-            }
-            output::note("interrupted: writing a checkpoint after this step (press Ctrl-C again to stop at once)");
-        }
-    });
-    flag
 }

@@ -258,7 +258,7 @@ fn answer(request: &Request, oracle: &Oracle) -> String {
         json!({ "scores": passages.iter().map(shared).collect::<Vec<_>>() }).to_string()
     } else if asks_for("{\"negatives\"") {
         let count = text.split("Write ").nth(1).and_then(|it| it.split(' ').next()).and_then(|it| it.parse().ok()).unwrap_or(1);
-        let one = |at: usize| json!({ "text": format!("Written text {at} that has to do with {query} and does not say it"), "why": "it does not say it", "answers": false });
+        let one = |at: usize| json!({ "text": format!("Written text {at} has to do with {} and does not say it", query.split_whitespace().step_by(2).collect::<Vec<_>>().join(" ")), "why": "it does not say it", "answers": false });
         json!({ "negatives": (0..count).map(one).collect::<Vec<_>>() }).to_string()
     } else if asks_for("{\"query\": \"...\", \"positive\"") {
         let task = line_after(&text, "Task: ");

@@ -13,7 +13,7 @@ use crate::{
     journal::Answer,
     prompt::Prompt,
     quality::{Quality, Seen},
-    session::{Fault, Halt, Judged, Question, Stop},
+    session::{Fault, Halt, Judged, Question},
 };
 
 /// Finds candidates: for each query text the best documents, best first.
@@ -97,9 +97,6 @@ impl Gecko {
                 Some(Judged::Rejected { reason, answer }) => asked.reject(reason, &answer),
                 None => {}
             }
-        }
-        if matches!(asked.stop, Some(Stop::Interrupted | Stop::Endpoint(_))) {
-            return Ok(asked);
         }
         let texts: Vec<String> = written.iter().map(|it| it.query.clone()).collect();
         let found = if texts.is_empty() { Vec::new() } else { retrieve(&texts, self.candidates)? };

@@ -88,6 +88,11 @@ impl Relabel {
         Self { units, method }
     }
 
+    /// Whether there is nothing to ask.
+    pub fn is_empty(&self) -> bool {
+        self.units.is_empty()
+    }
+
     /// What it costs. A second look is reckoned with a quarter of the pairs.
     pub fn estimate(&self, context: &Context<'_>) -> Estimate {
         let mut estimate = Estimate::default();

@@ -189,9 +189,12 @@ fn the_budget_is_never_passed() {
 
     let folder = tempfile::tempdir().unwrap();
     let double = Double::start(|_| Play::Good);
-    let (outcome, _) = write_queries(folder.path(), &model(&double), Limits { requests: Some(5), tokens: None });
-    assert_eq!((double.requests(), outcome.rows.len(), outcome.open), (5, 5, 7));
-    assert!(matches!(outcome.stop, Some(Stop::Budget)));
+    // The second time nothing may be asked, and what was answered is there.
+    for _ in 0..2 {
+        let (outcome, _) = write_queries(folder.path(), &model(&double), Limits { requests: Some(5), tokens: None });
+        assert_eq!((double.requests(), outcome.rows.len(), outcome.open), (5, 5, 7));
+        assert!(matches!(outcome.stop, Some(Stop::Budget)));
+    }
 }
 
 #[test]

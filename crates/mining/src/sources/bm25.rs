@@ -26,8 +26,17 @@ const WRITER_BYTES: usize = 50 << 20;
 /// # Errors
 /// When the index cannot be built or searched.
 pub fn bm25_run(collection: &Collection, queries: &[u32], k: usize) -> Result<Vec<Vec<(u32, f32)>>, MiningError> {
+    let texts: Vec<&str> = queries.iter().map(|&query| collection.queries.text(query)).collect();
+    bm25_of_texts(collection, &texts, k)
+}
+
+/// The same for any texts.
+///
+/// # Errors
+/// As [`bm25_run`].
+pub fn bm25_of_texts(collection: &Collection, texts: &[&str], k: usize) -> Result<Vec<Vec<(u32, f32)>>, MiningError> {
     let lexicon = Lexicon::new(collection)?;
-    queries.par_iter().map(|&query| lexicon.search(collection.queries.text(query), k)).collect()
+    texts.par_iter().map(|text| lexicon.search(text, k)).collect()
 }
 
 /// The lexical source.

@@ -5,9 +5,12 @@ mod devices;
 mod encode;
 mod evaluate;
 mod export;
+mod generate;
 mod inspect;
+mod language_model;
 mod mine;
 mod recipes;
+mod relabel;
 mod report;
 mod search;
 mod train;
@@ -22,6 +25,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Train(args) => train::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Mine(args) => mine::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Relabel(args) => relabel::run(&args),
         Command::Encode(args) => encode::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),

@@ -16,6 +16,7 @@ use super::figures::Start;
 use super::request::{Budget, Request};
 use crate::config;
 use crate::errors::{Interrupted, Usage};
+use crate::interrupt;
 use crate::output;
 use crate::recipes::Recipe;
 use crate::runfolder::RunFolder;
@@ -157,7 +158,7 @@ struct Stop {
 
 impl Stop {
     fn listen() -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("starting tokio")?;
+        let runtime = interrupt::runtime()?;
         let (asked, in_run) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (seen, busy) = (Arc::clone(&asked), Arc::clone(&in_run));
         runtime.spawn(async move {

@@ -1,0 +1,393 @@
+//! `generate` and `relabel` against an endpoint that plays what endpoints do: kills, budgets, keys, and what training makes of the rows.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::collections::animals;
+use crate::command::{failure, json, run, stderr, trainer};
+use crate::double::{Double, Oracle, Play};
+use crate::recipes_dynamic::runs::DEMO;
+
+const SLOW: Play = Play::Slow(Duration::from_millis(60));
+
+/// Arguments that write queries for 60 documents of the animals.
+fn writing<'a>(double: &'a Double, output: &'a str) -> Vec<&'a str> {
+    let mut arguments =
+        vec!["generate", "--kind", "queries", "--data", "data", "--documents", "60", "--concurrency", "4", "--output", output];
+    arguments.extend(["--endpoint", &double.url, "--model", "stand-in"]);
+    arguments
+}
+
+fn rows(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Ids of the answers in a journal, whose last line a kill may have cut off. An id begins with the seed of its request.
+fn answered(journal: &Path) -> HashSet<u64> {
+    let text = fs::read_to_string(journal).unwrap_or_default();
+    let whole = text.rsplit_once('\n').map_or("", |it| it.0);
+    let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).filter(|line| line["event"] == "answer");
+    lines.map(|line| u64::from_str_radix(&line["id"].as_str().unwrap()[..7], 16).unwrap()).collect()
+}
+
+fn seed(record: &crate::double::Record) -> u64 {
+    record.request.body["seed"].as_u64().unwrap()
+}
+
+/// Killed five times at any moment and resumed: what was answered is not asked again, no row is lost, and the rows are those of a job that was
+/// left alone.
+#[test]
+fn a_job_killed_five_times_loses_and_repeats_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let quiet = Double::start(|_| Play::Good);
+    json(folder.path(), &[writing(&quiet, "alone"), vec!["--json"]].concat());
+    let double = Double::start(|_| SLOW);
+    let (journal, mut kills) = (folder.path().join("killed/journal.jsonl"), Vec::new());
+    for number in 1..=5 {
+        let mut command = trainer(folder.path());
+        let mut child = command.args(writing(&double, "killed")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while double.requests() < number * 9 {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before kill {number}");
+            sleep(Duration::from_millis(number as u64));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills.push((double.requests(), answered(&journal)));
+    }
+    let told = json(folder.path(), &[writing(&double, "killed"), vec!["--json"]].concat());
+    let records = double.records();
+    for (at, known) in &kills {
+        let again: Vec<u64> = records[*at..].iter().map(seed).filter(|seed| known.contains(seed)).collect();
+        assert!(again.is_empty(), "{} answered requests were made again", again.len());
+    }
+    assert!(kills[0].1.len() >= 4 && kills.array_windows().all(|[a, b]| a.1.is_subset(&b.1)), "answers stay");
+    // What was under way at a kill, four at most, has to be asked again.
+    assert!((60..=60 + 5 * 4).contains(&records.len()), "{} requests for 60 rows", records.len());
+    assert_eq!(told["requests"], records.len());
+    assert_eq!(rows(&folder.path().join("killed/queries.jsonl")), rows(&folder.path().join("alone/queries.jsonl")));
+    assert_eq!(told["rows"], 60);
+}
+
+#[test]
+fn the_budget_is_kept_over_runs_and_the_estimate_comes_before() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let double = Double::start(|_| Play::Good);
+    let told = json(folder.path(), &[writing(&double, "job"), vec!["--dry-run", "--json"]].concat());
+    assert_eq!((&told["estimate"]["requests"], double.requests()), (&Value::from(60), 0));
+    assert!(!folder.path().join("job").exists());
+    let most = told["estimate"]["most_tokens"].as_u64().unwrap();
+    let counted = || double.records().iter().map(|record| record.tokens).sum::<u64>();
+    for limit in [most / 20, most / 10] {
+        let (code, line) = failure(folder.path(), &[writing(&double, "job"), vec!["--max-tokens", &limit.to_string()]].concat());
+        assert_eq!(code, 1);
+        assert!(
+            line.contains("the budget is used up") && line.contains("of 60 have no answer yet") && line.contains("--max-tokens"),
+            "{line}"
+        );
+        assert!(counted() <= limit, "{} of {limit}", counted());
+        assert_eq!(rows(&folder.path().join("job/queries.jsonl")).len(), double.requests());
+    }
+    let (code, line) = failure(folder.path(), &[writing(&double, "job"), vec!["--max-requests", "50"]].concat());
+    assert_eq!((code, double.requests()), (1, 50), "{line}");
+    let told = json(folder.path(), &[writing(&double, "job"), vec!["--json"]].concat());
+    assert_eq!((&told["rows"], &told["requests"], double.requests()), (&Value::from(60), &Value::from(60), 60));
+    assert!(counted() <= most);
+    assert_eq!(told["tokens"], counted());
+}
+
+/// The endpoint repeats the key in whatever it says; it stands in no file, on no output, and in no other process's sight.
+#[test]
+fn the_key_comes_from_the_environment_and_goes_nowhere_else() {
+    const KEY: &str = "sk-integration-0123456789abcdef";
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let double = Double::start(|request| match request.earlier {
+        0 => Play::EchoesKey(500),
+        _ if request.hash.starts_with('0') => Play::EchoesKey(400),
+        _ => Play::Says("is sk-integration-0123456789abcdef the secret word"),
+    });
+    for (variable, flags) in [("OPENAI_API_KEY", vec![]), ("MY_KEY", vec!["--key-variable", "MY_KEY"])] {
+        let mut command = trainer(folder.path());
+        command.env_remove("OPENAI_API_KEY").env(variable, KEY).env("DREDGE_LOG", "debug");
+        let output = command.args(writing(&double, variable)).args(flags).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
+        assert!(!said.contains(KEY), "{said}");
+    }
+    assert!(double.records().iter().all(|record| record.request.authorization.as_deref() == Some(&format!("Bearer {KEY}"))));
+    assert!(double.requests() >= 170, "{} requests", double.requests());
+    let mut files = 0;
+    let mut open = vec![folder.path().to_owned()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let bytes = fs::read(&path).unwrap();
+            assert!(!bytes.windows(KEY.len()).any(|part| part == KEY.as_bytes()), "{}", path.display());
+            files += 1;
+        }
+    }
+    assert!(files >= 8, "{files} files");
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_waits_for_what_is_under_way_and_says_how_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let double = Double::start(|_| SLOW);
+    let mut command = trainer(folder.path());
+    let child = command.args(writing(&double, "job")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    while double.requests() < 6 {
+        sleep(Duration::from_millis(5));
+    }
+    assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let (text, asked) = (stderr(&output), double.requests());
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("waiting for the requests under way") && text.contains("go on with the same command"), "{text}");
+    assert_eq!(rows(&folder.path().join("job/queries.jsonl")).len(), asked, "what was asked is not lost");
+    json(folder.path(), &[writing(&double, "job"), vec!["--json"]].concat());
+    assert_eq!(double.requests(), 60);
+}
+
+#[test]
+fn wrong_requests_are_told_before_anybody_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    fs::write(folder.path().join("bad.txt"), "Ask about {{documnet}}").unwrap();
+    fs::write(folder.path().join("empty.jsonl"), "").unwrap();
+    let double = Double::start(|_| Play::Good);
+    json(folder.path(), &[writing(&double, "other"), vec!["--json"]].concat());
+    let before = double.requests();
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--prompt", "bad.txt"], &["bad.txt:1", "{{documnet}}", "{{document}}"]),
+        (&["--prompt", "a=b=c"], &["a=b=c"]),
+        (&["--timeout", "0"], &["--timeout 0"]),
+        (&["--concurrency", "0"], &["--concurrency"]),
+        (&["--temperature", "3"], &["--temperature 3", "0 to 2"]),
+        (&["--body", "[1]"], &["--body [1]", "a JSON object"]),
+        (&["--min-words", "9", "--max-words", "3"], &["at least 9 and at most 3"]),
+        (&["--examples", "bad.txt"], &["bad.txt:1", "\"query\""]),
+        (&["--seed", "1", "--output", "other", "--model", "another"], &["a job with model stand-in, asked for is another"]),
+    ];
+    for (flags, parts) in cases {
+        let mut arguments = vec!["generate", "--kind", "queries", "--data", "data", "--endpoint", &double.url];
+        let flag_missing = |name: &str| !flags.contains(&name);
+        if flag_missing("--model") {
+            arguments.extend(["--model", "stand-in"]);
+        }
+        if flag_missing("--output") {
+            arguments.extend(["--output", "fresh"]);
+        }
+        let (code, line) = failure(folder.path(), &[arguments, flags.to_vec()].concat());
+        assert_eq!(code, 2, "{flags:?}: {line}");
+        parts.iter().for_each(|part| assert!(line.contains(part), "{flags:?}: expected {part:?} in: {line}"));
+    }
+    let model = ["--model", "stand-in", "--output", "fresh"];
+    for (arguments, part) in [
+        (vec!["generate", "--kind", "queries", "--data", "data", "--endpoint", "http://me:pw@host/v1"], "in the environment"),
+        (vec!["generate", "--kind", "triples", "--data", "data", "--endpoint", &double.url], "--topic"),
+        (vec!["generate", "--kind", "queries", "--topic", "x", "--endpoint", &double.url], "--data is missing"),
+        (vec!["generate", "--kind", "negatives", "--data", "data", "--split", "trian", "--endpoint", &double.url], "trian"),
+        (vec!["relabel", "--data", "data", "--endpoint", &double.url], "--negatives is missing"),
+        (vec!["relabel", "--data", "data", "--negatives", "empty.jsonl", "--endpoint", &double.url], "empty.jsonl"),
+        (
+            vec![
+                "relabel",
+                "--data",
+                "data",
+                "--negatives",
+                "empty.jsonl",
+                "--method",
+                "ranking",
+                "--strong-model",
+                "x",
+                "--endpoint",
+                &double.url,
+            ],
+            "--strong-model",
+        ),
+    ] {
+        let (code, line) = failure(folder.path(), &[arguments.clone(), model.to_vec()].concat());
+        assert!(code == 2 && line.contains(part) && !line.contains("pw@"), "{arguments:?}: {line}");
+    }
+    assert_eq!(double.requests(), before, "nobody was asked");
+}
+
+/// All that is relevant in builtin:demo, by text.
+fn oracle(error_rates: Vec<(String, f64)>) -> Oracle {
+    let mut oracle = Oracle { error_rates, ..Oracle::default() };
+    for (query, document, grade) in DEMO.truth.as_ref().unwrap().iter() {
+        if grade > 0 {
+            let texts = oracle.relevant.entry(DEMO.queries.text(query).to_owned()).or_default();
+            texts.insert(DEMO.documents.text(document).to_owned());
+        }
+    }
+    oracle
+}
+
+/// Decisions of an oracle: exact without errors; with errors as precise as the rate says; and a run trains on them.
+#[test]
+fn relabelling_finds_the_false_negatives_of_the_demo_and_rlhn_trains_on_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let truth = DEMO.truth.as_ref().unwrap();
+    // A list for each of 300 training queries: two relevant documents that are not judged, if there are two, and eight others.
+    let train = DEMO.split("train").unwrap();
+    let mut lists = String::new();
+    for query in train.queries().take(300) {
+        let hidden = truth.positives(query).filter(|document| train.positives(query).all(|judged| judged != *document)).take(2);
+        let others = (0..8).map(|number| (query * 31 + number * 613) % DEMO.documents.len() as u32);
+        let all: Vec<u32> = hidden.chain(others).collect();
+        let positives: Vec<&str> = train.positives(query).map(|it| DEMO.documents.id(it)).collect();
+        let negatives: Vec<&str> = all.iter().map(|it| DEMO.documents.id(*it)).collect();
+        let row = serde_json::json!({ "query_id": DEMO.queries.id(query), "query_text": DEMO.queries.text(query), "positive_document_ids": positives, "negative_document_ids": negatives });
+        lists.push_str(&format!("{row}\n"));
+    }
+    fs::write(folder.path().join("lists.jsonl"), lists).unwrap();
+    let relabel = |oracle: Oracle, output: &str, more: &[&str]| -> (Double, Vec<(bool, String)>) {
+        let double = Double::on(0, oracle, |_| Play::Good);
+        let mut arguments =
+            vec!["relabel", "--data", "builtin:demo", "--negatives", "lists.jsonl", "--endpoint", &double.url, "--model", "cheap"];
+        arguments.extend(["--output", output, "--json"]);
+        arguments.extend(more);
+        json(folder.path(), &arguments);
+        let decided = rows(&folder.path().join(output).join("decisions.jsonl")).into_iter().map(|row| {
+            let find = |records: &corpus::Records, name: &str| records.find(row[name].as_str().unwrap()).unwrap();
+            let (query, document) = (find(&DEMO.queries, "qid"), find(&DEMO.documents, "pid"));
+            (truth.positives(query).any(|relevant| relevant == document), row["decision"].as_str().unwrap().to_owned())
+        });
+        let decided = decided.collect();
+        (double, decided)
+    };
+    let count = |decided: &[(bool, String)], relevant: bool, decision: &str| {
+        decided.iter().filter(|it| **it == (relevant, decision.to_owned())).count()
+    };
+
+    let (_, exact) = relabel(oracle(vec![]), "exact", &[]);
+    let [hidden, missed, wrong] = [count(&exact, true, "pos"), count(&exact, true, "neg"), count(&exact, false, "pos")];
+    assert!(hidden >= 100 && missed == 0 && wrong == 0, "{hidden} {missed} {wrong}");
+
+    // One in ten wrong: recall is about 90 %, and one in ten of the many others is flagged.
+    let (_, noisy) = relabel(oracle(vec![(String::new(), 0.1)]), "noisy", &[]);
+    let (hidden, others) = (hidden as f64, count(&exact, false, "neg") as f64);
+    let recall = count(&noisy, true, "pos") as f64 / hidden;
+    let flagged = count(&noisy, false, "pos") as f64 / others;
+    // Five standard deviations of a binomial.
+    assert!(
+        (recall - 0.9).abs() < 5.0 * (0.09 / hidden).sqrt() && (flagged - 0.1).abs() < 5.0 * (0.09 / others).sqrt(),
+        "{recall} {flagged}"
+    );
+
+    // A second look by a model that does not err takes the false alarms back.
+    let cascade = oracle(vec![("cheap".into(), 0.1), (String::new(), 0.0)]);
+    let (double, sure) = relabel(cascade, "cascade", &["--strong-model", "strong"]);
+    assert_eq!(count(&sure, false, "pos"), 0);
+    assert_eq!(count(&sure, true, "pos"), count(&noisy, true, "pos"));
+    let strong = double.records().iter().filter(|record| record.request.body["model"] == "strong").count();
+    assert!(strong > 100 && strong <= 300, "{strong} second looks");
+
+    // By ranking the same ones end above the positive or are dropped.
+    let (_, ranked) = relabel(oracle(vec![]), "ranked", &["--method", "ranking"]);
+    assert!(count(&ranked, true, "neg") == 0 && count(&ranked, false, "neg") as f64 == others);
+
+    let told = json(
+        folder.path(),
+        &[
+            "train",
+            "--recipe",
+            "rlhn",
+            "--data",
+            "builtin:demo",
+            "--device",
+            "cpu",
+            "--out",
+            "run",
+            "--json",
+            "--set",
+            "data.decisions=exact/decisions.jsonl",
+            "--set",
+            "train.steps=4",
+            "--set",
+            "train.evaluate_every=0",
+            "--set",
+            "batch.queries=16",
+        ],
+    );
+    assert!(told.is_object());
+}
+
+/// Queries with log-probabilities become the training split of a run.
+#[test]
+fn written_queries_train() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let double = Double::start(|_| Play::Good);
+    let told = json(folder.path(), &[writing(&double, "written"), vec!["--logprobs", "--json"]].concat());
+    assert_eq!(told["rows"], 60);
+    let output = run(
+        folder.path(),
+        &[
+            "train",
+            "--recipe",
+            "inpars",
+            "--data",
+            "data",
+            "--device",
+            "cpu",
+            "--out",
+            "run",
+            "--set",
+            "data.queries=written/queries.jsonl",
+            "--set",
+            "data.queries_keep=40",
+            "--set",
+            "train.steps=4",
+            "--set",
+            "train.evaluate_every=0",
+            "--set",
+            "batch.queries=8",
+        ],
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+
+    // Gecko's candidates come from an encoder as well as from BM25.
+    let mut found = BTreeMap::new();
+    for retriever in ["bm25", "builtin:tiny"] {
+        let arguments = [
+            "generate",
+            "--kind",
+            "gecko",
+            "--data",
+            "data",
+            "--documents",
+            "10",
+            "--endpoint",
+            &double.url,
+            "--model",
+            "stand-in",
+            "--retriever",
+            retriever,
+            "--device",
+            "cpu",
+            "--candidates",
+            "5",
+            "--output",
+            &format!("gecko-{}", retriever.len()),
+            "--json",
+        ];
+        let told = json(folder.path(), &arguments);
+        found.insert(retriever, told["rows"].as_u64().unwrap());
+        let rows = rows(&folder.path().join(told["output"].as_str().unwrap()));
+        assert!(rows.iter().all(|row| row["positive"] != row["negatives"] && row["negatives"].as_array().unwrap().len() == 1), "{rows:?}");
+    }
+    assert!(found.values().all(|rows| *rows >= 8), "{found:?}");
+}
