@@ -160,6 +160,58 @@ fn simlm() {
     assert!(run.events("round").iter().all(|event| event["restart"] == true));
 }
 
+/// Recipes whose teacher can be a file take one at work: losses follow it, and nothing else does.
+#[test]
+fn teachers_at_work() {
+    for (recipe, source) in [
+        ("margin-mse", r#"negatives.source=[{from="dense",model="start",depth=50}]"#),
+        ("kl-distill", r#"negatives.source=[{from="in-batch"},{from="dense",model="start",depth=50}]"#),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |name: &str, steps: &str| {
+            let set = [
+                source,
+                "teacher.model=reranker",
+                "reranker.model=retriever",
+                "reranker.negatives=3",
+                "train.steps=2",
+                "batch.queries=16",
+                steps,
+            ];
+            train(folder.path(), recipe, name, &short(&set))
+        };
+        let (one, other) = (run("one", "reranker.steps=5"), run("other", "reranker.steps=15"));
+        assert_eq!(one.events("reranker").len(), 1);
+        assert!(reranker(&one, 1) != reranker(&other, 1));
+        assert_eq!(one.batches[0]["rows"], other.batches[0]["rows"], "{recipe}: both draw the same");
+        let of_teacher = if recipe == "kl-distill" { "kl" } else { "loss" };
+        let values = [&one, &other].map(|run| number(&run.events("step")[0][of_teacher]));
+        assert!(values[0] != values[1] && values.iter().all(|value| value.is_finite()), "{recipe}: {values:?}");
+    }
+}
+
+/// InDi's band: candidates whose probability lies outside it are dropped.
+#[test]
+fn the_band_of_a_cross_encoder() {
+    let folder = tempfile::tempdir().unwrap();
+    let band = |name: &str, filter: &str| {
+        let set = [
+            filter,
+            "teacher.model=reranker",
+            "reranker.model=retriever",
+            "reranker.negatives=3",
+            "reranker.steps=15",
+            "train.steps=2",
+            "batch.queries=16",
+        ];
+        let run = train(folder.path(), "indi", name, &short(&set));
+        run.events("refresh")[0]["by_source"][0]["removed"]["teacher"].as_u64().unwrap_or(0)
+    };
+    let [wide, narrow] = [("wide", 0.0, 1.0), ("narrow", 0.1, 0.6)]
+        .map(|(name, min, max)| band(name, &format!("negatives.filter=[{{rule=\"teacher\",min={min:?},max={max:?}}}]")));
+    assert!(wide == 0 && narrow > 0, "{wide} {narrow}");
+}
+
 #[test]
 fn wrong_requests_for_a_reranker_are_named() {
     let folder = tempfile::tempdir().unwrap();
