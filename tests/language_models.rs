@@ -71,7 +71,8 @@ fn a_job_killed_five_times_loses_and_repeats_nothing() {
     assert!(kills[0].1.len() >= 4 && kills.array_windows().all(|[a, b]| a.1.is_subset(&b.1)), "answers stay");
     // What was under way at a kill, four at most, has to be asked again.
     assert!((60..=60 + 5 * 4).contains(&records.len()), "{} requests for 60 rows", records.len());
-    assert_eq!(told["requests"], records.len());
+    // One that a kill met between its entry in the journal and its departure counts as made.
+    assert!((records.len()..=records.len() + 5 * 4).contains(&(told["requests"].as_u64().unwrap() as usize)), "{told}");
     assert_eq!(rows(&folder.path().join("killed/queries.jsonl")), rows(&folder.path().join("alone/queries.jsonl")));
     assert_eq!(told["rows"], 60);
 }

@@ -7,6 +7,8 @@
 mod error;
 mod side;
 
+use std::ops::Range;
+
 use burn::tensor::{Int, Tensor, TensorData};
 
 pub use error::BatchError;
@@ -118,6 +120,20 @@ impl Embedded {
             return Err(BatchError::Cells { what: "blocked", got: self.blocked.len(), queries, columns });
         }
         self.side.validate(queries, columns)
+    }
+
+    /// The batch of some of its queries, with all columns and with these rows in the place of its own: `queries` `[range, dimension]` and
+    /// `documents` `[candidates, dimension]`.
+    pub(crate) fn part(&self, range: Range<usize>, queries: Tensor<2>, documents: Tensor<2>) -> Self {
+        let columns = self.columns();
+        let cells = range.start * columns..range.end * columns;
+        Self {
+            queries,
+            documents,
+            targets: self.targets[range.clone()].to_vec(),
+            blocked: self.blocked.get(cells.clone()).map(<[bool]>::to_vec).unwrap_or_default(),
+            side: self.side.part(range, cells),
+        }
     }
 
     /// Number of queries.

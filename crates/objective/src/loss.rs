@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `config` | the settings as written, and which of them fit together; `settings` those of a single loss |
 //! | `evaluate` | the weighted sum of losses, over truncated embeddings too |
+//! | `by_rows` | the same a few rows of the score matrix at a time |
 //! | `matrix` | the score matrix a loss reads: documents, extra blocks and mixed columns, with what is excluded |
 //! | `blocks` | which texts stand in a column, and when a cell of an extra block is excluded |
 //! | `masks` | rules that exclude cells by score |
@@ -15,6 +16,7 @@
 
 mod adversarial;
 mod blocks;
+mod by_rows;
 mod ccr;
 mod config;
 mod debiased;
@@ -70,6 +72,8 @@ struct Entry {
     reach: Reach,
     /// Side information without which it cannot be taken.
     needs: Needs,
+    /// A plain mean over queries of something that reads one row of the score matrix: it may be taken a few rows at a time.
+    by_query: bool,
 }
 
 /// Which cells a loss reads.

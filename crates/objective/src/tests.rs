@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr)]
 
 mod batches;
+mod by_rows;
 mod fixture;
 mod golden_losses;
 mod golden_step;

@@ -1,5 +1,7 @@
 //! What a batch may carry beside its blocked cells: groups, teacher scores, ranks, positives, generated texts, a guide's rows.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 
 use super::BatchError;
@@ -34,6 +36,25 @@ pub struct Guide {
 }
 
 impl Side {
+    /// What is known about the queries `range`, whose cells are `cells`.
+    pub(super) fn part(&self, range: Range<usize>, cells: Range<usize>) -> Self {
+        fn cut<T: Copy>(list: &[T], cells: Range<usize>) -> Vec<T> {
+            list.get(cells).map(<[T]>::to_vec).unwrap_or_default()
+        }
+        let guide = self
+            .guide
+            .as_ref()
+            .map(|guide| Guide { queries: guide.queries.clone().narrow(0, range.start, range.len()), documents: guide.documents.clone() });
+        Self {
+            own: cut(&self.own, cells.clone()),
+            teacher: cut(&self.teacher, cells.clone()),
+            ranks: cut(&self.ranks, cells.clone()),
+            positives: cut(&self.positives, cells),
+            synthetic: self.synthetic.clone(),
+            guide,
+        }
+    }
+
     pub(super) fn validate(&self, queries: usize, columns: usize) -> Result<(), BatchError> {
         let cells =
             [("own", self.own.len()), ("teacher", self.teacher.len()), ("ranks", self.ranks.len()), ("positives", self.positives.len())];

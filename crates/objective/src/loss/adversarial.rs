@@ -16,6 +16,7 @@ pub(super) const ENTRY: Entry = Entry {
     settings: &[],
     reach: Reach::Labelled,
     needs: Needs { own: true, teacher: true, ..Needs::NOTHING },
+    by_query: false,
 };
 
 /// See the head of the file.

@@ -8,7 +8,7 @@ use super::matrix::Scored;
 use super::settings::Settings;
 use super::{Entry, Evaluated, Loss, LossError, Needs, Reach, log_sum_exp};
 
-pub(super) const ENTRY: Entry = Entry { name: "ccr", build, settings: &["beta"], reach: Reach::All, needs: Needs::NOTHING };
+pub(super) const ENTRY: Entry = Entry { name: "ccr", build, settings: &["beta"], reach: Reach::All, needs: Needs::NOTHING, by_query: true };
 
 /// See the head of the file.
 #[derive(Debug)]

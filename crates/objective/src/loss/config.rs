@@ -42,6 +42,9 @@ pub struct LossConfig {
     pub matryoshka_normalize: bool,
     /// Scores are divided by it. 0.05 suits cosine scores; plain dot products want 1.
     pub temperature: Temperature,
+    /// Rows of the score matrix held at a time, for batches whose matrix would not fit; 0: all of them. For losses that are a mean over
+    /// queries, each by itself: `info-nce` (not symmetric), `lce`, `debiased`, `hcl`, `ccr`, `lambda-mrr`, without blocks and mixing.
+    pub rows_at_once: usize,
     /// Synthetic negatives between embeddings, for the losses that read all columns.
     pub mixing: Option<MixingConfig>,
     /// Rules that take columns out by their score.
@@ -67,6 +70,7 @@ impl Default for LossConfig {
             matryoshka_weights: Vec::new(),
             matryoshka_normalize: true,
             temperature: Temperature::Fixed(0.05),
+            rows_at_once: 0,
             mixing: None,
             mask: Vec::new(),
             term: Vec::new(),
@@ -163,6 +167,7 @@ impl LossConfig {
         }
         Block::validate(&self.blocks)?;
         self.check_reach()?;
+        self.check_rows_at_once()?;
         self.check_matryoshka()
     }
 
@@ -180,6 +185,21 @@ impl LossConfig {
         match parts.into_iter().find(|&(_, given, needed, _)| given && reach < needed) {
             Some((setting, _, _, advice)) => Err(LossError::Unread { setting, kind: self.kind.name(), advice }),
             None => Ok(()),
+        }
+    }
+
+    /// Whether a few rows of the score matrix are enough for a part of the loss.
+    fn check_rows_at_once(&self) -> Result<(), LossError> {
+        let kinds = std::iter::once((self.kind, self.symmetric)).chain(self.term.iter().map(|term| (term.kind, term.symmetric)));
+        let whole = kinds.filter(|(kind, symmetric)| *symmetric || !kind.entry().by_query).map(|(kind, _)| kind.name());
+        let mut reads = whole.chain((!self.blocks.is_empty()).then_some("blocks")).chain(self.mixing.as_ref().map(|_| "mixing"));
+        match reads.next() {
+            Some(reader) if self.rows_at_once > 0 => Err(LossError::Conflict {
+                what: format!("loss.rows_at_once = {} and {reader}, which reads the whole score matrix", self.rows_at_once),
+                advice: "set it to 0, or take a loss that is a mean over queries (info-nce that is not symmetric, lce, debiased, hcl, ccr, lambda-mrr) \
+                         without blocks and mixing",
+            }),
+            _ => Ok(()),
         }
     }
 

@@ -12,7 +12,8 @@ use super::matrix::Scored;
 use super::settings::Settings;
 use super::{Entry, Evaluated, Loss, LossError, Needs, Reach};
 
-pub(super) const ENTRY: Entry = Entry { name: "debiased", build, settings: &["tau_plus"], reach: Reach::All, needs: Needs::NOTHING };
+pub(super) const ENTRY: Entry =
+    Entry { name: "debiased", build, settings: &["tau_plus"], reach: Reach::All, needs: Needs::NOTHING, by_query: true };
 
 /// See the head of the file.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use burn::tensor::{DType, Tensor};
 
+use super::by_rows::by_rows;
 use super::config::Summand;
 use super::matrix::{ScoreMatrix, Scored};
 use super::temperature::Divisor;
@@ -55,7 +56,14 @@ impl LossConfig {
         let learned = state.tracked_temperature();
         assert_eq!(learned.is_some(), self.temperature.is_learned(), "the state of the loss was made by another configuration");
         let main = learned.map_or_else(|| Divisor::Constant(self.temperature.at(now)), |learned| Divisor::Learned(Box::new(learned)));
-        let mut evaluated = self.over_widths(batch, now, &summands, &main);
+        let mut evaluated = match self.rows_at_once {
+            0 => self.over_widths(batch, now, &summands, &main),
+            rows => by_rows(batch, rows, &state.leaves(), |part| {
+                // Its graph belongs to the part.
+                let main = state.tracked_temperature().map_or_else(|| main.clone(), |learned| Divisor::Learned(Box::new(learned)));
+                self.over_widths(part, now, &summands, &main)
+            }),
+        };
         evaluated.parts.extend(state.temperature().map(|temperature| ("temperature", temperature)));
         evaluated
     }

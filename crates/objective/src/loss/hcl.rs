@@ -8,7 +8,8 @@ use super::matrix::{BLOCKED_SCORE, Scored};
 use super::settings::Settings;
 use super::{Entry, Evaluated, Loss, LossError, Needs, Reach, log_sum_exp};
 
-pub(super) const ENTRY: Entry = Entry { name: "hcl", build, settings: &["beta", "tau_plus"], reach: Reach::All, needs: Needs::NOTHING };
+pub(super) const ENTRY: Entry =
+    Entry { name: "hcl", build, settings: &["beta", "tau_plus"], reach: Reach::All, needs: Needs::NOTHING, by_query: true };
 
 /// See the head of the file.
 #[derive(Debug)]

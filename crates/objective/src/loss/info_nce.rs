@@ -17,6 +17,7 @@ pub(super) const ENTRY: Entry = Entry {
     settings: &["symmetric"],
     reach: Reach::All,
     needs: Needs::NOTHING,
+    by_query: true,
 };
 
 /// See the head of the file.

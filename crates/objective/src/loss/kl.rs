@@ -15,6 +15,7 @@ pub(super) const ENTRY: Entry = Entry {
     settings: &["teacher_temperature"],
     reach: Reach::Labelled,
     needs: Needs { own: true, teacher: true, ..Needs::NOTHING },
+    by_query: false,
 };
 
 /// See the head of the file.

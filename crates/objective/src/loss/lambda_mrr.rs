@@ -19,6 +19,7 @@ pub(super) const ENTRY: Entry = Entry {
     settings: &["cut"],
     reach: Reach::Labelled,
     needs: Needs { own: true, ranks: true, ..Needs::NOTHING },
+    by_query: true,
 };
 
 /// See the head of the file.

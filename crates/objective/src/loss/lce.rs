@@ -6,8 +6,14 @@
 use super::matrix::Scored;
 use super::{Entry, Evaluated, Loss, Needs, Reach, log_sum_exp};
 
-pub(super) const ENTRY: Entry =
-    Entry { name: "lce", build: |_| Ok(Box::new(Lce)), settings: &[], reach: Reach::Group, needs: Needs { own: true, ..Needs::NOTHING } };
+pub(super) const ENTRY: Entry = Entry {
+    name: "lce",
+    build: |_| Ok(Box::new(Lce)),
+    settings: &[],
+    reach: Reach::Group,
+    needs: Needs { own: true, ..Needs::NOTHING },
+    by_query: true,
+};
 
 /// See the head of the file.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ pub(super) const ENTRY: Entry = Entry {
     settings: &["in_batch", "teacher_scale"],
     reach: Reach::Labelled,
     needs: Needs { own: true, teacher: true, ..Needs::NOTHING },
+    by_query: false,
 };
 
 /// See the head of the file.

@@ -11,7 +11,7 @@ use super::matrix::Scored;
 use super::{Entry, Evaluated, Loss, Needs, Reach};
 
 pub(super) const ENTRY: Entry =
-    Entry { name: "pairwise", build: |_| Ok(Box::new(Pairwise)), settings: &[], reach: Reach::All, needs: Needs::NOTHING };
+    Entry { name: "pairwise", build: |_| Ok(Box::new(Pairwise)), settings: &[], reach: Reach::All, needs: Needs::NOTHING, by_query: false };
 
 /// See the head of the file.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Losses and gradient caching on software Vulkan: values and gradients against the same references as on the CPU.
 
 use super::fixture::{Data, check};
-use super::{INSTEAD, gradient_cache, losses, mixing};
+use super::{INSTEAD, by_rows, gradient_cache, losses, mixing};
 use crate::Now;
 
 #[test]
@@ -15,6 +15,10 @@ fn every_loss_and_gradient_caching_on_a_software_gpu() {
     let data = Data { blocked: losses::some_blocked(), ..Data::full(&[0, 2, 4, 6, 8], 9, 4, 1) };
     for config in losses::every_loss().iter().chain(&losses::sums_blocks_and_truncations()) {
         check(&format!("{config:?}"), config, &data, &now);
+    }
+    for config in by_rows::losses_by_rows() {
+        let config = crate::LossConfig { rows_at_once: 2, ..config };
+        check(&format!("{config:?}"), &config, &data, &now);
     }
     let single = Data { positives: vec![], ..data };
     for config in &mixing::mixtures() {
