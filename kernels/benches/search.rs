@@ -1,69 +1,222 @@
-//! Speed and memory of the search over generated rows.
+//! Speed and memory of the search over generated unit rows, in a dialogue: shapes come in, measurements go out, so that other programs can be measured in turn.
 //!
-//! usage: cargo bench -p kernels --bench search -- [ROWS DIMENSION QUERIES K [cpu|gpu|software]]     (default: 20000 384 64 100 cpu)
+//! usage: search [--device cpu|gpu|software] [--rows N] [--dimension D] [--queries MOST] [--half] [--dump FOLDER]
+//!               [--ask QUERIES,K[,CHOICE] ...]     (default: cpu 100000 384 1024)
 //!
-//! Prints shape, seconds, GFLOP/s of the product, bytes of inputs and outputs, and peak resident memory. The store is filled shard by shard, so the
-//! peak is that of the search.
+//! Every `--ask`, or else every line of standard input, is a number of queries, a depth and perhaps what to choose (best, uniform, near, counted), and is answered by one
+//! JSON object: seconds by the clock and of processor time (best for comparisons on a busy machine), GFLOP/s, the share of the bare product of the same shape through the
+//! same tensor library, bytes a second, of the least there are to move, and their share of a copy's, peak resident memory. `--dump` leaves rows.f32, queries.f32 and, after each answer,
+//! ids.u32 in a folder, for others to search the same and compare.
 #![allow(clippy::print_stdout, missing_docs)]
 
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::{DType, Device, DeviceKind, Tensor, TensorData};
-use kernels::{SearchRequest, search};
+use kernels::{Bins, Choice, SearchRequest, TopK, search};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 /// Rows of a shard: 96 MiB at width 384, below the smallest binding limit in use.
 const SHARD: usize = 65_536;
 
-fn random(generator: &mut ChaCha8Rng, rows: usize, width: usize, device: &Device) -> Tensor<2> {
-    let values: Vec<f32> = (0..rows * width).map(|_| generator.random::<f32>() - 0.5).collect();
-    Tensor::from_data(TensorData::new(values, [rows, width]), (device, DType::F32))
+struct Options {
+    device: String,
+    rows: usize,
+    dimension: usize,
+    queries: usize,
+    half: bool,
+    dump: Option<PathBuf>,
+    asks: Vec<String>,
 }
 
-/// Peak and current resident memory in MiB, where the system tells.
-fn resident() -> (f64, f64) {
+fn options() -> Options {
+    let (device, dump, asks) = ("cpu".to_owned(), None, Vec::new());
+    let mut options = Options { device, rows: 100_000, dimension: 384, queries: 1024, half: false, dump, asks };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
+        match argument.as_str() {
+            "--device" => options.device = value(),
+            "--rows" => options.rows = value().parse().expect("a number of rows"),
+            "--dimension" => options.dimension = value().parse().expect("a width"),
+            "--queries" => options.queries = value().parse().expect("a number of queries"),
+            "--half" => options.half = true,
+            "--dump" => options.dump = Some(value().into()),
+            "--ask" => options.asks.push(value()),
+            // What cargo adds.
+            "--bench" => {}
+            other => panic!("option {other}; the head of this file lists the options"),
+        }
+    }
+    options
+}
+
+/// Unit rows, Gaussian-like.
+fn random(generator: &mut ChaCha8Rng, rows: usize, width: usize) -> Vec<f32> {
+    let mut values: Vec<f32> = (0..rows * width).map(|_| (0..4).map(|_| generator.random::<f32>() - 0.5).sum()).collect();
+    for row in values.chunks_exact_mut(width) {
+        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+        row.iter_mut().for_each(|x| *x /= norm);
+    }
+    values
+}
+
+fn tensor(values: &[f32], width: usize, device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len() / width, width]), (device, DType::F32))
+}
+
+fn save<T: Copy>(folder: Option<&Path>, name: &str, append: bool, values: &[T], bytes: impl Fn(T) -> [u8; 4]) {
+    use std::io::Write;
+    let Some(folder) = folder else { return };
+    let mut file = std::fs::OpenOptions::new();
+    let file = file.create(true).write(true).append(append).truncate(!append).open(folder.join(name));
+    let bytes: Vec<u8> = values.iter().flat_map(|&value| bytes(value)).collect();
+    file.and_then(|mut file| file.write_all(&bytes)).expect("the folder of --dump can be written");
+}
+
+/// A line of /proc/self/status in MiB, where the system tells.
+fn resident(name: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let read = |name: &str| {
-        let line = status.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_whitespace().nth(1)).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
-    };
-    (read("VmHWM:"), read("VmRSS:"))
+    let line = status.lines().find(|line| line.starts_with(name));
+    line.and_then(|line| line.split_whitespace().nth(1)).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
+}
+
+/// Processor seconds of all threads so far, where the system tells: in hundredths, so time enough work.
+fn processor() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |place: usize| fields.get(place).and_then(|text| text.parse::<f64>().ok()).unwrap_or(f64::NAN);
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+/// Median seconds by the clock, and mean seconds of the processor: enough runs to tell, few enough not to wait.
+fn time(mut work: impl FnMut()) -> (f64, f64) {
+    work();
+    let (begun, used) = (Instant::now(), processor());
+    let mut seconds = Vec::new();
+    while seconds.len() < 3 || (begun.elapsed().as_secs_f64() < 0.4 && seconds.len() < 200) {
+        let begun = Instant::now();
+        work();
+        seconds.push(begun.elapsed().as_secs_f64());
+    }
+    let mean = (processor() - used) / seconds.len() as f64;
+    seconds.sort_by(f64::total_cmp);
+    (seconds[seconds.len() / 2], mean)
+}
+
+/// Bytes a second, read and written, of a copy: with all threads between two pieces of memory that are there on the CPU, of a shard on other devices.
+fn copy(name: &str, shard: &Tensor<2>) -> f64 {
+    if name == "cpu" {
+        let (from, mut into) = (vec![1.0f32; 16 << 20], vec![0.0f32; 16 << 20]);
+        let pieces = 1 << 18;
+        let (seconds, _) =
+            time(|| into.par_chunks_mut(pieces).zip(from.par_chunks(pieces)).for_each(|(into, from)| into.copy_from_slice(from)));
+        return 8.0 * from.len() as f64 / seconds;
+    }
+    let some = shard.clone().cast(DType::F32);
+    let (seconds, _) = time(|| {
+        let _ = some.clone().mul_scalar(2.0);
+        some.device().sync().expect("the device works");
+    });
+    8.0 * some.shape().num_elements() as f64 / seconds
+}
+
+struct Bench {
+    options: Options,
+    device: Device,
+    store: Vec<Tensor<2>>,
+    queries: Tensor<2>,
+    /// Bytes a second, read and written, of a copy.
+    copy: f64,
+}
+
+impl Bench {
+    fn new(options: Options) -> Self {
+        let device = match options.device.as_str() {
+            "cpu" => Device::flex(),
+            "gpu" => Device::wgpu(DeviceKind::DefaultDevice),
+            "software" => kernels::software_device().expect("a software Vulkan driver"),
+            other => panic!("device {other}, expected cpu, gpu or software"),
+        };
+        let (mut generator, width, dump) = (ChaCha8Rng::seed_from_u64(0), options.dimension, options.dump.as_deref());
+        let queries = random(&mut generator, options.queries, width);
+        save(dump, "queries.f32", false, &queries, f32::to_le_bytes);
+        save(dump, "rows.f32", false, &[], f32::to_le_bytes);
+        let store = (0..options.rows).step_by(SHARD).map(|begin| {
+            let rows = random(&mut generator, SHARD.min(options.rows - begin), width);
+            save(dump, "rows.f32", true, &rows, f32::to_le_bytes);
+            let rows = tensor(&rows, width, &device);
+            if options.half { rows.cast(DType::F16) } else { rows }
+        });
+        let store: Vec<Tensor<2>> = store.collect();
+        let copy = copy(&options.device, &store[0]);
+        let queries = tensor(&queries, width, &device);
+        Self { options, device, store, queries, copy }
+    }
+
+    fn search(&self, count: usize, k: usize, choice: &str) -> TopK {
+        let queries = self.queries.clone().slice([0..count, 0..self.options.dimension]);
+        let request = SearchRequest::new(queries, &self.store, k);
+        let (keys, centres): (Vec<u64>, Vec<f32>) = (0..count as u64).map(|query| (query, 0.1)).unzip();
+        let request = match choice {
+            "best" => request,
+            "uniform" => SearchRequest { choice: Choice::Uniform { seed: 0, keys: &keys }, ..request },
+            "near" => SearchRequest { choice: Choice::Near { seed: 0, keys: &keys, sharpness: 100.0, centres: &centres }, ..request },
+            "counted" => SearchRequest { bins: Some(Bins { low: -1.0, high: 1.0, count: 100 }), ..request },
+            other => panic!("{other}, expected best, uniform, near or counted"),
+        };
+        search(request).expect("the search works")
+    }
+
+    /// GFLOP/s of nothing but products of these queries and a shard's rows.
+    fn product(&self, count: usize) -> f64 {
+        let queries = self.queries.clone().slice([0..count, 0..self.options.dimension]);
+        let rows = self.store[0].clone().cast(DType::F32);
+        let rows = rows.slice([0..self.store[0].dims()[0].min(8192), 0..self.options.dimension]).transpose();
+        let flop = 2.0 * (count * self.options.dimension * rows.dims()[1]) as f64;
+        let (seconds, _) = time(|| {
+            let _ = queries.clone().matmul(rows.clone());
+            self.device.sync().expect("the device works");
+        });
+        flop / seconds / 1e9
+    }
+
+    fn answer(&self, line: &str) {
+        let mut parts = line.trim().split(',');
+        let mut number =
+            |what: &str| parts.next().and_then(|text| text.parse::<usize>().ok()).unwrap_or_else(|| panic!("{line}: no {what}"));
+        let (count, k) = (number("number of queries"), number("depth"));
+        let choice = parts.next().unwrap_or("best");
+        let mut ids = Vec::new();
+        let (seconds, used) = time(|| ids = self.search(count, k, choice).ids);
+        save(self.options.dump.as_deref(), "ids.u32", false, &ids, u32::to_le_bytes);
+        let Options { device, rows, dimension, half, .. } = &self.options;
+        let flop = 2.0 * (rows * dimension * count) as f64;
+        let product = self.product(count);
+        // The least: every row and query read once, the answer written.
+        let bytes = (rows * dimension * if *half { 2 } else { 4 } + count * dimension * 4 + count * k * 8) as f64;
+        println!(
+            "{{\"device\": \"{device}\", \"rows\": {rows}, \"dimension\": {dimension}, \"half\": {half}, \"queries\": {count}, \"k\": {k}, \"choice\": \"{choice}\", \
+             \"seconds\": {seconds:.6}, \"processor_seconds\": {used:.6}, \"gflops\": {:.2}, \"product_gflops\": {product:.2}, \"product_share\": {:.3}, \
+             \"gigabytes_per_second\": {:.3}, \"copy_gigabytes_per_second\": {:.3}, \"bandwidth_share\": {:.3}, \"least_bytes\": {bytes}, \"peak_mib\": {:.0}, \"now_mib\": {:.0}}}",
+            flop / seconds / 1e9,
+            flop / seconds / 1e9 / product,
+            bytes / seconds / 1e9,
+            self.copy / 1e9,
+            bytes / seconds / self.copy,
+            resident("VmHWM:"),
+            resident("VmRSS:"),
+        );
+    }
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    let number = |place: usize, default: usize| arguments.get(place).map_or(default, |text| text.parse().expect("a number"));
-    let (rows, width, count, k) = (number(0, 20_000), number(1, 384), number(2, 64), number(3, 100));
-    let name = arguments.get(4).map_or("cpu", String::as_str);
-    let device = match name {
-        "cpu" => Device::flex(),
-        "gpu" => Device::wgpu(DeviceKind::DefaultDevice),
-        "software" => kernels::software_device().expect("a software Vulkan driver"),
-        other => panic!("device {other}, expected cpu, gpu or software"),
-    };
-    let mut generator = ChaCha8Rng::seed_from_u64(0);
-    let store: Vec<Tensor<2>> =
-        (0..rows).step_by(SHARD).map(|begin| random(&mut generator, SHARD.min(rows - begin), width, &device)).collect();
-    let queries = random(&mut generator, count, width, &device);
-    let ask = |queries: Tensor<2>| search(SearchRequest::new(queries, &store, k)).expect("the search works");
-    ask(queries.clone().slice([0..1, 0..width]));
-    let (_, before) = resident();
-    let mut seconds = Vec::new();
-    for _ in 0..3 {
-        let begun = Instant::now();
-        ask(queries.clone());
-        seconds.push(begun.elapsed().as_secs_f64());
+    let bench = Bench::new(options());
+    bench.options.asks.iter().for_each(|ask| bench.answer(ask));
+    if bench.options.asks.is_empty() {
+        std::io::stdin().lock().lines().map_while(Result::ok).filter(|line| !line.trim().is_empty()).for_each(|line| bench.answer(&line));
     }
-    seconds.sort_by(f64::total_cmp);
-    let (peak, _) = resident();
-    let flop = 2.0 * rows as f64 * width as f64 * count as f64;
-    println!(
-        "{rows} rows x {width}, {count} queries, k = {k}, {name}: {:.3} s, {:.1} GFLOP/s, {:.0} queries/s; store {:.0} MiB, answer {:.1} MiB, resident {before:.0} MiB before, {peak:.0} MiB at the peak",
-        seconds[1],
-        flop / seconds[1] / 1e9,
-        count as f64 / seconds[1],
-        (rows * width * 4) as f64 / f64::from(1 << 20),
-        (count * k * 8) as f64 / f64::from(1 << 20),
-    );
 }

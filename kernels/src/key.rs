@@ -65,6 +65,24 @@ pub(crate) fn earliness(bits: u32) -> f32 {
 }
 
 impl Key {
+    /// A number that the key of a row within bounds is not above, without its logarithms; NaN where the score is. The key itself, unless it has logarithms.
+    #[inline(always)]
+    pub(crate) fn most(self, score: f32, centre: f32, id: u32, words: [u32; 2]) -> f32 {
+        match self {
+            Self::Score => score,
+            Self::Uniform => {
+                let key = uniform(shuffle(id, words));
+                if score.is_nan() { score } else { key }
+            }
+            Self::Race { sharpness } => {
+                let distance = score - centre;
+                // E is at least v, and v at least the power of two below it; what rounding can add is far below a hundredth.
+                let exponent = ((shuffle(id, words) as f32 + 0.5).to_bits() >> 23) as f32 - (127.0 + 32.0);
+                0.01 - std::f32::consts::LN_2 * exponent - sharpness * (distance * distance)
+            }
+        }
+    }
+
     /// The key of a row within bounds; NaN where the score is.
     #[inline(always)]
     pub(crate) fn of(self, score: f32, centre: f32, id: u32, words: [u32; 2]) -> f32 {
@@ -119,6 +137,20 @@ mod tests {
             // v near 1 is rounded: late rows.
             let tolerance = if v > 0.99 { 1e-6 / (1.0 - v).max(1e-9) } else { 4e-6 };
             assert!((f64::from(earliness(bits)) - expected).abs() < tolerance.min(1.0), "{bits}: {} {expected}", earliness(bits));
+        }
+    }
+
+    #[test]
+    fn no_key_is_above_the_most() {
+        for id in 0..100_000 {
+            let words = words(2, u64::from(id % 17));
+            let score = (id % 101) as f32 * 0.02 - 1.0;
+            for key in [Key::Score, Key::Uniform, Key::Race { sharpness: 3.0 }, Key::Race { sharpness: 1e6 }] {
+                let (most, exactly) = (key.most(score, 0.25, id, words), key.of(score, 0.25, id, words));
+                assert!(exactly <= most, "{key:?} {id}: {exactly} above {most}");
+                assert!(matches!(key, Key::Race { .. }) || exactly == most);
+                assert!(key.most(f32::NAN, 0.25, id, words).is_nan() && key.of(f32::NAN, 0.25, id, words).is_nan());
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod cube;
 mod flex;
+mod half;
 mod sieve;
 
 use burn::backend::fusion::custom::TensorSpec;

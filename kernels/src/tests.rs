@@ -46,10 +46,13 @@ fn check(case: &Case, device: &Device, budget: Budget) {
     let problem = case.problem(7);
     let expected = reference::search(&problem.queries, &problem.rows, case.dimension, problem.rules(case));
     let answer = solve_within(case, &problem, device, budget).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-    compare(case, &problem, &answer, &expected);
+    let settled = compare(case, &problem, &answer, &expected);
+    assert!(settled > 0.8 || case.values != Values::Whole || case.queries == 0, "{}: only {settled} of the ids were compared", case.name);
 }
 
-fn compare(case: &Case, problem: &Problem, answer: &TopK, expected: &reference::Solution) {
+/// Gives the share of ids that had to agree.
+fn compare(case: &Case, problem: &Problem, answer: &TopK, expected: &reference::Solution) -> f64 {
+    let mut settled = 0;
     let (keys, expected) = (&expected.keys, &expected.top);
     assert_eq!((answer.k, &answer.counts), (expected.k, &expected.counts), "{}", case.name);
     match (case.values, case.ask) {
@@ -59,8 +62,8 @@ fn compare(case: &Case, problem: &Problem, answer: &TopK, expected: &reference::
                 let row = query * case.k..(query + 1) * case.k;
                 let (ids, next) = (&answer.ids[row.clone()], keys[case.queries * case.k + query]);
                 let keys: Vec<f64> = std::iter::once(f64::INFINITY).chain(keys[row.clone()].iter().copied()).chain([next]).collect();
-                let apart = |a: f64, b: f64| a == f64::NEG_INFINITY || (a - b).abs() > 1e-4;
-                let mut settled = 0;
+                // Keys far from the centre are large, and f32 rounds them three times.
+                let apart = |a: f64, b: f64| a.is_infinite() || b.is_infinite() || (a - b).abs() > 1e-4 + 5e-7 * a.abs().min(b.abs());
                 for (place, &id) in ids.iter().enumerate() {
                     if apart(keys[place], keys[place + 1]) && apart(keys[place + 1], keys[place + 2]) {
                         assert_eq!(id, expected.ids[row.start + place], "{}: query {query}, place {place}", case.name);
@@ -71,7 +74,6 @@ fn compare(case: &Case, problem: &Problem, answer: &TopK, expected: &reference::
                     let want = if id == u32::MAX { f32::NEG_INFINITY } else { exact(case, problem, query, id as usize) };
                     assert!(close(score, want), "{}: query {query}, place {place} is {score}, expected {want}", case.name);
                 }
-                assert!(2 * settled > case.k || case.values == Values::Real, "{}: {settled} of {} settled", case.name, case.k);
             }
         }
         // A device may flush denormals to zero: the scores are 0 then and ids follow the rule for ties.
@@ -79,8 +81,12 @@ fn compare(case: &Case, problem: &Problem, answer: &TopK, expected: &reference::
             assert!(answer.scores.iter().all(|score| *score == 0.0), "{}: {:?}", case.name, answer.scores);
             assert!(answer.ids.chunks(case.k).all(|ids| ids.iter().copied().eq(0..case.k as u32)), "{}: {:?}", case.name, answer.ids);
         }
-        _ => assert_eq!(answer, expected, "{}", case.name),
+        _ => {
+            assert_eq!(answer, expected, "{}", case.name);
+            settled = answer.ids.len();
+        }
     }
+    settled as f64 / answer.ids.len() as f64
 }
 
 fn exact(case: &Case, problem: &Problem, query: usize, id: usize) -> f32 {
@@ -163,7 +169,12 @@ fn nan_is_refused_wherever_it_stands() {
         let mut problem = clean.clone();
         let values = if query { &mut problem.queries } else { &mut problem.rows };
         values[row] = f32::NAN;
-        assert!(matches!(solve(&CASES[0], &problem, &device), Err(SearchError::NotANumber { .. })), "{query} {row}");
+        for ask in [Ask::Best(0), Ask::Uniform, Ask::Near(0.5)] {
+            for bins in [None, Some(Bins { low: -1.0, high: 1.0, count: 2 })] {
+                let case = Case { ask, bins, ..CASES[0] };
+                assert!(matches!(solve(&case, &problem, &device), Err(SearchError::NotANumber { .. })), "{query} {row} {ask:?} {bins:?}");
+            }
+        }
     }
     let mut problem = clean;
     problem.ceiling = Some(vec![0.0, f32::NAN, 0.0]);

@@ -10,9 +10,9 @@ use std::ops::Range;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{DType, f16};
 use burn_flex::{Flex, FlexTensor};
-use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
+use super::half::widen;
 use super::sieve::{LANES, Panel, ROWS, Rules};
 use super::{MISSING, NOT_A_NUMBER, Plan, Scan};
 
@@ -87,7 +87,7 @@ fn scan_part(panels: &mut [Panel], rows: &FlexTensor, part: Range<usize>, block:
         let numbers = begin * dimension..(begin + block).min(part.end) * dimension;
         let tile = if rows.dtype() == DType::F16 {
             let floats = &mut floats[..numbers.len()];
-            rows.storage::<f16>()[numbers].convert_to_f32_slice(floats);
+            widen(&rows.storage::<f16>()[numbers], floats);
             &*floats
         } else {
             &rows.storage::<f32>()[numbers]

@@ -16,8 +16,8 @@ pub(super) const ROWS: usize = 64;
 /// Queries of a panel, at most: two of the widest registers.
 pub(super) const LANES: usize = 32;
 
-/// Fewer queries than this are multiplied one by one, along the columns: a panel would mostly hold zeros.
-const PANEL: usize = 9;
+/// Fewer queries than this are multiplied one by one, along the columns: a panel would mostly hold zeros. Measured: a panel takes as long as four.
+const PANEL: usize = 5;
 
 /// What keeps rows from lists, and how they are ordered; layouts as in [`super::Scan::scan`].
 pub(super) struct Rules<'a> {
@@ -54,6 +54,24 @@ pub(super) struct Panel {
     high: [f32; LANES],
     /// Scores of a block, `[rows, lanes]`.
     scores: Vec<f32>,
+    /// What the keys of a block are at most, where keys are not scores.
+    most: Vec<f32>,
+    draw: Draw,
+}
+
+/// What rows are drawn by.
+struct Draw {
+    key: Key,
+    floor: [f32; LANES],
+    ceiling: [f32; LANES],
+    centre: [f32; LANES],
+    words: [[u32; LANES]; 2],
+}
+
+impl Draw {
+    fn of(&self, lane: usize, score: f32, id: u32) -> f32 {
+        self.key.of(score, self.centre[lane], id, [self.words[0][lane], self.words[1][lane]])
+    }
 }
 
 impl Panel {
@@ -80,6 +98,10 @@ impl Panel {
         let counters = plan.bins.map_or(0, |bins| bins.counters());
         // Lanes without a query let nothing through but NaN.
         let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::INFINITY; LANES]);
+        let of =
+            |place: usize| std::array::from_fn(|lane| if lane < count { rules.bounds[3 * (queries.start + lane) + place] } else { 0.0 });
+        let word = |place: usize| std::array::from_fn(|lane| if lane < count { rules.words(queries.start + lane)[place] } else { 0 });
+        let draw = Draw { key: plan.key, floor: of(0), ceiling: of(1), centre: of(2), words: [word(0), word(1)] };
         let lists = queries.clone().enumerate().map(|(lane, query)| {
             let (keys, ids) = before(query);
             let entries: Vec<(f32, i32)> = keys.iter().copied().zip(ids.iter().copied()).take_while(|entry| entry.1 >= 0).collect();
@@ -96,7 +118,7 @@ impl Panel {
             List { entries, k: plan.k, nan: false, counts: vec![0; counters] }
         });
         let lists = lists.collect();
-        Self { first: queries.start, lists, lanes, values, low, high, scores: Vec::new() }
+        Self { first: queries.start, lists, lanes, values, low, high, scores: Vec::new(), most: Vec::new(), draw }
     }
 
     /// Queries and their lists.
@@ -110,13 +132,28 @@ impl Panel {
         self.scores.resize(rows.len() / dimension * self.lanes, 0.0);
         multiply(self, rows, dimension);
         self.count(first, rules);
-        if rules.plan.key != Key::Score {
-            self.draw(first, rules);
-        }
+        let keys = match self.draw.key {
+            Key::Score => &self.scores,
+            Key::Uniform | Key::Race { .. } => {
+                self.most.resize(self.scores.len(), 0.0);
+                bound(&self.draw, &self.scores, self.lanes, first as u32, &mut self.most);
+                &self.most
+            }
+        };
         let mut hits = [false; ROWS];
-        reach(&self.scores, self.lanes, &self.low, &self.high, &mut hits);
-        for (row, keys) in self.scores.chunks_exact(self.lanes).enumerate().filter(|(row, _)| hits[*row]) {
-            offer(keys, (first + row) as i32, self.first, &mut self.lists, &mut self.low, &self.high, rules);
+        reach(keys, self.lanes, &self.low, &self.high, &mut hits);
+        for row in (0..keys.len() / self.lanes).filter(|&row| hits[row]) {
+            let places = row * self.lanes..(row + 1) * self.lanes;
+            let id = first + row;
+            for (lane, (list, &most)) in self.lists.iter_mut().zip(&keys[places.clone()]).enumerate() {
+                if !out(most, self.low[lane], self.high[lane]) {
+                    // Where rows are drawn, this may be no more than a bound.
+                    let key =
+                        if self.draw.key == Key::Score { most } else { self.draw.of(lane, self.scores[places.start + lane], id as u32) };
+                    let excluded = rules.excluded(self.first + lane);
+                    offer(list, key, id as i32, excluded, &mut self.low[lane], self.high[lane]);
+                }
+            }
         }
     }
 
@@ -134,19 +171,6 @@ impl Panel {
                 if !score.is_nan() {
                     list.counts[bins.counter(score)] -= 1;
                 }
-            }
-        }
-    }
-
-    /// Puts keys in the place of scores; rows out of bounds get one that is never drawn.
-    fn draw(&mut self, first: usize, rules: &Rules<'_>) {
-        for lane in 0..self.lists.len() {
-            let query = self.first + lane;
-            let words = rules.words(query);
-            let [floor, ceiling, centre] = [0, 1, 2].map(|place| rules.bounds[3 * query + place]);
-            for (id, score) in (first as u32..).zip(self.scores[lane..].iter_mut().step_by(self.lanes)) {
-                let out = *score < floor || *score > ceiling;
-                *score = if out { f32::NEG_INFINITY } else { rules.plan.key.of(*score, centre, id, words) };
             }
         }
     }
@@ -178,6 +202,35 @@ fn multiply_body<L: Lanes>(panel: &mut Panel, rows: &[f32], dimension: usize) {
 }
 
 widest! {
+    /// What the keys of a block are at most, `[rows, lanes]` like its scores; rows out of bounds get one that is never drawn.
+    fn bound(draw: &Draw, scores: &[f32], lanes: usize, first: u32, most: &mut [f32]) = bound_body
+}
+
+#[inline(always)]
+fn bound_body<L: Lanes>(draw: &Draw, scores: &[f32], lanes: usize, first: u32, most: &mut [f32]) {
+    // The choice outside of the loop, so that the loop is vectors.
+    match draw.key {
+        Key::Score => most.copy_from_slice(scores),
+        Key::Uniform => bound_rows(draw, Key::Uniform, scores, lanes, first, most),
+        Key::Race { sharpness } => bound_rows(draw, Key::Race { sharpness }, scores, lanes, first, most),
+    }
+}
+
+#[inline(always)]
+fn bound_rows(draw: &Draw, key: Key, scores: &[f32], lanes: usize, first: u32, most: &mut [f32]) {
+    let [one, two] = [&draw.words[0][..lanes], &draw.words[1][..lanes]];
+    let (floor, ceiling, centre) = (&draw.floor[..lanes], &draw.ceiling[..lanes], &draw.centre[..lanes]);
+    for (id, (scores, most)) in (first..).zip(scores.chunks_exact(lanes).zip(most.chunks_exact_mut(lanes))) {
+        for lane in 0..lanes {
+            let score = scores[lane];
+            let bound = key.most(score, centre[lane], id, [one[lane], two[lane]]);
+            let within = !((score < floor[lane]) | (score > ceiling[lane]));
+            most[lane] = if within { bound } else { f32::NEG_INFINITY };
+        }
+    }
+}
+
+widest! {
     /// Which rows have a key that is neither kept out by its lane's low nor by its high.
     fn reach(keys: &[f32], lanes: usize, low: &[f32; LANES], high: &[f32; LANES], hits: &mut [bool]) = reach_body
 }
@@ -204,27 +257,29 @@ fn reach_lanes<const N: usize>(keys: &[f32], low: &[f32; LANES], high: &[f32; LA
 }
 
 #[inline(always)]
-#[allow(clippy::neg_cmp_op_on_partial_ord, reason = "NaN must come through")]
 fn reaches(keys: &[f32], low: &[f32], high: &[f32]) -> bool {
     let mut any = 0;
     for lane in 0..keys.len() {
-        any |= u32::from(!(keys[lane] <= low[lane])) & u32::from(!(keys[lane] > high[lane]));
+        any |= u32::from(!out(keys[lane], low[lane], high[lane]));
     }
     any != 0
 }
 
-/// One row's keys, some of which count. Rows come by ascending id, so one that equals the last of a full list is behind it.
-#[allow(clippy::neg_cmp_op_on_partial_ord, reason = "a threshold of NaN keeps nothing out")]
-fn offer(keys: &[f32], id: i32, first: usize, lists: &mut [List], low: &mut [f32; LANES], high: &[f32; LANES], rules: &Rules<'_>) {
-    for (lane, (list, &key)) in lists.iter_mut().zip(keys).enumerate() {
-        if key.is_nan() {
-            list.nan = true;
-        } else if !(key <= low[lane]) && key <= high[lane] && rules.excluded(first + lane).binary_search(&id).is_err() {
-            // -0 becomes 0: the two are one score.
-            list.entries.push((key + 0.0, id));
-            if list.entries.len() >= 2 * list.k + 8 {
-                low[lane] = list.cut();
-            }
+/// Whether a key is kept out. A key that is NaN never is, and a low of NaN keeps out nothing.
+#[inline(always)]
+fn out(key: f32, low: f32, high: f32) -> bool {
+    (key <= low) | (key > high)
+}
+
+/// One key that may count. Rows come by ascending id, so one that equals the last of a full list is behind it.
+fn offer(list: &mut List, key: f32, id: i32, excluded: &[i32], low: &mut f32, high: f32) {
+    if key.is_nan() {
+        list.nan = true;
+    } else if !out(key, *low, high) && excluded.binary_search(&id).is_err() {
+        // -0 becomes 0: the two are one score.
+        list.entries.push((key + 0.0, id));
+        if list.entries.len() >= 2 * list.k + 8 {
+            *low = list.cut();
         }
     }
 }

@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""Measures our search, faiss and PyTorch in turn, shape by shape, round by round, and writes a Markdown table. See scripts/bench-search, which calls it.
+
+Ours runs as one process that is asked over a pipe and leaves its numbers in files, which the peers load: all search the same. The machine may have other work, so
+what is reported are medians over rounds of ratios within a round, by the clock and by processor time, and not absolute times.
+"""
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+
+MARK = ("<!-- search: begin, written by scripts/bench-search -->", "<!-- search: end -->")
+SHAPES = [(1, 1), (1, 10), (1, 100), (1, 1000), (64, 1), (64, 10), (64, 100), (64, 1000), (1024, 1), (1024, 10), (1024, 100), (1024, 1000)]
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "gpu", "software"))
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--dimension", type=int, default=384)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=420, help="no round begins after so many seconds")
+    parser.add_argument("--output", default="docs/performance.md")
+    return parser.parse_args()
+
+
+class Ours:
+    """The benchmark, asked over a pipe."""
+
+    def __init__(self, options, folder):
+        command = [options.binary, "--device", options.device, "--rows", options.rows, "--dimension", options.dimension]
+        command += ["--queries", max(q for q, _ in SHAPES), "--dump", folder]
+        self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, queries, k, choice="best"):
+        self.process.stdin.write(f"{queries},{k},{choice}\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("the benchmark ended early; what it said is above")
+        return json.loads(line)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def timed(work, finish):
+    """Median seconds by the clock and mean processor seconds, over as many runs as the benchmark makes."""
+    work()
+    finish()
+    begun, used, seconds = time.perf_counter(), time.process_time(), []
+    while len(seconds) < 3 or (time.perf_counter() - begun < 0.4 and len(seconds) < 200):
+        start = time.perf_counter()
+        answer = work()
+        finish()
+        seconds.append(time.perf_counter() - start)
+    return answer, statistics.median(seconds), (time.process_time() - used) / len(seconds)
+
+
+def peers(options, folder):
+    """Name -> (search(queries, k) -> ids, finish), for what is installed."""
+    found = {}
+    try:
+        import numpy
+    except ImportError:
+        return found
+    rows = numpy.fromfile(os.path.join(folder, "rows.f32"), dtype=numpy.float32).reshape(-1, options.dimension)
+    queries = numpy.fromfile(os.path.join(folder, "queries.f32"), dtype=numpy.float32).reshape(-1, options.dimension)
+    try:
+        import faiss
+
+        # As many threads as ours has.
+        faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
+        index = faiss.IndexFlatIP(options.dimension)
+        index.add(rows)
+        found[f"faiss-cpu {faiss.__version__}"] = (lambda count, k: index.search(queries[:count], k)[1], lambda: None)
+    except ImportError:
+        pass
+    try:
+        import torch
+    except ImportError:
+        return found
+    cuda = options.device == "gpu" and torch.cuda.is_available()
+    store, asked = [torch.from_numpy(values).to("cuda" if cuda else "cpu") for values in (rows, queries)]
+
+    def search(count, k, chunk=262_144):
+        best = None
+        for begin in range(0, len(store), chunk):
+            part = store[begin:begin + chunk]
+            scores, ids = torch.topk(asked[:count] @ part.T, min(k, len(part)), dim=1)
+            ids += begin
+            if best is not None:
+                scores, ids = torch.cat([best[0], scores], 1), torch.cat([best[1], ids], 1)
+                scores, order = torch.topk(scores, min(k, scores.shape[1]), dim=1)
+                ids = ids.gather(1, order)
+            best = (scores, ids)
+        return best[1].cpu().numpy()
+
+    found[f"PyTorch {torch.__version__}" + (" (CUDA)" if cuda else "")] = (search, torch.cuda.synchronize if cuda else lambda: None)
+    return found
+
+
+def shared(folder, ids):
+    """How many of our ids a peer found as well; equal scores and rounding make it a little less than 1 at most."""
+    import numpy
+
+    ours = numpy.fromfile(os.path.join(folder, "ids.u32"), dtype=numpy.uint32).reshape(ids.shape)
+    return float(numpy.mean([len(set(a.tolist()) & set(b.tolist())) / len(b) for a, b in zip(ours, ids)]))
+
+
+def measure(options, folder):
+    """Shape -> list over rounds of {name: (seconds, processor seconds, more)}."""
+    begun, ours = time.monotonic(), Ours(options, folder)
+    ours.ask(1, 1)
+    others = peers(options, folder)
+    rounds = {shape: [] for shape in SHAPES}
+    for number in range(options.rounds):
+        for shape in SHAPES:
+            if number > 0 and time.monotonic() - begun > options.seconds:
+                break
+            own = ours.ask(*shape)
+            line = {"ours": (own["seconds"], own["processor_seconds"], own)}
+            for name, (search, finish) in others.items():
+                ids, seconds, processor = timed(lambda: search(*shape), finish)
+                line[name] = (seconds, processor, shared(folder, ids) if number == 0 else None)
+            rounds[shape].append(line)
+            text = ", ".join(f"{name} {values[0] * 1e3:.1f} ms ({values[1] * 1e3:.1f})" for name, values in line.items())
+            print(f"round {number + 1}, {shape[0]} queries, k = {shape[1]}: {text}", flush=True)
+    draws = {(count, k, choice): [ours.ask(count, k, choice) for _ in range(3)] for count, k, choice in [
+        (1024, 100, "best"), (1024, 100, "uniform"), (1024, 100, "near"), (1024, 100, "counted")]}
+    ours.close()
+    return rounds, draws, list(others)
+
+
+def machine():
+    name = platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {threads} threads"
+
+
+def section(options, rounds, draws, others):
+    median = statistics.median
+    lines = [
+        MARK[0],
+        "## Search",
+        "",
+        f"Exact top-k, float32, {options.rows:,} rows of width {options.dimension}, device `{options.device}`; {machine()}; {datetime.date.today()}; "
+        f"`scripts/bench-search --device {options.device} --rows {options.rows} --dimension {options.dimension}`.",
+        "All search the same numbers, in turn; the machine may have had other work, so milliseconds are medians over "
+        f"{min(map(len, rounds.values()))} rounds and",
+        "ratios are medians of the ratios within a round: the peer's time over ours, above 1 ours is faster. Processor time counts all threads (not the GPU's). The",
+        "product is the bare matrix product of the same queries with 8,192 rows through the same tensor library, measured in the same round; GB/s is the least",
+        "there is to move (rows and queries read once, answer written), beside a copy with all threads, read and written bytes counted. OpenBLAS, which faiss",
+        f"uses, was told the processor's instructions (`OPENBLAS_CORETYPE={os.environ.get('OPENBLAS_CORETYPE', '')}`): the one in the wheel does not know newer processors.",
+        "",
+    ]
+    head = ["queries", "k", "ours, ms", "processor, ms", "GFLOP/s", "x bare product", "GB/s", "x copy"]
+    for name in others:
+        head += [f"{name}: ratio, clock", "processor", "same ids"]
+    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for (count, k), measured in rounds.items():
+        own = [line["ours"] for line in measured]
+        more = lambda key: median(values[2][key] for values in own)
+        cells = [count, k, f"{median(v[0] for v in own) * 1e3:.1f}", f"{median(v[1] for v in own) * 1e3:.1f}"]
+        cells += [f"{more('gflops'):.0f}", f"{more('product_share'):.2f}", f"{more('gigabytes_per_second'):.1f}",
+                  f"{more('bandwidth_share'):.2f}"]
+        for name in others:
+            ratio = lambda place: median(line[name][place] / line["ours"][place] for line in measured if line["ours"][place] > 0)
+            cells += [f"{ratio(0):.2f}", f"{ratio(1):.2f}", f"{measured[0][name][2]:.4f}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines += ["", "What the other requests cost, beside the best 100 for 1,024 queries (processor time, median of three):", ""]
+    base = median(line["processor_seconds"] for line in draws[(1024, 100, "best")])
+    words = {"best": "the best", "uniform": "a uniform draw", "near": "a draw near a score (SimANS)", "counted": "the best, and a histogram of 100 bins"}
+    lines += ["| asked for | processor, ms | times |", "|---|---|---|"]
+    for (_, _, choice), measured in draws.items():
+        used = median(line["processor_seconds"] for line in measured)
+        lines.append(f"| {words[choice]} | {used * 1e3:.0f} | {used / base:.2f} |")
+    return lines + [MARK[1]]
+
+
+def write(path, lines):
+    """Puts the section in the place of the last one, or at the end."""
+    text = open(path).read() if os.path.exists(path) else "# Performance\n"
+    new = "\n".join(lines)
+    if MARK[0] in text:
+        before, rest = text.split(MARK[0], 1)
+        text = before + new + rest.split(MARK[1], 1)[1]
+    else:
+        text = text.rstrip("\n") + "\n\n" + new + "\n"
+    with open(path + ".new", "w") as file:
+        file.write(text)
+    os.replace(path + ".new", path)
+    print(new)
+
+
+def main():
+    options = arguments()
+    with tempfile.TemporaryDirectory(prefix="dredge-search-") as folder:
+        write(options.output, section(options, *measure(options, folder)))
+
+
+if __name__ == "__main__":
+    main()
