@@ -12,7 +12,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use encoder::{Encoder, TokenBatch};
-use objective::{AdamW, AdamWConfig, Embedded, LossConfig, LossState, Now, clip_global_norm, gradient_cache};
+use objective::{AdamW, AdamWConfig, Clipping, Embedded, LossConfig, LossState, Now, gradient_cache};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -122,8 +122,8 @@ fn train(options: &Options, encoder: &Encoder, generator: &mut ChaCha8Rng, vocab
             scored,
             &[],
         );
-        let (gradients, _) = clip_global_norm(&network, stepped.gradients, 1.0);
-        network = optimizer.step(2e-5, network, gradients);
+        let clipping = Clipping::measure(&network, &stepped.gradients, 1.0);
+        network = optimizer.step_clipped(2e-5, network, stepped.gradients, &clipping);
         let value: f32 = stepped.value.into_scalar();
         device.sync().expect("the device works");
         assert!(value.is_finite());
