@@ -275,6 +275,7 @@ impl ModuleMapper for Update<'_> {
 }
 
 /// What the update of one parameter multiplies by.
+#[derive(Clone, Copy)]
 struct Rates {
     learning_rate: f64,
     weight_decay: f64,

@@ -24,7 +24,7 @@ pub struct Clipping {
 enum Factor {
     Number(f32),
     /// `[1]` in f32.
-    OnDevice(Tensor<1>),
+    OnDevice(Box<Tensor<1>>),
 }
 
 impl Clipping {
@@ -40,7 +40,7 @@ impl Clipping {
             Sum::OnDevice(sum) => {
                 let norm = sum.sqrt();
                 let factor = match max > 0.0 {
-                    true => Factor::OnDevice(norm.clone().add_scalar(EPSILON).recip().mul_scalar(max).clamp_max(1.0)),
+                    true => Factor::OnDevice(Box::new(norm.clone().add_scalar(EPSILON).recip().mul_scalar(max).clamp_max(1.0))),
                     false => Factor::Number(1.0),
                 };
                 Self { norm, factor }
@@ -62,7 +62,7 @@ impl Clipping {
             Factor::Number(1.0) => gradient,
             Factor::Number(factor) => gradient.mul_scalar(*factor),
             Factor::OnDevice(factor) => {
-                let factor = factor.clone().reshape([1; D]).cast(gradient.dtype());
+                let factor = Tensor::clone(factor).reshape([1; D]).cast(gradient.dtype());
                 gradient * factor
             }
         }
