@@ -13,6 +13,7 @@
 //! | [`adamw()`] | one update of the optimiser in one pass, on the CPU |
 //! | [`sum_of_squares`] | a gradient's share of the norm in one pass, on the CPU |
 //! | [`keep_freed_memory`] | the allocator's habits |
+//! | [`keep_tuning`] | where a GPU's tuning is kept between runs |
 //! | [`adapters()`], [`describe`], [`max_rows_per_shard`] | the GPUs of this machine and what they can do |
 //! | [`software_device`] | a software Vulkan driver through WGSL |
 //!
@@ -37,6 +38,7 @@ mod software;
 mod squares;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 pub use adamw::{AdamWFactors, adamw, updates_in_one_pass};
 pub use adapters::{Adapter, AdapterKind, AdapterLimits, adapters, describe, max_rows_per_shard};
@@ -46,3 +48,4 @@ pub use memory::keep_freed_memory;
 pub use search::{Choice, MAX_K, SearchError, SearchRequest, TopK, search};
 pub use software::{SoftwareError, device as software_device};
 pub use squares::{sum_of_squares, sums_in_one_pass};
+pub use tuning::{keep_tuning, tuning_file};

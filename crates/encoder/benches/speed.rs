@@ -110,6 +110,7 @@ fn main() {
         return;
     };
     kernels::keep_freed_memory();
+    kernels::keep_tuning();
     let encoder = Encoder::load(&options.model, &options.device).expect("the model loads");
     let vocabulary = encoder.network.vocabulary() as u32;
     let mut generator = ChaCha8Rng::seed_from_u64(0);

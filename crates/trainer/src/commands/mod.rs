@@ -11,6 +11,7 @@ mod recipes;
 mod report;
 mod search;
 mod train;
+mod warmup;
 
 use anyhow::Result;
 
@@ -20,6 +21,7 @@ use crate::args::Command;
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Train(args) => train::run(&args),
+        Command::Warmup(args) => warmup::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Mine(args) => mine::run(&args),
         Command::Encode(args) => encode::run(&args),
