@@ -13,6 +13,7 @@
 //! `recipes_teacher`  what distinguishes those with a cross-encoder of their own
 //! `training`  a run and what it leaves behind
 //! `software`  the loop on a software GPU
+//! `warmup`    compiling and tuning beforehand
 //! `resume`    Ctrl-C and kill -9 at any moment, then --resume
 
 mod collections;
@@ -33,3 +34,4 @@ mod recipes_teacher;
 mod resume;
 mod software;
 mod training;
+mod warmup;

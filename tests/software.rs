@@ -25,6 +25,24 @@ fn train(folder: &std::path::Path, out: &str, software: bool) -> (Vec<f64>, Valu
 }
 
 #[test]
+fn a_software_gpu_is_warmed_up_and_says_where_its_tuning_is_kept() {
+    if std::env::var("DREDGE_TEST_DEVICE").as_deref() != Ok("software") {
+        eprintln!("skipped: software GPU (DREDGE_TEST_DEVICE is not software)");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let mut command = trainer(folder.path());
+    command.args(["warmup", "--json", "--data", "data", "--set", "batch.queries=16", "--steps", "2"]).env("DREDGE_DEVICE", "software");
+    command.env("XDG_RUNTIME_DIR", std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_else(|| folder.path().into()));
+    let output = command.output().expect("the command starts");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let warmed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(warmed["steps"], 2);
+    assert!(std::path::Path::new(warmed["kept"].as_str().unwrap()).is_file(), "{warmed}");
+}
+
+#[test]
 fn a_software_gpu_mines_and_trains_like_the_cpu() {
     if std::env::var("DREDGE_TEST_DEVICE").as_deref() != Ok("software") {
         eprintln!("skipped: software GPU (DREDGE_TEST_DEVICE is not software)");

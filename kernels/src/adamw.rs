@@ -18,6 +18,8 @@ const CHUNK: usize = 1 << 15;
 /// What the update of a step multiplies by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWFactors {
+    /// What the gradient is multiplied by first: the factor of clipping, 1 where nothing is clipped.
+    pub gradient: f32,
     /// `1 - beta_1`.
     pub first: f32,
     /// `beta_2`.
@@ -73,7 +75,7 @@ fn update_body<L: Lanes>(parameter: &mut [f32], gradient: &[f32], first: &mut [f
     let count = parameter.len();
     let (gradient, first, second) = (&gradient[..count], &mut first[..count], &mut second[..count]);
     for place in 0..count {
-        let slope = gradient[place];
+        let slope = gradient[place] * factors.gradient;
         let one = first[place] + (slope - first[place]) * factors.first;
         let two = second[place] * factors.second + slope * slope * factors.squared;
         (first[place], second[place]) = (one, two);
@@ -135,9 +137,11 @@ mod tests {
         let tensor = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [70_001, 1]), &device);
         let (p, g) = (tensor(numbers(1, 1.0)), tensor(numbers(2, 1.0)));
         let (m, v) = (tensor(numbers(3, 1.0)), tensor(numbers(4, 0.0)));
-        let factors = AdamWFactors { first: 0.1, second: 0.999, squared: 0.001, root: 0.3, epsilon: 1e-8, rate: 2e-3, kept: 0.9999 };
-        let first = m.clone() + (g.clone() - m.clone()).mul_scalar(0.1f32);
-        let second = v.clone().mul_scalar(0.999f32) + g.clone().square().mul_scalar(0.001f32);
+        let factors =
+            AdamWFactors { gradient: 0.7, first: 0.1, second: 0.999, squared: 0.001, root: 0.3, epsilon: 1e-8, rate: 2e-3, kept: 0.9999 };
+        let scaled = g.clone().mul_scalar(0.7f32);
+        let first = m.clone() + (scaled.clone() - m.clone()).mul_scalar(0.1f32);
+        let second = v.clone().mul_scalar(0.999f32) + scaled.square().mul_scalar(0.001f32);
         let step = first.clone().div(second.clone().sqrt().div_scalar(0.3f32).add_scalar(1e-8f32)).mul_scalar(2e-3f32);
         let expected = [p.clone().mul_scalar(0.9999f32) - step, first, second];
         let kept = p.clone();

@@ -106,7 +106,7 @@ pub fn fused(device: &Device) -> bool {
     matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_))
 }
 
-fn fused_for<const D: usize>(tensor: &Tensor<D>) -> bool {
+pub(crate) fn fused_for<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.dtype() == DType::F32 && fused(&tensor.device())
 }
 
@@ -207,7 +207,7 @@ fn plain_dropout(input: Tensor<2>, probability: f64) -> Tensor<2> {
 }
 
 /// The numbers of a contiguous tensor.
-fn numbers(tensor: &FlexTensor) -> &[f32] {
+pub(crate) fn numbers(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("the tensor is contiguous and f32")
 }
 

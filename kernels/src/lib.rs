@@ -11,7 +11,9 @@
 //! | [`catalogue`] | problems as data, for the tests of every implementation and for benchmarks |
 //! | [`layers`] | linear, attention, GELU, dropout and residual norm on the CPU with hand-written gradients |
 //! | [`adamw()`] | one update of the optimiser in one pass, on the CPU |
+//! | [`sum_of_squares`] | a gradient's share of the norm in one pass, on the CPU |
 //! | [`keep_freed_memory`] | the allocator's habits |
+//! | [`keep_tuning`] | where a GPU's tuning is kept between runs |
 //! | [`adapters()`], [`describe`], [`max_rows_per_shard`] | the GPUs of this machine and what they can do |
 //! | [`software_device`] | a software Vulkan driver through WGSL |
 //!
@@ -33,8 +35,10 @@ pub mod reference;
 mod scan;
 mod search;
 mod software;
+mod squares;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 pub use adamw::{AdamWFactors, adamw, updates_in_one_pass};
 pub use adapters::{Adapter, AdapterKind, AdapterLimits, adapters, describe, max_rows_per_shard};
@@ -43,3 +47,5 @@ pub use exclusions::Exclusions;
 pub use memory::keep_freed_memory;
 pub use search::{Choice, MAX_K, SearchError, SearchRequest, TopK, search};
 pub use software::{SoftwareError, device as software_device};
+pub use squares::{sum_of_squares, sums_in_one_pass};
+pub use tuning::{keep_tuning, tuning_file};

@@ -1,10 +1,11 @@
-//! Speed of encoding and of a training step: full-length random tokens, so every implementation does equal work.
+//! Speed and memory of encoding and of a training step: full-length random tokens, so every implementation does equal work.
 //!
-//! usage: cargo bench -p encoder --bench speed -- MODEL_FOLDER [--device cpu|gpu] [--batch 16] [--query-len 32] [--doc-len 128]
-//!        [--hard-negatives 1] [--steps 10] [--warmup 3]
+//! usage: cargo bench -p encoder --bench speed -- MODEL_FOLDER [--device cpu|gpu|software] [--batch 16] [--query-len 32] [--doc-len 128]
+//!        [--hard-negatives 1] [--steps 10] [--warmup 3] [--chunk 0] [--only encode|train] [--memory-every 0]
 //!
-//! Prints one JSON line for encoding (batch x doc-len) and one for the training step (InfoNCE over in-batch and hard negatives, clip, AdamW),
-//! medians, with the shapes. `scripts/bench-train` runs it in turn with PyTorch.
+//! Prints one JSON line for encoding (batch x doc-len) and one for the training step (InfoNCE over in-batch and hard negatives, clip, AdamW): median of the clock,
+//! mean of the processor time (Linux), the process's largest memory so far, and the shapes. A chunk above 0 trains with gradient caching over chunks of so many
+//! texts. `--memory-every N` prints resident memory each N training steps. `scripts/bench-train` runs it in turn with PyTorch.
 #![allow(clippy::print_stdout, missing_docs)]
 
 use std::time::Instant;
@@ -12,7 +13,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use encoder::{Encoder, TokenBatch};
-use objective::{AdamW, AdamWConfig, Embedded, LossConfig, LossState, Now, clip_global_norm, gradient_cache};
+use objective::{AdamW, AdamWConfig, Clipping, Embedded, LossConfig, LossState, Now, gradient_cache};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -25,6 +26,11 @@ struct Options {
     negatives: usize,
     steps: usize,
     warmup: usize,
+    /// Texts of a chunk of gradient caching; 0 without.
+    chunk: usize,
+    memory_every: usize,
+    encode: bool,
+    train: bool,
 }
 
 fn options() -> Option<Options> {
@@ -36,16 +42,30 @@ fn options() -> Option<Options> {
             arguments.get(at + 1).and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{name} needs a number"))
         })
     };
-    let gpu = arguments.windows(2).any(|pair| pair[0] == "--device" && pair[1] == "gpu");
+    let word = |name: &str| arguments.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());
+    let device = match word("--device") {
+        None | Some("cpu") => Device::flex(),
+        Some("gpu") => {
+            let hardware = kernels::adapters().into_iter().filter(|adapter| adapter.kind != kernels::AdapterKind::Software);
+            hardware.min_by_key(|adapter| adapter.kind).expect("there is a GPU").open().expect("the GPU opens")
+        }
+        Some("software") => kernels::software_device().expect("a software Vulkan driver is installed"),
+        Some(other) => panic!("--device {other}: expected cpu, gpu or software"),
+    };
+    let only = word("--only");
     Some(Options {
         model,
-        device: if gpu { Device::wgpu(burn::tensor::DeviceKind::DefaultDevice) } else { Device::flex() },
+        device,
         batch: value("--batch", 16),
         query_length: value("--query-len", 32),
         document_length: value("--doc-len", 128),
         negatives: value("--hard-negatives", 1),
         steps: value("--steps", 10),
         warmup: value("--warmup", 3),
+        chunk: value("--chunk", 0),
+        memory_every: value("--memory-every", 0),
+        encode: only.is_none_or(|part| part == "encode"),
+        train: only.is_none_or(|part| part == "train"),
     })
 }
 
@@ -54,6 +74,29 @@ fn random_batch(generator: &mut ChaCha8Rng, rows: usize, length: usize, vocabula
         (0..rows).map(|_| (0..length).map(|_| generator.random_range(1000.min(vocabulary - 1)..vocabulary)).collect()).collect();
     let rows: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
     TokenBatch::new(&rows, 0)
+}
+
+/// User and system time of this process so far in seconds, and its resident and largest resident memory in MiB; zeros where there is no /proc.
+struct Process {
+    processor: f64,
+    resident: u64,
+    largest: u64,
+}
+
+impl Process {
+    fn now() -> Self {
+        let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let status = text("/proc/self/status");
+        let mebibytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0) / 1024
+        };
+        // Fields 14 and 15 of proc(5), counted behind the name in parentheses; a tick is a hundredth of a second.
+        let stat = text("/proc/self/stat");
+        let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+        let ticks: f64 = ticks.filter_map(|field| field.parse::<f64>().ok()).sum();
+        Self { processor: ticks / 100.0, resident: mebibytes("VmRSS:"), largest: mebibytes("VmHWM:") }
+    }
 }
 
 fn median(mut seconds: Vec<f64>) -> f64 {
@@ -67,31 +110,45 @@ fn main() {
         return;
     };
     kernels::keep_freed_memory();
+    kernels::keep_tuning();
     let encoder = Encoder::load(&options.model, &options.device).expect("the model loads");
     let vocabulary = encoder.network.vocabulary() as u32;
     let mut generator = ChaCha8Rng::seed_from_u64(0);
-    encode(&options, &encoder, &mut generator, vocabulary);
-    train(&options, &encoder, &mut generator, vocabulary);
+    if options.encode {
+        encode(&options, &encoder, &mut generator, vocabulary);
+    }
+    if options.train {
+        train(&options, &encoder, &mut generator, vocabulary);
+    }
 }
 
 fn encode(options: &Options, encoder: &Encoder, generator: &mut ChaCha8Rng, vocabulary: u32) {
-    let mut seconds = Vec::new();
+    let (mut seconds, mut processor) = (Vec::new(), 0.0);
     for step in 0..options.warmup + options.steps {
         let batch = random_batch(generator, options.batch, options.document_length, vocabulary);
-        let begun = Instant::now();
+        let (begun, used) = (Instant::now(), Process::now().processor);
         encoder.network.encode(&batch, &options.device).into_data();
         if step >= options.warmup {
             seconds.push(begun.elapsed().as_secs_f64());
+            processor += Process::now().processor - used;
         }
     }
     let seconds = median(seconds);
     println!(
-        r#"{{"ours": "encode", "batch": {}, "len": {}, "ms": {:.1}, "texts_per_s": {:.1}}}"#,
+        r#"{{"ours": "encode", "batch": {}, "len": {}, "ms": {:.1}, "texts_per_s": {:.1}, "processor_ms": {:.1}, "largest_mib": {}}}"#,
         options.batch,
         options.document_length,
         seconds * 1e3,
-        options.batch as f64 / seconds
+        options.batch as f64 / seconds,
+        processor * 1e3 / options.steps as f64,
+        Process::now().largest
     );
+}
+
+/// The rows in chunks of the size asked for, or in one.
+fn random_chunks(generator: &mut ChaCha8Rng, rows: usize, length: usize, vocabulary: u32, chunk: usize) -> Vec<TokenBatch> {
+    let size = if chunk == 0 { rows } else { chunk };
+    (0..rows).step_by(size).map(|begin| random_batch(generator, size.min(rows - begin), length, vocabulary)).collect()
 }
 
 fn train(options: &Options, encoder: &Encoder, generator: &mut ChaCha8Rng, vocabulary: u32) {
@@ -100,46 +157,51 @@ fn train(options: &Options, encoder: &Encoder, generator: &mut ChaCha8Rng, vocab
     let mut optimizer = AdamW::new(AdamWConfig::default()).expect("the defaults are valid");
     let loss = LossConfig::default();
     let columns = options.batch * (1 + options.negatives);
-    let mut seconds = Vec::new();
+    let (mut seconds, mut processor) = (Vec::new(), 0.0);
     for step in 0..options.warmup + options.steps {
-        let chunks = [
-            random_batch(generator, options.batch, options.query_length, vocabulary),
-            random_batch(generator, columns, options.document_length, vocabulary),
-        ];
-        let begun = Instant::now();
+        let queries = random_chunks(generator, options.batch, options.query_length, vocabulary, options.chunk);
+        let documents = random_chunks(generator, columns, options.document_length, vocabulary, options.chunk);
+        let query_chunks = queries.len();
+        let chunks: Vec<TokenBatch> = queries.into_iter().chain(documents).collect();
+        let seeds: Vec<u64> = (0..chunks.len()).map(|chunk| (step * chunks.len() + chunk) as u64).collect();
+        let (begun, used) = (Instant::now(), Process::now().processor);
         let scored = |mut rows: Vec<Tensor<2>>| {
-            let (documents, queries) = (rows.remove(1), rows.remove(0));
+            let documents = Tensor::cat(rows.split_off(query_chunks), 0);
+            let queries = Tensor::cat(rows, 0);
             let batch = Embedded::new(queries, documents, (0..options.batch).collect(), Vec::new()).expect("the parts fit");
             loss.evaluate(&batch, &Now::default(), &LossState::default()).value
         };
-        let seeds = [step as u64, step as u64 + 1];
-        let stepped = gradient_cache::whole_step(
-            &network,
-            &chunks,
-            &seeds,
-            &device,
-            |network: &encoder::Network, chunk| network.encode(chunk, &device),
-            scored,
-            &[],
-        );
-        let (gradients, _) = clip_global_norm(&network, stepped.gradients, 1.0);
-        network = optimizer.step(2e-5, network, gradients);
+        let encode = |network: &encoder::Network, chunk: &TokenBatch| network.encode(chunk, &device);
+        let stepped = match options.chunk {
+            0 => gradient_cache::whole_step(&network, &chunks, &seeds, &device, encode, scored, &[]),
+            _ => gradient_cache::step(&network, &chunks, &seeds, &device, encode, scored, &[]),
+        };
+        let clipping = Clipping::measure(&network, &stepped.gradients, 1.0);
+        network = optimizer.step_clipped(2e-5, network, stepped.gradients, &clipping);
         let value: f32 = stepped.value.into_scalar();
         device.sync().expect("the device works");
         assert!(value.is_finite());
         if step >= options.warmup {
             seconds.push(begun.elapsed().as_secs_f64());
+            processor += Process::now().processor - used;
+        }
+        if options.memory_every > 0 && (step + 1).is_multiple_of(options.memory_every) {
+            let Process { resident, largest, .. } = Process::now();
+            println!(r#"{{"ours": "memory", "step": {}, "resident_mib": {resident}, "largest_mib": {largest}}}"#, step + 1);
         }
     }
     let seconds = median(seconds);
     println!(
-        r#"{{"ours": "train step", "batch": {}, "query_len": {}, "doc_len": {}, "hard_negatives": {}, "ms_per_step": {:.1}, "pairs_per_s": {:.2}, "parameters": {}}}"#,
+        r#"{{"ours": "train step", "batch": {}, "query_len": {}, "doc_len": {}, "hard_negatives": {}, "chunk": {}, "ms_per_step": {:.1}, "pairs_per_s": {:.2}, "processor_ms": {:.1}, "largest_mib": {}, "parameters": {}}}"#,
         options.batch,
         options.query_length,
         options.document_length,
         options.negatives,
+        options.chunk,
         seconds * 1e3,
         options.batch as f64 / seconds,
+        processor * 1e3 / options.steps as f64,
+        Process::now().largest,
         network.num_params()
     );
 }

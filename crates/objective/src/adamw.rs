@@ -16,6 +16,7 @@ use kernels::AdamWFactors;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::clip::Clipping;
 use crate::path::Path;
 use state::{Moments, Slot};
 
@@ -188,8 +189,18 @@ impl AdamW {
     /// One update of every parameter that has a gradient. Works on tensors without autodiff and gives the parameters back as it found
     /// them: same identifier, same gradient requirement, same checkpointing strategy. Does not wait for the device.
     pub fn step<M: Module>(&mut self, learning_rate: f64, module: M, gradients: GradientsParams) -> M {
+        self.update(learning_rate, module, gradients, None)
+    }
+
+    /// [`step`](Self::step) with clipped gradients, to the bit what it makes of those of [`clip_global_norm`](crate::clip_global_norm); where the
+    /// update is one pass, the factor is part of it.
+    pub fn step_clipped<M: Module>(&mut self, learning_rate: f64, module: M, gradients: GradientsParams, clipping: &Clipping) -> M {
+        self.update(learning_rate, module, gradients, Some(clipping))
+    }
+
+    fn update<M: Module>(&mut self, learning_rate: f64, module: M, gradients: GradientsParams, clipping: Option<&Clipping>) -> M {
         let Self { config, slots } = self;
-        module.map(&mut Update { config, slots, learning_rate, gradients, path: Path::default() })
+        module.map(&mut Update { config, slots, learning_rate, gradients, clipping, path: Path::default() })
     }
 }
 
@@ -220,6 +231,7 @@ struct Update<'a> {
     slots: &'a mut BTreeMap<String, Slot>,
     learning_rate: f64,
     gradients: GradientsParams,
+    clipping: Option<&'a Clipping>,
     path: Path,
 }
 
@@ -243,7 +255,16 @@ impl ModuleMapper for Update<'_> {
         let learning_rate = self.learning_rate * rate;
         let (id, value, mapper) = parameter.consume();
         let (requires_gradient, checkpointing) = (value.is_require_grad(), value.gradient_checkpointing_strategy());
-        let value = slot.update(self.config, learning_rate, weight_decay, value.inner(), gradient.cast(DType::F32));
+        // A number is left to the update; a factor on the device is applied here.
+        let (gradient, factor) = match self.clipping {
+            None => (gradient, 1.0),
+            Some(clipping) => match clipping.number() {
+                Some(factor) => (gradient, factor),
+                None => (clipping.scale(gradient), 1.0),
+            },
+        };
+        let rates = Rates { learning_rate, weight_decay, gradient: factor };
+        let value = slot.update(self.config, rates, value.inner(), gradient.cast(DType::F32));
         // Without the strategy it was created with, a parameter would refuse to meet its inputs in the next forward pass.
         let value = match checkpointing {
             Some(strategy) => Tensor::from_inner(value).with_gradient_checkpointing_strategy(strategy).set_require_grad(requires_gradient),
@@ -253,23 +274,28 @@ impl ModuleMapper for Update<'_> {
     }
 }
 
+/// What the update of one parameter multiplies by.
+#[derive(Clone, Copy)]
+struct Rates {
+    learning_rate: f64,
+    weight_decay: f64,
+    /// The gradient first.
+    gradient: f32,
+}
+
 impl Slot {
     /// The update of one parameter, all on the device: in one pass where that is fused, else in tensor operations; the bits are the same.
-    fn update<const D: usize>(
-        &mut self,
-        config: &AdamWConfig,
-        learning_rate: f64,
-        weight_decay: f64,
-        parameter: Tensor<D>,
-        gradient: Tensor<D>,
-    ) -> Tensor<D> {
+    fn update<const D: usize>(&mut self, config: &AdamWConfig, rates: Rates, parameter: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
         let AdamWConfig { beta_1, beta_2, epsilon, .. } = *config;
+        let Rates { learning_rate, weight_decay, gradient: factor } = rates;
+        let scaled = |gradient: Tensor<D>| if factor == 1.0 { gradient } else { gradient.mul_scalar(factor) };
         let shape = gradient.shape();
         self.step += 1;
         let correction_1 = 1.0 - beta_1.powf(self.step as f64);
         let correction_2 = 1.0 - beta_2.powf(self.step as f64);
         let (rate, kept) = (learning_rate / correction_1, 1.0 - learning_rate * weight_decay);
         let Some(Moments { first, second, .. }) = self.moments.take() else {
+            let gradient = scaled(gradient);
             let first = gradient.clone().mul_scalar(1.0 - beta_1);
             let second = gradient.square().mul_scalar(1.0 - beta_2);
             return self.stepped(parameter, first, second, [correction_2.sqrt(), epsilon, rate, kept]);
@@ -277,6 +303,7 @@ impl Slot {
         let (first, second) = (first.reshape(shape.clone()), second.reshape(shape));
         if kernels::updates_in_one_pass(&parameter) {
             let factors = AdamWFactors {
+                gradient: factor,
                 first: (1.0 - beta_1) as f32,
                 second: beta_2 as f32,
                 squared: (1.0 - beta_2) as f32,
@@ -289,6 +316,7 @@ impl Slot {
             self.keep(first, second);
             return parameter;
         }
+        let gradient = scaled(gradient);
         let squared = gradient.clone().square().mul_scalar(1.0 - beta_2);
         let first = first.clone() + (gradient - first).mul_scalar(1.0 - beta_1);
         let second = second.mul_scalar(beta_2) + squared;

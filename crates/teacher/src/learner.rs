@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use encoder::{CrossEncoder, PairNetwork, PairTokens, TokenPairs};
-use objective::{AdamW, Schedule, clip_global_norm, gradient_cache};
+use objective::{AdamW, Clipping, Schedule, gradient_cache};
 
 use crate::error::TeacherError;
 use crate::texts::Group;
@@ -126,10 +126,10 @@ impl RerankerLearner {
     /// norm `[1]` before clipping.
     pub fn update(&mut self, gradients: GradientsParams) -> Tensor<1> {
         let network = self.network.take().expect("a step gives the network back");
-        let (gradients, norm) = clip_global_norm(&network, gradients, self.config.clip);
-        self.network = Some(self.optimizer.step(self.rates.rate(self.step), network, gradients));
+        let clipping = Clipping::measure(&network, &gradients, self.config.clip);
+        self.network = Some(self.optimizer.step_clipped(self.rates.rate(self.step), network, gradients, &clipping));
         self.step += 1;
-        norm
+        clipping.norm
     }
 
     /// Trains up to the last step of the settings. `lists` gives the groups of step `i` (a function of the step, so that a resumed

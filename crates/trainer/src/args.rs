@@ -21,6 +21,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Train an encoder, mining hard negatives inside the run
     Train(TrainArgs),
+    /// Compile and tune a run's kernels beforehand, so that its first steps are fast
+    Warmup(WarmupArgs),
     /// Train several recipes under equal conditions and write one table
     Compare(CompareArgs),
     /// Mine hard negatives once and write them to a file
@@ -65,8 +67,9 @@ impl Common {
     }
 }
 
+/// What a run is: a configuration or a recipe, and changes to it.
 #[derive(Debug, Default, Args)]
-pub(crate) struct TrainArgs {
+pub(crate) struct RunArgs {
     /// A configuration file; the flags and --set win over it
     pub(crate) config: Option<PathBuf>,
     /// Start from a built-in recipe (see `trainer recipes`)
@@ -78,15 +81,34 @@ pub(crate) struct TrainArgs {
     /// The encoder to start from: a folder, a hub id, or builtin:tiny
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
-    /// The run folder to create [default: runs/COLLECTION-RECIPE-NUMBER]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
     /// Overwrite one configuration value, for instance --set train.steps=200
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct TrainArgs {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// The run folder to create [default: runs/COLLECTION-RECIPE-NUMBER]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
     /// Go on with an interrupted run from its last checkpoint
     #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "recipe", "data", "model", "out", "set"])]
     pub(crate) resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// A few steps on drawn negatives, some texts encoded and searched; nothing is written but what the device keeps of compiling and tuning. A CPU has nothing
+/// to compile.
+#[derive(Debug, Args)]
+pub(crate) struct WarmupArgs {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Batches to train on: each can bring a shape that none before had
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) steps: usize,
     #[command(flatten)]
     pub(crate) common: Common,
 }

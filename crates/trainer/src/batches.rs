@@ -219,6 +219,16 @@ impl Assembler {
         (receiver, task)
     }
 
+    /// The batch of one step, for who wants few of them.
+    ///
+    /// # Errors
+    /// When the batches of its epoch cannot be composed.
+    pub(crate) fn batch(&self, step: usize) -> Result<Batch> {
+        let epoch = self.plan.epoch_of(step);
+        let batches = self.plan.epoch(epoch, &self.data.same_text, self.topics.as_deref())?;
+        Ok(self.assemble(step, epoch, batches[step % self.plan.steps_per_epoch()].clone()))
+    }
+
     fn assemble(&self, step: usize, epoch: usize, mut pairs: Vec<(u32, u32)>) -> Batch {
         pairs.sort_by_key(|&(query, positive)| (Reverse(self.data.tokens.query(query).len()), query, positive));
         let drawn: Vec<Vec<Candidate>> = pairs.iter().map(|&(query, positive)| self.draw(query, positive, step, epoch)).collect();

@@ -59,7 +59,7 @@ pub(crate) fn of_rows(rows: &mut Rows, store: &EmbeddingStore, data: &Data, judg
 }
 
 /// Queries encoded and searched at a time.
-const QUERY_BLOCK: usize = 256;
+pub(crate) const QUERY_BLOCK: usize = 256;
 
 /// The lexical baseline.
 pub(crate) fn of_bm25(collection: &Collection, judgments: &Judgments, depth: usize) -> Result<Scored> {

@@ -40,6 +40,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     // Before anything is allocated: the temporaries of every step are large.
     kernels::keep_freed_memory();
+    kernels::keep_tuning();
     let cli = args::Cli::parse();
     output::start_tracing();
     match commands::run(cli.command.unwrap_or_else(|| args::Command::Train(args::TrainArgs::default()))) {

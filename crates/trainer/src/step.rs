@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use encoder::{Network, TokenBatch};
-use objective::{AdamW, LossConfig, LossState, Now, clip_global_norm, gradient_cache};
+use objective::{AdamW, Clipping, LossConfig, LossState, Now, gradient_cache};
 
 use crate::batches::Batch;
 use crate::checkpoint::{Parts, Tensors, from_safetensors, to_safetensors};
@@ -133,10 +133,10 @@ impl Learner {
         if let Some(error) = failure {
             return Err(error);
         }
-        let (gradients, gradient_norm) = clip_global_norm(&network, stepped.gradients, self.clip);
-        self.network = Some(self.optimizer.step(learning_rate, network, gradients));
+        let clipping = Clipping::measure(&network, &stepped.gradients, self.clip);
+        self.network = Some(self.optimizer.step_clipped(learning_rate, network, stepped.gradients, &clipping));
         self.loss_state.update(stepped.leaves);
-        Ok(Outcome { loss: stepped.value, gradient_norm, parts })
+        Ok(Outcome { loss: stepped.value, gradient_norm: clipping.norm, parts })
     }
 }
 

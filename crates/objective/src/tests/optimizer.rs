@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{assert_close, device, numbers, scalar, tensor, values};
-use crate::{AdamW, AdamWConfig, OptimizerError, ParameterGroup, clip_global_norm, global_norm};
+use crate::{AdamW, AdamWConfig, Clipping, OptimizerError, ParameterGroup, clip_global_norm, global_norm};
 
 /// Parameters of three ranks, one of them nested, and one that never has a gradient.
 #[derive(Module, Debug)]
@@ -262,4 +262,54 @@ fn the_norm_of_no_gradients_is_zero() {
     assert_eq!(scalar(&global_norm(&weights, &GradientsParams::new())), 0.0);
     let (clipped, norm) = clip_global_norm(&weights, GradientsParams::new(), 1.0);
     assert_eq!((clipped.len(), scalar(&norm)), (0, 0.0));
+}
+
+#[test]
+fn a_step_that_clips_on_its_way_is_the_step_after_clipping_to_the_bit() {
+    // Norms of these gradients lie between 1 and 3: every step is clipped at .5, none at 100; 0 asks for no clipping.
+    for (max, clips) in [(0.5, true), (100.0, false), (0.0, false)] {
+        let [mut after, mut on_its_way] = [Weights::new(&device()), Weights::new(&device())];
+        let [mut first, mut second] = [0, 1].map(|_| AdamW::new(AdamWConfig::default()).unwrap());
+        for step in 0..6 {
+            let gradients = after.gradients(step);
+            let (clipped, norm) = clip_global_norm(&after, gradients, max);
+            after = first.step(0.05, after, clipped);
+            let gradients = on_its_way.gradients(step);
+            let clipping = Clipping::measure(&on_its_way, &gradients, max);
+            on_its_way = second.step_clipped(0.05, on_its_way, gradients, &clipping);
+            assert_eq!(values(&clipping.norm), values(&norm), "step {step} at {max}");
+            assert_eq!(scalar(&norm) > 0.5 && max == 0.5, clips, "step {step} at {max}: a norm of {}", scalar(&norm));
+        }
+        assert_eq!(after.flat(), on_its_way.flat(), "clipped to {max}");
+        assert_eq!(first.state(), second.state(), "clipped to {max}");
+    }
+}
+
+#[test]
+fn the_factor_of_a_norm_is_that_of_tensor_operations_to_the_bit() {
+    let weights = Weights::new(&device());
+    for (size, max) in [(1e-9, 1.0), (0.3, 1.0), (3.0, 1.0), (7.7, 0.1), (1e12, 5.0), (1e30, 1.0)] {
+        let numbers = numbers(6, 77).iter().map(|x| x * size).collect::<Vec<f32>>();
+        let gradients = || {
+            let mut gradients = GradientsParams::new();
+            gradients.register(weights.matrix.id, tensor(&numbers, [2, 3], &Device::flex()));
+            gradients
+        };
+        let (clipped, norm) = clip_global_norm(&weights, gradients(), max);
+        let exact = numbers.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        assert_eq!(scalar(&norm), exact as f32, "the norm of numbers around {size}, beyond f32 when squared or not");
+        let factor = norm.add_scalar(1e-6).recip().mul_scalar(max).clamp_max(1.0);
+        let expected = values(&(tensor(&numbers, [2, 3], &Device::flex()) * factor.reshape([1, 1])));
+        assert_eq!(values(&clipped.get::<2>(weights.matrix.id).unwrap()), expected, "numbers around {size} clipped to {max}");
+    }
+}
+
+#[test]
+fn a_norm_that_is_no_number_reaches_the_gradients() {
+    let weights = Weights::new(&device());
+    let mut gradients = GradientsParams::new();
+    gradients.register(weights.bias.id, tensor(&[1.0, f32::NAN, 2.0], [3], &Device::flex()));
+    let (clipped, norm) = clip_global_norm(&weights, gradients, 1.0);
+    assert!(scalar(&norm).is_nan());
+    assert!(values(&clipped.get::<1>(weights.bias.id).unwrap()).iter().all(|x| x.is_nan()));
 }

@@ -14,6 +14,7 @@ mod relabel;
 mod report;
 mod search;
 mod train;
+mod warmup;
 
 use anyhow::Result;
 
@@ -23,6 +24,7 @@ use crate::args::Command;
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Train(args) => train::run(&args),
+        Command::Warmup(args) => warmup::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Mine(args) => mine::run(&args),
         Command::Generate(args) => generate::run(&args),

@@ -1,9 +1,11 @@
 //! `trainer train`: a configuration, a recipe or a run to resume, then the run, then its table.
 
+use std::path::Path;
+
 use anyhow::Result;
 
-use crate::args::TrainArgs;
-use crate::config;
+use crate::args::{RunArgs, TrainArgs};
+use crate::config::{self, Config};
 use crate::output;
 use crate::recipes;
 use crate::runfolder::RunFolder;
@@ -24,6 +26,12 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
 }
 
 fn start(args: &TrainArgs) -> Result<Session> {
+    let (config, recipe) = configured(&args.run, args.common.device.as_ref(), args.out.as_deref())?;
+    Session::start(config, &recipe)
+}
+
+/// The configuration that the flags ask for, and a name for it.
+pub(super) fn configured(args: &RunArgs, device: Option<&String>, out: Option<&Path>) -> Result<(Config, String)> {
     let (name, recipe, text) = match &args.config {
         Some(path) => {
             let stem = path.file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned());
@@ -43,12 +51,12 @@ fn start(args: &TrainArgs) -> Result<Session> {
     };
     flag("data.path", args.data.clone());
     flag("encoder.model", args.model.clone());
-    flag("output.folder", args.out.as_ref().map(|path| path.display().to_string()));
-    flag("train.device", args.common.device.clone());
+    flag("output.folder", out.map(|path| path.display().to_string()));
+    flag("train.device", device.cloned());
     for set in &args.set {
         values.push(config::split_set(set)?);
     }
-    Session::start(config::merge(&name, &text, &values)?, &recipe)
+    Ok((config::merge(&name, &text, &values)?, recipe))
 }
 
 fn print(finished: &Finished) {
