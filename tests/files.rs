@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::collections::{SHORT_RUN, animals};
-use crate::command::{json, run, stderr, weights};
+use crate::command::{failure, json, run, stderr, weights};
 
 /// A folder with the collection `data` and a trained model `run/model`.
 fn trained(folder: &Path) {
@@ -169,6 +169,31 @@ fn mine_writes_every_format_and_never_a_judged_document() {
     let result = json(folder.path(), &arguments);
     assert_eq!(result["rows"], 0);
     assert!(result["dropped"].as_u64().unwrap() > 0, "{result}");
+}
+
+#[test]
+fn rows_in_a_file_mine_and_evaluate_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    trained(folder.path());
+    fs::create_dir(folder.path().join("rows")).unwrap();
+    let run = |arguments: &[&str], more: &[&str]| {
+        let common = ["--data", "data", "--model", "run/model", "--device", "cpu", "--json"];
+        json(folder.path(), &[arguments, &common, more].concat())
+    };
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    for more in [&[][..], &["--rows-in", "rows"]] {
+        let name = if more.is_empty() { "memory" } else { "file" };
+        run(&["mine", "--negatives", "3", "--relative-margin", "0.05", "--output", &format!("{name}.jsonl")], more);
+        run(&["evaluate", "--output", name], more);
+    }
+    assert_eq!(read("memory.jsonl"), read("file.jsonl"));
+    for name in ["metrics.json", "run.trec"] {
+        assert_eq!(read(&format!("memory/{name}")), read(&format!("file/{name}")), "{name}");
+    }
+    assert_eq!(fs::read_dir(folder.path().join("rows")).unwrap().count(), 0);
+    let none = ["evaluate", "--data", "data", "--model", "run/model", "--device", "cpu", "--rows-in", "nowhere"];
+    let (_, message) = failure(folder.path(), &none);
+    assert!(message.contains("nowhere"), "{message}");
 }
 
 #[test]

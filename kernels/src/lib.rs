@@ -6,6 +6,7 @@
 //! | [`Exclusions`] | the documents each query may not get |
 //! | [`Choice`], `key` | the best, or a draw: the same search by a random key |
 //! | [`Bins`] | counting scores |
+//! | [`Store`], [`DiskStore`], [`DiskWriter`] | rows on the device, or in a file that is streamed through it |
 //! | `scan` | the backend extension: running top-k of one shard; `scan/cube` has the GPU kernels (`product`, `select`), `scan/flex` the CPU path |
 //! | [`mod@reference`] | the same in plain Rust and float64, for clarity, not for speed |
 //! | [`catalogue`] | problems as data, for the tests of every implementation and for benchmarks |
@@ -26,6 +27,7 @@ mod adamw;
 mod adapters;
 mod bins;
 pub mod catalogue;
+mod disk;
 mod exclusions;
 mod key;
 pub mod layers;
@@ -36,6 +38,7 @@ mod scan;
 mod search;
 mod software;
 mod squares;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -43,9 +46,11 @@ mod tuning;
 pub use adamw::{AdamWFactors, adamw, updates_in_one_pass};
 pub use adapters::{Adapter, AdapterKind, AdapterLimits, adapters, describe, max_rows_per_shard};
 pub use bins::Bins;
+pub use disk::{DiskError, DiskStore, DiskUse, DiskWriter, RowFormat};
 pub use exclusions::Exclusions;
 pub use memory::keep_freed_memory;
 pub use search::{Choice, MAX_K, SearchError, SearchRequest, TopK, search};
 pub use software::{SoftwareError, device as software_device};
 pub use squares::{sum_of_squares, sums_in_one_pass};
+pub use stream::Store;
 pub use tuning::{keep_tuning, tuning_file};

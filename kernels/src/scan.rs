@@ -18,6 +18,8 @@ use crate::bins::Bins;
 use crate::key::Key;
 use crate::search::SearchError;
 
+pub(crate) use half::widen;
+
 /// Score of a missing entry: WGSL has no infinities, and no score is below it.
 pub(crate) const MISSING: f32 = f32::MIN;
 

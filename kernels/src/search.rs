@@ -13,6 +13,7 @@ use crate::exclusions::Exclusions;
 use crate::key::{self, Key};
 use crate::pairs::pair_scores;
 use crate::scan::{LOST, MISSING, NOT_A_NUMBER, Plan, scan};
+use crate::stream::Store;
 
 /// The deepest list.
 pub const MAX_K: usize = 1024;
@@ -28,7 +29,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     /// Lists of 32 MiB each for scores and ids (three pairs on a GPU), tiles of 16 MiB.
-    const USUAL: Self = Self { running: 8 << 20, scratch: 4 << 20 };
+    pub(crate) const USUAL: Self = Self { running: 8 << 20, scratch: 4 << 20 };
 }
 
 /// Which of the rows that count a query gets.
@@ -65,8 +66,8 @@ pub enum Choice<'a> {
 pub struct SearchRequest<'a> {
     /// `[queries, dimension]`, f32.
     pub queries: Tensor<2>,
-    /// Shards `[rows, dimension]`, f32 or f16, each within one binding of the device. Ids run over the shards in order.
-    pub store: &'a [Tensor<2>],
+    /// Shards on the device, or a file.
+    pub store: Store<'a>,
     /// Documents per query, 1 to [`MAX_K`].
     pub k: usize,
     /// Documents that a query may not get.
@@ -84,8 +85,8 @@ pub struct SearchRequest<'a> {
 impl<'a> SearchRequest<'a> {
     /// The best k of all rows.
     #[must_use]
-    pub fn new(queries: Tensor<2>, store: &'a [Tensor<2>], k: usize) -> Self {
-        Self { queries, store, k, exclusions: None, ceiling: None, floor: None, choice: Choice::Best { skip: 0 }, bins: None }
+    pub fn new(queries: Tensor<2>, store: impl Into<Store<'a>>, k: usize) -> Self {
+        Self { queries, store: store.into(), k, exclusions: None, ceiling: None, floor: None, choice: Choice::Best { skip: 0 }, bins: None }
     }
 
     /// Entries of a list on the device.
@@ -159,6 +160,12 @@ pub enum SearchError {
     /// Weights that cannot be drawn from.
     #[error("the draw has {fault}")]
     Weights {
+        /// What is wrong, and what was expected.
+        fault: String,
+    },
+    /// Survivors that cannot be scored again.
+    #[error("scoring survivors again: {fault}")]
+    Rescoring {
         /// What is wrong, and what was expected.
         fault: String,
     },
@@ -290,7 +297,7 @@ pub(crate) fn search_within(mut request: SearchRequest<'_>, budget: Budget) -> R
 }
 
 /// (query, id) of every entry that is there, in order.
-fn pairs(answer: &TopK) -> impl Iterator<Item = (u32, u32)> + '_ {
+pub(crate) fn pairs(answer: &TopK) -> impl Iterator<Item = (u32, u32)> + '_ {
     let entries = answer.ids.iter().enumerate().map(|(place, &id)| ((place / answer.k) as u32, id));
     entries.filter(|(_, id)| *id != u32::MAX)
 }
@@ -336,17 +343,18 @@ impl Running {
     }
 
     /// The lists after all shards.
-    fn over(self, queries: &Tensor<2>, store: &[Tensor<2>], mut plan: Plan) -> (Tensor<2>, Tensor<2, Int>) {
-        let Self { mut scores, mut ids, rules, bounds } = self;
-        for shard in store {
+    fn over(self, queries: &Tensor<2>, store: Store<'_>, mut plan: Plan) -> (Tensor<2>, Tensor<2, Int>) {
+        let Self { scores, ids, rules, bounds } = self;
+        let mut lists = Some((scores, ids));
+        store.each(&queries.device(), |shard| {
             let rows = shard.dims()[0];
             if rows > 0 {
-                let shard = shard.clone().without_autodiff();
-                (scores, ids) = scan(queries.clone(), shard, scores, ids, rules.clone(), bounds.clone(), plan.clone());
+                let taken = lists.take();
+                lists = taken.map(|(scores, ids)| scan(queries.clone(), shard, scores, ids, rules.clone(), bounds.clone(), plan.clone()));
             }
             plan.first += rows;
-        }
-        (scores, ids)
+        });
+        lists.expect("put back after every shard")
     }
 }
 
@@ -379,7 +387,7 @@ fn collect(answer: &mut TopK, begin: usize, rows: usize, depth: usize, scores: T
 /// Everything that can be said before the device works. Gives the rows of all shards.
 fn check(request: &SearchRequest<'_>) -> Result<usize, SearchError> {
     let SearchRequest { queries, store, k, .. } = request;
-    let ([count, dimension], depth) = (queries.dims(), request.depth());
+    let (count, depth) = (queries.dims()[0], request.depth());
     if !(1..=MAX_K).contains(k) {
         return Err(SearchError::Depth { k: *k });
     }
@@ -389,26 +397,13 @@ fn check(request: &SearchRequest<'_>) -> Result<usize, SearchError> {
     if queries.dtype() != DType::F32 {
         return Err(SearchError::Format { what: "queries", got: format!("{:?}", queries.dtype()), expected: "F32" });
     }
-    for (shard, rows) in store.iter().enumerate() {
-        let got = rows.dims()[1];
-        if got != dimension {
-            return Err(SearchError::Dimension { shard, got, expected: dimension });
-        }
-        if rows.device() != queries.device() {
-            let [got, expected] = [rows, queries].map(|tensor| format!("{:?}", tensor.device()));
-            return Err(SearchError::Elsewhere { shard, got, expected });
-        }
-        if !matches!(rows.dtype(), DType::F32 | DType::F16) {
-            return Err(SearchError::Format { what: "rows of the store", got: format!("{:?}", rows.dtype()), expected: "F32 or F16" });
-        }
-    }
-    let rows: usize = store.iter().map(|shard| shard.dims()[0]).sum();
+    let shards = store.check(queries)?;
+    let rows = store.rows();
     if rows >= i32::MAX as usize {
         return Err(SearchError::Rows { rows });
     }
     check_rules(request, count, rows)?;
-    let store: Vec<(usize, DType)> = store.iter().map(|shard| (shard.dims().iter().product(), shard.dtype())).collect();
-    crate::scan::check_limits(&queries.device(), depth, request.bins.map_or(0, |bins| bins.counters()), &store)?;
+    crate::scan::check_limits(&queries.device(), depth, request.bins.map_or(0, |bins| bins.counters()), &shards)?;
     Ok(rows)
 }
 

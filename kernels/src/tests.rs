@@ -33,7 +33,7 @@ fn solve_within(case: &Case, problem: &Problem, device: &Device, budget: Budget)
         .collect();
     let reference::Rules { k, exclusions, ceiling, floor, choice, bins } = problem.rules(case);
     let queries = tensor(&problem.queries, case.queries, case.dimension, DType::F32, device);
-    search_within(SearchRequest { queries, store: &store, k, exclusions, ceiling, floor, choice, bins }, budget)
+    search_within(SearchRequest { queries, store: (&store).into(), k, exclusions, ceiling, floor, choice, bins }, budget)
 }
 
 fn close(got: f32, want: f32) -> bool {

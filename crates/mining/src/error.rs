@@ -1,6 +1,6 @@
 //! What can go wrong between a configuration and a list of negatives. Each message says what, where, got, expected, what to do.
 
-use kernels::SearchError;
+use kernels::{DiskError, SearchError};
 
 /// An encoder that could not encode.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +89,9 @@ pub enum MiningError {
     /// The search refused its input or failed.
     #[error(transparent)]
     Search(#[from] SearchError),
+    /// Rows could not be kept in a file.
+    #[error("keeping document rows in a file: {0}")]
+    Disk(#[from] DiskError),
     /// A depth that exact search does not offer.
     #[error(
         "mining needs the {needed} best documents of each query, and search gives at most {most}: lower the depth, the skip or the number of negatives"

@@ -180,7 +180,7 @@ pub fn mine(
         return Ok(Mined { rows: Vec::new(), report: Tally::default().report(&[], options.negatives) });
     }
     let knowledge = Knowledge::new(collection, judgments, false)?;
-    let normalised = store.normalised();
+    let normalised = store.normalised()?;
     let store = normalised.as_ref().unwrap_or(store);
     let embedded = unit(embedded.clone().cast(DType::F32));
 
@@ -192,7 +192,9 @@ pub fn mine(
     let chooser = Chooser { draw: draws::build(&options.draw), knowledge: &knowledge, options, depth };
     let mut tally = Tally::default();
     let mut rows = Vec::with_capacity(queries.len());
-    let block = (EXCLUDED / copies.len().max(1)).clamp(1, BLOCK);
+    // A pass over a file is worth more queries.
+    let most = if store.disk_use().is_some() { 64 * BLOCK } else { BLOCK };
+    let block = (EXCLUDED / copies.len().max(1)).clamp(1, most);
     let mut start = 0;
     for queries in queries.chunks(block) {
         let embedded = embedded.clone().slice([start..start + queries.len(), 0..store.dimension()]);

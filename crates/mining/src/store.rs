@@ -1,19 +1,22 @@
-//! Rows of all documents, on the device, in shards that one kernel argument can hold.
+//! Rows of all documents, on the device, in shards that one kernel argument can hold, or in a file.
 //!
-//! The encoder's rows are written in place and never pass through host memory; row i is document i whatever the order of encoding. Search
+//! On the device, the encoder's rows are written in place and never pass through host memory; row i is document i whatever the order of encoding. Search
 //! itself is `kernels`. Invariant: a store that answers is complete: every row finite, and none zero but those of documents without
-//! content. Encoding only some rows anew, and how old each is, is `slices`.
+//! content. Encoding only some rows anew, and how old each is, is `slices`; rows in a file are `file`.
 
+mod file;
 mod slices;
 
 use std::cmp::Reverse;
+use std::path::Path;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use kernels::{Exclusions, SearchRequest, TopK};
+use kernels::{DiskUse, Exclusions, SearchRequest, Store, TopK};
 
 use crate::config::DEEPEST;
 use crate::error::MiningError;
 use crate::row_encoder::RowEncoder;
+use file::RowFile;
 
 pub(crate) use slices::SavedRows;
 
@@ -64,11 +67,13 @@ impl StorePrecision {
     }
 }
 
-/// Document rows on a device.
+/// Document rows on a device, or in a file.
 #[derive(Debug)]
 pub struct EmbeddingStore {
     /// `[rows, dimension]` each; ids run over the shards in order.
     shards: Vec<Tensor<2>>,
+    /// Where the rows are when they are not on the device.
+    file: Option<RowFile>,
     rows: usize,
     dimension: usize,
     rows_per_shard: usize,
@@ -96,6 +101,7 @@ impl EmbeddingStore {
         let device = device.clone().without_autodiff();
         Self {
             shards: Vec::new(),
+            file: None,
             rows,
             dimension,
             rows_per_shard,
@@ -107,6 +113,12 @@ impl EmbeddingStore {
             complete: false,
             unit: false,
         }
+    }
+
+    /// An empty store whose rows will lie in a file in `folder`, for as long as the store lives, and are streamed through `device` when they are searched. What is
+    /// found is what a store on the device finds; fill, search and pairs need memory for a few shards only.
+    pub fn in_folder(rows: usize, dimension: usize, precision: StorePrecision, device: &Device, folder: &Path) -> Self {
+        Self { file: Some(RowFile::within(folder)), ..Self::new(rows, dimension, precision, device) }
     }
 
     /// Encodes documents `0..documents` into a new store of 32-bit rows on `device`.
@@ -126,6 +138,24 @@ impl EmbeddingStore {
     /// When the encoder fails, gives rows of another shape, or a row is not finite or is zero; the store answers nothing then.
     pub fn fill(&mut self, encoder: &mut dyn RowEncoder, step: Option<usize>) -> Result<(), MiningError> {
         self.complete = false;
+        let norms = match self.file.take() {
+            Some(mut file) => {
+                let norms = file.fill(self, encoder);
+                self.file = Some(file);
+                norms?
+            }
+            None => self.fill_device(encoder)?,
+        };
+        self.unit = self.check(norms, 0, encoder.document_lengths())?;
+        self.complete = true;
+        self.version += 1;
+        self.encoded_at_step = step;
+        self.ages = vec![(0, step)];
+        Ok(())
+    }
+
+    /// Gives the squared norms.
+    fn fill_device(&mut self, encoder: &mut dyn RowEncoder) -> Result<Vec<Tensor<2>>, MiningError> {
         // Moved out, shard by shard: the device can then write into each rather than into a copy. A failed fill gives the memory back.
         let shards = std::mem::take(&mut self.shards);
         let shards = if shards.is_empty() { self.allocate() } else { shards };
@@ -138,12 +168,7 @@ impl EmbeddingStore {
             start += rows;
         }
         self.shards = filled;
-        self.unit = self.check(norms, 0, encoder.document_lengths())?;
-        self.complete = true;
-        self.version += 1;
-        self.encoded_at_step = step;
-        self.ages = vec![(0, step)];
-        Ok(())
+        Ok(norms)
     }
 
     fn allocate(&self) -> Vec<Tensor<2>> {
@@ -167,16 +192,27 @@ impl EmbeddingStore {
     ) -> Result<Tensor<2>, MiningError> {
         for first in rows.clone().step_by(WINDOW) {
             let last = rows.end.min(first + WINDOW);
-            let ids: Vec<u32> = (start + first..start + last).map(|id| id as u32).collect();
-            let window = encode_documents(encoder, &ids)?;
-            check_shape("document rows", &window, [ids.len(), self.dimension])?;
-            let window = window.cast(self.precision.dtype());
-            // What the store holds, not what the encoder said: 16 bits can overflow.
-            let stored = window.clone().cast(DType::F32);
-            norms.push((stored.clone() * stored).sum_dim(1));
+            let window = self.window(start + first..start + last, encoder, norms)?;
             shard = shard.slice_assign([first..last, 0..self.dimension], window);
         }
         Ok(shard)
+    }
+
+    /// Encodes neighbours, `[documents, dimension]`, as the store holds them.
+    fn window(
+        &self,
+        documents: std::ops::Range<usize>,
+        encoder: &mut dyn RowEncoder,
+        norms: &mut Vec<Tensor<2>>,
+    ) -> Result<Tensor<2>, MiningError> {
+        let ids: Vec<u32> = documents.map(|id| id as u32).collect();
+        let window = encode_documents(encoder, &ids)?;
+        check_shape("document rows", &window, [ids.len(), self.dimension])?;
+        let window = window.cast(self.precision.dtype());
+        // What the store holds, not what the encoder said: 16 bits can overflow.
+        let stored = window.clone().cast(DType::F32);
+        norms.push((stored.clone() * stored).sum_dim(1));
+        Ok(window)
     }
 
     fn indices(&self, indices: &[u32]) -> Tensor<1, Int> {
@@ -230,7 +266,12 @@ impl EmbeddingStore {
         &self.device
     }
 
-    /// The shards in order, `[rows, dimension]` each.
+    /// What searches have read from the file so far; `None` when the rows are on the device.
+    pub fn disk_use(&self) -> Option<DiskUse> {
+        self.file.as_ref().and_then(RowFile::store).map(kernels::DiskStore::usage)
+    }
+
+    /// The shards in order, `[rows, dimension]` each; none when the rows are in a file.
     pub fn shards(&self) -> &[Tensor<2>] {
         &self.shards
     }
@@ -246,6 +287,9 @@ impl EmbeddingStore {
         }
         if ids.is_empty() {
             return Ok(Tensor::zeros([0, self.dimension], (&self.device, DType::F32)));
+        }
+        if let Some(file) = &self.file {
+            return Ok(file.filled()?.gather(ids, &self.device));
         }
         let mut parts = Vec::new();
         let mut places = vec![0; ids.len()];
@@ -312,17 +356,22 @@ impl EmbeddingStore {
             return Err(MiningError::Depth { needed: k, most: DEEPEST });
         }
         let queries = queries.cast(DType::F32);
-        Ok(kernels::search(SearchRequest { exclusions, ceiling, ..SearchRequest::new(queries, &self.shards, k) })?)
+        let store = match &self.file {
+            Some(file) => Store::Disk(file.filled()?),
+            None => Store::Shards(&self.shards),
+        };
+        Ok(kernels::search(SearchRequest { exclusions, ceiling, ..SearchRequest::new(queries, store, k) })?)
     }
 
     /// A copy with rows of length 1 (a zero row stays zero), or `None` when this store is that already.
-    pub(crate) fn normalised(&self) -> Option<Self> {
+    pub(crate) fn normalised(&self) -> Result<Option<Self>, MiningError> {
         if self.unit {
-            return None;
+            return Ok(None);
         }
+        let file = self.file.as_ref().map(|file| file.normalised(self)).transpose()?;
         let dtype = self.precision.dtype();
         let shards = self.shards.iter().map(|shard| unit(shard.clone().cast(DType::F32)).cast(dtype)).collect();
-        Some(Self { shards, device: self.device.clone(), ages: self.ages.clone(), unit: true, ..*self })
+        Ok(Some(Self { shards, file, device: self.device.clone(), ages: self.ages.clone(), unit: true, ..*self }))
     }
 
     fn answers(&self) -> Result<(), MiningError> {

@@ -207,6 +207,9 @@ pub(crate) struct MineArgs {
     /// Seed of the uniform draw
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Keep the documents' rows in a file in this folder while working, rather than in the device's memory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) rows_in: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) common: Common,
 }
@@ -276,6 +279,9 @@ pub(crate) struct EvaluateArgs {
     /// Documents retrieved for each query
     #[arg(long, default_value_t = 100)]
     pub(crate) depth: usize,
+    /// Keep the documents' rows in a file in this folder while working, rather than in the device's memory
+    #[arg(long, conflicts_with = "run", value_name = "DIR")]
+    pub(crate) rows_in: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) common: Common,
 }

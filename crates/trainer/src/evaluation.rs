@@ -1,7 +1,7 @@
 //! Retrieval quality of a model, of BM25 or of a run file on one split: exact search with the training kernels, trec_eval's metrics.
 
 use anyhow::{Context, Result};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use corpus::{Collection, Judgments};
 use metrics::{Evaluation, Options, Qrels, Run};
 use mining::{EmbeddingStore, RowEncoder};
@@ -46,8 +46,11 @@ pub(crate) fn of_rows(rows: &mut Rows, store: &EmbeddingStore, data: &Data, judg
     // Neighbours of like length are encoded together.
     queries.sort_by_key(|&query| data.tokens.query(query).len());
     let mut run = Run::new();
-    for block in queries.chunks(QUERY_BLOCK) {
-        let embedded = rows.queries(block).context("encoding the queries")?;
+    // A pass over a file is worth more queries.
+    let together = if store.disk_use().is_some() { 64 * QUERY_BLOCK } else { QUERY_BLOCK };
+    for block in queries.chunks(together) {
+        let embedded = block.chunks(QUERY_BLOCK).map(|some| rows.queries(some)).collect::<Result<Vec<_>, _>>();
+        let embedded = Tensor::cat(embedded.context("encoding the queries")?, 0);
         let top = store.search(embedded, depth.min(data.documents()), None, None).context("searching")?;
         for (row, &query) in block.iter().enumerate() {
             for (document, score) in top.row(row) {
@@ -58,7 +61,7 @@ pub(crate) fn of_rows(rows: &mut Rows, store: &EmbeddingStore, data: &Data, judg
     Ok(score(run, &data.collection, judgments))
 }
 
-/// Queries encoded and searched at a time.
+/// Queries encoded at a time, and searched unless the documents are in a file.
 pub(crate) const QUERY_BLOCK: usize = 256;
 
 /// The lexical baseline.

@@ -3,11 +3,13 @@
 //! Rows never pass through host memory. Batches are cut by a token budget, longest rows first within a call's order, so that
 //! padding stays small; the caller decides the order of ids.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::{Context, Result as Anyhow};
 use burn::tensor::{Device, Tensor};
 use encoder::Network;
-use mining::{EncodeError, RowEncoder};
+use mining::{EmbeddingStore, EncodeError, RowEncoder, StorePrecision};
 
 use crate::data::TokenRows;
 
@@ -49,6 +51,31 @@ impl Rows {
         let blocks: Vec<_> = ids.chunks(BLOCK).map(|ids| self.documents(ids)).collect::<Result<_, _>>()?;
         Ok(Tensor::cat(blocks, 0))
     }
+}
+
+/// Encodes the first so many documents: onto the device, or into a file in a folder, to be searched through the device.
+///
+/// # Errors
+/// When the encoder or the disk fails.
+pub(crate) fn store(rows: &mut Rows, documents: usize, folder: Option<&Path>) -> Anyhow<EmbeddingStore> {
+    let device = rows.device.clone();
+    let mut store = match folder {
+        Some(folder) => EmbeddingStore::in_folder(documents, rows.dimension(), StorePrecision::F32, &device, folder),
+        None => EmbeddingStore::new(documents, rows.dimension(), StorePrecision::F32, &device),
+    };
+    store.fill(rows, None).context("encoding the documents")?;
+    Ok(store)
+}
+
+/// How the reading of rows in a file went.
+pub(crate) fn disk_note(store: &EmbeddingStore) -> Option<String> {
+    let disk = store.disk_use().filter(|disk| disk.seconds > 0.0)?;
+    Some(format!(
+        "{} rows searched in the file, {:.0} a second; {:.0} % of the time waiting for them",
+        disk.rows,
+        disk.rows as f64 / disk.seconds,
+        100.0 * disk.waited / disk.seconds
+    ))
 }
 
 impl RowEncoder for Rows {

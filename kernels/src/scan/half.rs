@@ -5,7 +5,7 @@
 use burn::tensor::f16;
 
 /// `into[i] = from[i]`, exactly.
-pub(super) fn widen(from: &[f16], into: &mut [f32]) {
+pub(crate) fn widen(from: &[f16], into: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {

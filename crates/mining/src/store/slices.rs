@@ -24,6 +24,7 @@ pub(crate) struct SavedRows {
 
 impl EmbeddingStore {
     /// Encodes the documents of `stretch` anew, into the same memory; the others keep their rows. `step` is noted as their age.
+    /// A file is written whole: there, all are encoded.
     ///
     /// # Errors
     /// As [`Self::fill`], and when the store is not filled; after a failure the store answers nothing.
@@ -32,6 +33,9 @@ impl EmbeddingStore {
         let stretch = stretch.start.min(self.rows)..stretch.end.min(self.rows);
         if stretch.is_empty() {
             return Ok(());
+        }
+        if self.file.is_some() {
+            return self.fill(encoder, step);
         }
         self.complete = false;
         let mut norms = Vec::new();
@@ -79,6 +83,10 @@ impl EmbeddingStore {
     pub(crate) fn save(&self) -> Result<SavedRows, MiningError> {
         self.answers()?;
         let mut values = Vec::with_capacity(self.rows * self.dimension);
+        if self.file.is_some() {
+            let ids: Vec<u32> = (0..self.rows as u32).collect();
+            values.extend(read(self.rows(&ids)?, "reading document rows")?);
+        }
         for shard in &self.shards {
             values.extend(read(shard.clone().cast(DType::F32), "reading document rows")?);
         }

@@ -122,3 +122,48 @@ fn a_store_without_rows_does_not_answer() {
     let empty = EmbeddingStore::encode(&mut counted(0), 0, &device).unwrap();
     assert!(empty.is_empty());
 }
+
+#[test]
+fn rows_in_a_file_are_found_and_mined_as_on_the_device() {
+    let device = Device::flex();
+    let folder = tempfile::tempdir().unwrap();
+    let files = || std::fs::read_dir(folder.path()).unwrap().count();
+    for precision in [StorePrecision::F32, StorePrecision::F16] {
+        // More than a window of rows.
+        let mut encoder = counted(5000);
+        encoder.documents.iter_mut().for_each(|row| row.iter_mut().for_each(|value| *value = (*value * 0.37).sin()));
+        encoder.lengths = Some((0..5000).map(|it| (it * 7) % 13 + 3).collect());
+        let mut memory = EmbeddingStore::new(5000, 3, precision, &device);
+        let mut disk = EmbeddingStore::in_folder(5000, 3, precision, &device, folder.path());
+        assert!(matches!(disk.rows(&[0]), Err(MiningError::Unfilled)));
+        memory.fill(&mut encoder, Some(3)).unwrap();
+        disk.fill(&mut encoder, Some(3)).unwrap();
+        assert_eq!((files(), disk.encoded_at_step(), disk.shards().len()), (1, Some(3), 0));
+        let query = || tensor(vec![0.4, -0.2, 0.9, -1.0, 0.3, 0.1], 3, &device);
+        let excluded = Exclusions::from_rows([vec![1, 2, 4999], vec![]]);
+        let same = |memory: &EmbeddingStore, disk: &EmbeddingStore| {
+            let found = |store: &EmbeddingStore| store.search(query(), 50, Some(&excluded), Some(&[0.5, 9.0])).unwrap();
+            assert_eq!(found(memory), found(disk));
+            let ids = [4999, 0, 4096, 7, 7];
+            assert_eq!(values(memory.rows(&ids).unwrap()), values(disk.rows(&ids).unwrap()));
+            let pairs = [(0, 4998), (1, 3), (0, 3)];
+            assert_eq!(memory.similarities(&query(), &pairs).unwrap(), disk.similarities(&query(), &pairs).unwrap());
+        };
+        same(&memory, &disk);
+        same(&memory.normalised().unwrap().unwrap(), &disk.normalised().unwrap().unwrap());
+        assert_eq!((disk.save().unwrap(), files()), (memory.save().unwrap(), 1));
+        // A failed fill answers nothing, and the store stays in its folder.
+        encoder.documents[17][0] = f32::NAN;
+        assert!(disk.fill(&mut encoder, None).is_err());
+        assert!(matches!(disk.rows(&[0]), Err(MiningError::Unfilled)));
+        encoder.documents[17][0] = 1.0;
+        memory.fill(&mut encoder, None).unwrap();
+        disk.refill(0..3, &mut encoder, None).unwrap_err();
+        disk.fill(&mut encoder, None).unwrap();
+        same(&memory, &disk);
+        assert_eq!((disk.disk_use().unwrap().rows, memory.disk_use()), (5000, None));
+    }
+    assert_eq!(files(), 0);
+    let nowhere = EmbeddingStore::in_folder(3, 3, StorePrecision::F32, &device, &folder.path().join("nowhere")).fill(&mut counted(3), None);
+    assert!(nowhere.unwrap_err().to_string().contains("nowhere"));
+}

@@ -32,7 +32,9 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
             let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
             let judgments = data.collection.split(&args.split).or_usage()?;
             let mut rows = Rows::new(encoder.network, &chosen.device, &data.tokens);
-            let scored = evaluation::of_encoder(&mut rows, &chosen.device, &data, judgments, args.depth)?;
+            let store = crate::rows::store(&mut rows, data.documents(), args.rows_in.as_deref())?;
+            let scored = evaluation::of_rows(&mut rows, &store, &data, judgments, args.depth)?;
+            crate::rows::disk_note(&store).iter().for_each(|note| output::note(note));
             (scored.evaluation, scored.summary, Some(scored.run))
         }
         (None, None) => return Err(Usage::new("give --model or --run").into()),

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use burn::tensor::Tensor;
 use corpus::write::{MinedFormat, write_mined};
-use mining::{DrawConfig, EmbeddingStore, MineOptions, RowEncoder};
+use mining::{DrawConfig, MineOptions, RowEncoder};
 use serde_json::json;
 
 use crate::args::{self, MineArgs};
@@ -24,7 +24,7 @@ pub(super) fn run(args: &MineArgs) -> Result<()> {
     let judgments = data.collection.split(&args.split).or_usage()?;
     let device = chosen.device.without_autodiff();
     let mut rows = Rows::new(encoder.network.clone(), &device, &data.tokens);
-    let store = EmbeddingStore::encode(&mut rows, data.documents(), &device).context("encoding the documents")?;
+    let store = crate::rows::store(&mut rows, data.documents(), args.rows_in.as_deref())?;
     let queries: Vec<u32> = judgments.queries().collect();
     let embedded = queries.chunks(256).map(|block| rows.queries(block)).collect::<Result<Vec<_>, _>>().context("encoding the queries")?;
     let options = MineOptions {
@@ -42,6 +42,7 @@ pub(super) fn run(args: &MineArgs) -> Result<()> {
         seed: args.seed,
     };
     let mined = mining::mine(&Tensor::cat(embedded, 0), &store, &queries, judgments, &data.collection, &options).context("mining")?;
+    crate::rows::disk_note(&store).iter().for_each(|note| output::note(note));
     let provenance = json!({
         "model": args.model, "model_fingerprint": encoder.fingerprint(), "collection": data.collection.name,
         "collection_fingerprint": data.collection.fingerprint(), "split": args.split, "options": options,
