@@ -172,6 +172,7 @@ fn wrong_requests_are_told_before_anybody_is_asked() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["--prompt", "bad.txt"], &["bad.txt:1", "{{documnet}}", "{{document}}"]),
         (&["--prompt", "a=b=c"], &["a=b=c"]),
+        (&["--documents", "0"], &["--documents 0", "at least 1"]),
         (&["--timeout", "0"], &["--timeout 0"]),
         (&["--concurrency", "0"], &["--concurrency"]),
         (&["--temperature", "3"], &["--temperature 3", "0 to 2"]),
@@ -197,6 +198,9 @@ fn wrong_requests_are_told_before_anybody_is_asked() {
     for (arguments, part) in [
         (vec!["generate", "--kind", "queries", "--data", "data", "--endpoint", "http://me:pw@host/v1"], "in the environment"),
         (vec!["generate", "--kind", "triples", "--data", "data", "--endpoint", &double.url], "--topic"),
+        (vec!["generate", "--kind", "triples", "--topic", " ", "--endpoint", &double.url], "--topic is missing"),
+        (vec!["generate", "--kind", "triples", "--topic", "x", "--languages", "", "--endpoint", &double.url], "a name is empty"),
+        (vec!["generate", "--kind", "triples", "--topic", "x", "--tasks", "0", "--endpoint", &double.url], "--tasks 0"),
         (vec!["generate", "--kind", "queries", "--topic", "x", "--endpoint", &double.url], "--data is missing"),
         (vec!["generate", "--kind", "negatives", "--data", "data", "--split", "trian", "--endpoint", &double.url], "trian"),
         (vec!["relabel", "--data", "data", "--endpoint", &double.url], "--negatives is missing"),

@@ -10,12 +10,12 @@ use std::{
 #[non_exhaustive]
 pub enum LlmError {
     /// The operating system refused to read or write.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Io {
         /// File or folder.
         path: PathBuf,
         /// Its reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The environment variable of the key holds something else.
     #[error("the environment variable {variable} {problem}; expected the endpoint's key and nothing else")]
@@ -79,6 +79,6 @@ pub enum LlmError {
 impl LlmError {
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        |source| Self::Io { path, source }
+        |reason| Self::Io { path, reason }
     }
 }

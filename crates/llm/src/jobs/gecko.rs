@@ -138,6 +138,9 @@ impl Gecko {
 
     /// The candidates by the sum of the reciprocal ranks that both scores give them, or what was wrong with an answer.
     fn judge(&self, context: &Context<'_>, written: &Written, found: &[u32]) -> Result<Result<Vec<u32>, (String, Answer)>, Halt> {
+        if found.len() < 2 {
+            return Ok(Ok(found.to_vec()));
+        }
         let shown = context.shuffled(found, &written.query);
         let mut fused = vec![0.0; found.len()];
         for prompt in 0..2 {

@@ -22,8 +22,24 @@ pub(super) fn run(args: &GenerateArgs) -> Result<()> {
     if args.logprobs && args.kind != Kind::Queries {
         return Err(Usage::new("--logprobs: only queries are written with log-probabilities").into());
     }
+    let counts = [
+        ("--documents", args.documents.unwrap_or(1)),
+        ("--per-document", args.per_document as usize),
+        ("--per-query", args.per_query as usize),
+        ("--tasks", args.tasks),
+        ("--per-task", args.per_task as usize),
+    ];
+    if let Some((flag, _)) = counts.iter().find(|(_, count)| *count == 0) {
+        return Err(Usage::new(format!("{flag} 0: expected at least 1")).into());
+    }
     let model = shared::model(own, &own.model, &own.endpoint, &own.key_variable, 0.7, args.logprobs)?;
     match (args.kind, &args.data) {
+        (Kind::Triples, None) if args.topic.as_deref().is_none_or(|topic| topic.trim().is_empty()) => {
+            Err(Usage::new("--topic is missing: what the triples are about, in words").into())
+        }
+        (Kind::Triples, None) if args.languages.iter().any(|name| name.trim().is_empty()) => {
+            Err(Usage::new("--languages: a name is empty; expected names such as English,German").into())
+        }
         (Kind::Triples, None) => triples(args, &model),
         (Kind::Triples, Some(_)) => {
             Err(Usage::new("--data: triples are written without a collection; say what they are about with --topic").into())
@@ -45,7 +61,7 @@ fn queries(args: &GenerateArgs, model: &Model, collection: &Collection) -> Resul
     let files = shared::prompts(own, &["queries"])?;
     let job = Queries {
         documents: documents(args, collection)?,
-        per_document: args.per_document.max(1),
+        per_document: args.per_document,
         prompt: prompts::queries(file(&files, "queries")).or_usage()?,
         examples: examples(args)?,
         quality: quality(args, Quality::QUERIES)?,
@@ -70,7 +86,7 @@ fn hard_negatives(args: &GenerateArgs, model: &Model, collection: &Collection) -
     let prompt = if with_positives { prompts::negatives_pair } else { prompts::negatives_query };
     let job = Negatives {
         queries: negatives::queries_of(collection, collection.split(&args.split).or_usage()?, with_positives),
-        per_query: args.per_query.max(1),
+        per_query: args.per_query,
         prompt: prompt(file(&files, "negatives")).or_usage()?,
         attributes: Attributes::of_negatives(args.attributes.as_deref()).or_usage()?,
         quality: quality(args, Quality::PASSAGES)?,
@@ -92,8 +108,8 @@ fn triples(args: &GenerateArgs, model: &Model) -> Result<()> {
     let own = &args.language_model;
     let files = shared::prompts(own, &["tasks", "triples"])?;
     let job = Triples {
-        tasks: args.tasks.max(1),
-        per_task: args.per_task.max(1),
+        tasks: args.tasks,
+        per_task: args.per_task,
         topic: args.topic.clone().unwrap_or_default(),
         languages: args.languages.clone(),
         task_prompt: prompts::triple_tasks(file(&files, "tasks")).or_usage()?,
