@@ -26,6 +26,7 @@ def arguments():
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=420, help="no round begins after so many seconds")
+    parser.add_argument("--vectors", help="a folder with rows.f32 and queries.f32 of the same width (little-endian, row by row), to measure 8-bit rows on as well")
     parser.add_argument("--output", default="docs/performance.md")
     return parser.parse_args()
 
@@ -33,9 +34,9 @@ def arguments():
 class Ours:
     """The benchmark, asked over a pipe."""
 
-    def __init__(self, options, folder):
+    def __init__(self, options, folder=None, vectors=None):
         command = [options.binary, "--device", options.device, "--rows", options.rows, "--dimension", options.dimension]
-        command += ["--queries", max(q for q, _ in SHAPES), "--dump", folder]
+        command += ["--queries", max(q for q, _ in SHAPES)] + (["--dump", folder] if folder else []) + (["--vectors", vectors] if vectors else [])
         self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, queries, k, choice="best"):
@@ -135,8 +136,39 @@ def measure(options, folder):
             print(f"round {number + 1}, {shape[0]} queries, k = {shape[1]}: {text}", flush=True)
     draws = {(count, k, choice): [ours.ask(count, k, choice) for _ in range(3)] for count, k, choice in [
         (1024, 100, "best"), (1024, 100, "uniform"), (1024, 100, "near"), (1024, 100, "counted")]}
+    files = stores(options, ours)
     ours.close()
-    return rounds, draws, list(others)
+    return rounds, draws, list(others), files
+
+
+def stores(options, ours):
+    """What files of rows cost, and what 8-bit rows find; (text, queries, k, measured), of generated rows and of given ones."""
+    forms = [("best", "32-bit, in memory"), ("disk-f32", "32-bit, in a file"), ("disk-f16", "16-bit, in a file"), ("disk-i8", "8-bit, in a file")]
+    forms += [(f"i8-{factor}", f"8-bit, in a file, the best {factor} k scored again") for factor in (1, 2, 4)]
+    generated = [(text, count, 100, ours.ask(count, 100, form)) for count in (1024, 1) for form, text in forms if count > 1 or "i8" not in form]
+    if not options.vectors:
+        return generated, []
+    ours = Ours(options, vectors=options.vectors)
+    count = min(1024, os.path.getsize(os.path.join(options.vectors, "queries.f32")) // 4 // options.dimension)
+    given = [(text, count, k, ours.ask(count, k, form)) for k in (10, 100) for form, text in forms if "i8" in form]
+    ours.close()
+    return generated, given
+
+
+def files_section(generated, given):
+    lines = ["", "Rows in a file, k = 100. It lies in the folder of temporary files and has been read before, so it comes from the system's cache where memory allows: this",
+             "is what reading and decoding cost, not what a disk gives. Waiting is the share of the time in which the searching thread waited for rows; same ids is the",
+             "share that 32-bit rows in memory give too. Compare processor times where the machine has other work.", "",
+             "| rows | queries | ms | processor, ms | rows a second | waiting | same ids |", "|---|---|---|---|---|---|---|"]
+    for text, count, _, line in generated:
+        cells = [text, f"{count:,}", f"{line['seconds'] * 1e3:.0f}", f"{line['processor_seconds'] * 1e3:.0f}"]
+        more = [f"{line['disk_rows_per_second']:,.0f}", f"{100 * line['disk_waited_share']:.0f} %", f"{line['recall']:.4f}"] if "recall" in line else [""] * 3
+        lines.append("| " + " | ".join(cells + more) + " |")
+    if given:
+        line = given[0][3]
+        lines += ["", f"Of {line['rows']:,} given rows of width {line['dimension']} and {given[0][1]:,} queries:", "", "| rows | k | same ids |", "|---|---|---|"]
+        lines += [f"| {text} | {k} | {line['recall']:.4f} |" for text, _, k, line in given]
+    return lines
 
 
 def machine():
@@ -148,7 +180,7 @@ def machine():
     return f"{name}, {threads} threads"
 
 
-def section(options, rounds, draws, others):
+def section(options, rounds, draws, others, files):
     median = statistics.median
     lines = [
         MARK[0],
@@ -185,7 +217,7 @@ def section(options, rounds, draws, others):
     for (_, _, choice), measured in draws.items():
         used = median(line["processor_seconds"] for line in measured)
         lines.append(f"| {words[choice]} | {used * 1e3:.0f} | {used / base:.2f} |")
-    return lines + [MARK[1]]
+    return lines + files_section(*files) + [MARK[1]]
 
 
 def write(path, lines):

@@ -1,11 +1,14 @@
 //! Speed and memory of the search over generated unit rows, in a dialogue: shapes come in, measurements go out, so that other programs can be measured in turn.
 //!
-//! usage: search [--device cpu|gpu|software] [--rows N] [--dimension D] [--queries MOST] [--half] [--dump FOLDER]
+//! usage: search [--device cpu|gpu|software] [--rows N] [--dimension D] [--queries MOST] [--half] [--dump FOLDER] [--vectors FOLDER]
 //!               [--ask QUERIES,K[,CHOICE] ...]     (default: cpu 100000 384 1024)
 //!
-//! Every `--ask`, or else every line of standard input, is a number of queries, a depth and perhaps what to choose (best, uniform, near, counted), and is answered by one
+//! Every `--ask`, or else every line of standard input, is a number of queries, a depth and perhaps what to choose (best, uniform, near, counted; or the best from a
+//! file: disk-f32, disk-f16, disk-i8; or i8-FACTOR, 8-bit rows in a file with survivors scored again from the rows in memory), and is answered by one
 //! JSON object: seconds by the clock and of processor time (best for comparisons on a busy machine), GFLOP/s, the share of the bare product of the same shape through the
-//! same tensor library, bytes a second, of the least there are to move, and their share of a copy's, peak resident memory. `--dump` leaves rows.f32, queries.f32 and, after each answer,
+//! same tensor library, bytes a second, of the least there are to move, and their share of a copy's, peak resident memory, and, from a file, the share of ids that
+//! the rows in memory give too, rows a second, and the share of the time spent waiting for rows. Files lie in the folder of temporary files and come from its cache where memory allows.
+//! `--vectors` searches the rows.f32 of a folder with its queries.f32 instead of generated ones, all of them. `--dump` leaves rows.f32, queries.f32 and, after each answer,
 //! ids.u32 in a folder, for others to search the same and compare.
 #![allow(clippy::print_stdout, missing_docs)]
 
@@ -14,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::{DType, Device, DeviceKind, Tensor, TensorData};
-use kernels::{Bins, Choice, SearchRequest, TopK, search};
+use kernels::{Bins, Choice, DiskStore, DiskWriter, RowFormat, SearchRequest, TopK, search, search_rescored};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -29,12 +32,13 @@ struct Options {
     queries: usize,
     half: bool,
     dump: Option<PathBuf>,
+    vectors: Option<PathBuf>,
     asks: Vec<String>,
 }
 
 fn options() -> Options {
-    let (device, dump, asks) = ("cpu".to_owned(), None, Vec::new());
-    let mut options = Options { device, rows: 100_000, dimension: 384, queries: 1024, half: false, dump, asks };
+    let (device, dump, vectors, asks) = ("cpu".to_owned(), None, None, Vec::new());
+    let mut options = Options { device, rows: 100_000, dimension: 384, queries: 1024, half: false, dump, vectors, asks };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
@@ -45,6 +49,7 @@ fn options() -> Options {
             "--queries" => options.queries = value().parse().expect("a number of queries"),
             "--half" => options.half = true,
             "--dump" => options.dump = Some(value().into()),
+            "--vectors" => options.vectors = Some(value().into()),
             "--ask" => options.asks.push(value()),
             // What cargo adds.
             "--bench" => {}
@@ -62,6 +67,12 @@ fn random(generator: &mut ChaCha8Rng, rows: usize, width: usize) -> Vec<f32> {
         row.iter_mut().for_each(|x| *x /= norm);
     }
     values
+}
+
+/// A file of 32-bit floats.
+fn floats(path: &Path) -> Vec<f32> {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect()
 }
 
 fn tensor(values: &[f32], width: usize, device: &Device) -> Tensor<2> {
@@ -134,19 +145,28 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(options: Options) -> Self {
+    fn new(mut options: Options) -> Self {
         let device = match options.device.as_str() {
             "cpu" => Device::flex(),
             "gpu" => Device::wgpu(DeviceKind::DefaultDevice),
             "software" => kernels::software_device().expect("a software Vulkan driver"),
             other => panic!("device {other}, expected cpu, gpu or software"),
         };
-        let (mut generator, width, dump) = (ChaCha8Rng::seed_from_u64(0), options.dimension, options.dump.as_deref());
-        let queries = random(&mut generator, options.queries, width);
+        let (mut generator, width) = (ChaCha8Rng::seed_from_u64(0), options.dimension);
+        let given = options.vectors.as_ref().map(|folder| ["queries.f32", "rows.f32"].map(|name| floats(&folder.join(name))));
+        if let Some([queries, rows]) = &given {
+            (options.queries, options.rows) = (queries.len() / width, rows.len() / width);
+        }
+        let dump = options.dump.as_deref();
+        let queries = given.as_ref().map_or_else(|| random(&mut generator, options.queries, width), |given| given[0].clone());
         save(dump, "queries.f32", false, &queries, f32::to_le_bytes);
         save(dump, "rows.f32", false, &[], f32::to_le_bytes);
         let store = (0..options.rows).step_by(SHARD).map(|begin| {
-            let rows = random(&mut generator, SHARD.min(options.rows - begin), width);
+            let count = SHARD.min(options.rows - begin);
+            let rows = match &given {
+                Some([_, rows]) => rows[begin * width..(begin + count) * width].to_vec(),
+                None => random(&mut generator, count, width),
+            };
             save(dump, "rows.f32", true, &rows, f32::to_le_bytes);
             let rows = tensor(&rows, width, &device);
             if options.half { rows.cast(DType::F16) } else { rows }
@@ -155,6 +175,26 @@ impl Bench {
         let copy = copy(&options.device, &store[0]);
         let queries = tensor(&queries, width, &device);
         Self { options, device, store, queries, copy }
+    }
+
+    /// The rows in a file.
+    fn write(&self, format: RowFormat) -> DiskStore {
+        let path = std::env::temp_dir().join(format!("dredge-search-{}", std::process::id()));
+        let mut writer = DiskWriter::create(&path, self.options.dimension, format).expect("the folder of temporary files can be written");
+        for shard in &self.store {
+            let rows = shard.clone().cast(DType::F32).into_data().try_into_vec::<f32>().expect("32-bit rows");
+            writer.append(&rows).expect("there is room for the rows");
+        }
+        let store = writer.finish().expect("there is room for the rows");
+        // Where the system lets an open file go.
+        let _ = std::fs::remove_file(&path);
+        store
+    }
+
+    fn search_disk(&self, count: usize, k: usize, disk: &DiskStore, factor: Option<usize>) -> TopK {
+        let request = SearchRequest::new(self.queries.clone().slice([0..count, 0..self.options.dimension]), disk, k);
+        let answer = if let Some(factor) = factor { search_rescored(request, &self.store, factor) } else { search(request) };
+        answer.expect("the search works")
     }
 
     fn search(&self, count: usize, k: usize, choice: &str) -> TopK {
@@ -191,7 +231,31 @@ impl Bench {
         let (count, k) = (number("number of queries"), number("depth"));
         let choice = parts.next().unwrap_or("best");
         let mut ids = Vec::new();
-        let (seconds, used) = time(|| ids = self.search(count, k, choice).ids);
+        let factor = choice.strip_prefix("i8-").map(|factor| factor.parse::<usize>().expect("an over-fetch factor behind i8-"));
+        let format = match choice {
+            "disk-f32" => Some(RowFormat::F32),
+            "disk-f16" => Some(RowFormat::F16),
+            "disk-i8" => Some(RowFormat::I8),
+            _ => factor.map(|_| RowFormat::I8),
+        };
+        let disk = format.map(|format| self.write(format));
+        let (seconds, used) = time(|| {
+            ids = match &disk {
+                Some(disk) => self.search_disk(count, k, disk, factor).ids,
+                None => self.search(count, k, choice).ids,
+            };
+        });
+        let more = disk.map_or_else(String::new, |disk| {
+            let (usage, exact) = (disk.usage(), self.search(count, k, "best").ids);
+            let both =
+                ids.chunks_exact(k).zip(exact.chunks_exact(k)).map(|(got, exact)| exact.iter().filter(|&id| got.contains(id)).count());
+            format!(
+                ", \"recall\": {:.5}, \"disk_rows_per_second\": {:.0}, \"disk_waited_share\": {:.3}",
+                both.sum::<usize>() as f64 / exact.len() as f64,
+                usage.rows as f64 / usage.seconds,
+                usage.waited / usage.seconds
+            )
+        });
         save(self.options.dump.as_deref(), "ids.u32", false, &ids, u32::to_le_bytes);
         let Options { device, rows, dimension, half, .. } = &self.options;
         let flop = 2.0 * (rows * dimension * count) as f64;
@@ -201,7 +265,7 @@ impl Bench {
         println!(
             "{{\"device\": \"{device}\", \"rows\": {rows}, \"dimension\": {dimension}, \"half\": {half}, \"queries\": {count}, \"k\": {k}, \"choice\": \"{choice}\", \
              \"seconds\": {seconds:.6}, \"processor_seconds\": {used:.6}, \"gflops\": {:.2}, \"product_gflops\": {product:.2}, \"product_share\": {:.3}, \
-             \"gigabytes_per_second\": {:.3}, \"copy_gigabytes_per_second\": {:.3}, \"bandwidth_share\": {:.3}, \"least_bytes\": {bytes}, \"peak_mib\": {:.0}, \"now_mib\": {:.0}}}",
+             \"gigabytes_per_second\": {:.3}, \"copy_gigabytes_per_second\": {:.3}, \"bandwidth_share\": {:.3}, \"least_bytes\": {bytes}, \"peak_mib\": {:.0}, \"now_mib\": {:.0}{more}}}",
             flop / seconds / 1e9,
             flop / seconds / 1e9 / product,
             bytes / seconds / 1e9,

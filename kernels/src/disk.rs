@@ -20,8 +20,8 @@ use crate::scan::widen;
 const MAGIC: [u8; 8] = *b"DREDGERW";
 const VERSION: u32 = 1;
 const HEADER: usize = 64;
-/// Bytes of a shard on its way to the device, at most.
-const SHARD_BYTES: usize = 32 << 20;
+/// Bytes of a shard on its way to the device, at most: small enough that the allocator keeps the memory for the next one.
+const SHARD_BYTES: usize = 16 << 20;
 
 /// How a file holds numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

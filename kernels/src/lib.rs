@@ -7,6 +7,7 @@
 //! | [`Choice`], `key` | the best, or a draw: the same search by a random key |
 //! | [`Bins`] | counting scores |
 //! | [`Store`], [`DiskStore`], [`DiskWriter`] | rows on the device, or in a file that is streamed through it |
+//! | [`search_rescored`] | a search of rounded rows, its survivors scored again from the full ones |
 //! | `scan` | the backend extension: running top-k of one shard; `scan/cube` has the GPU kernels (`product`, `select`), `scan/flex` the CPU path |
 //! | [`mod@reference`] | the same in plain Rust and float64, for clarity, not for speed |
 //! | [`catalogue`] | problems as data, for the tests of every implementation and for benchmarks |
@@ -34,6 +35,7 @@ pub mod layers;
 mod memory;
 mod pairs;
 pub mod reference;
+mod rescore;
 mod scan;
 mod search;
 mod software;
@@ -49,6 +51,7 @@ pub use bins::Bins;
 pub use disk::{DiskError, DiskStore, DiskUse, DiskWriter, RowFormat};
 pub use exclusions::Exclusions;
 pub use memory::keep_freed_memory;
+pub use rescore::search_rescored;
 pub use search::{Choice, MAX_K, SearchError, SearchRequest, TopK, search};
 pub use software::{SoftwareError, device as software_device};
 pub use squares::{sum_of_squares, sums_in_one_pass};

@@ -13,7 +13,7 @@ use crate::search::SearchError;
 pub enum Store<'a> {
     /// Shards `[rows, dimension]`, f32 or f16, on the device of the queries, each within one binding. Ids run over the shards in order.
     Shards(&'a [Tensor<2>]),
-    /// A file, streamed through the device, at most 32 MiB at a time. 16-bit rows stay so where the device reads them, else they are widened on the way;
+    /// A file, streamed through the device, at most 16 MiB at a time. 16-bit rows stay so where the device reads them, else they are widened on the way;
     /// 8-bit rows are searched as the 32-bit numbers they stand for.
     Disk(&'a DiskStore),
 }

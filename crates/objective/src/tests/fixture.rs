@@ -1,6 +1,6 @@
 //! A batch in host memory that becomes both a batch of tensors and one of the reference, and the comparison of the two.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use super::{assert_close, device, numbers, scalar, tensor, values};
 use crate::loss::ScoreMatrix;
@@ -82,7 +82,7 @@ impl Data {
         batch.side.positives = self.positives.clone();
         batch.side.synthetic = self.synthetic.clone();
         if !self.guide_queries.is_empty() {
-            let rows = |values: &[f32], count: usize| tensor(values, [count, values.len() / count], &Device::flex());
+            let rows = |values: &[f32], count: usize| tensor(values, [count, values.len() / count], &device().without_autodiff());
             let (queries, documents) = (rows(&self.guide_queries, batch.rows()), rows(&self.guide_documents, batch.columns()));
             batch.side.guide = Some(Guide { queries, documents });
         }
