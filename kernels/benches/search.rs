@@ -8,7 +8,7 @@
 //! JSON object: seconds by the clock and of processor time (best for comparisons on a busy machine), GFLOP/s, the share of the bare product of the same shape through the
 //! same tensor library, bytes a second, of the least there are to move, and their share of a copy's, peak resident memory, and, from a file, the share of ids that
 //! the rows in memory give too, rows a second, and the share of the time spent waiting for rows. Files lie in the folder of temporary files and come from its cache where memory allows.
-//! `--vectors` searches the rows.f32 of a folder with its queries.f32 instead of generated ones, all of them. `--dump` leaves rows.f32, queries.f32 and, after each answer,
+//! `--half` stores rows and queries in 16-bit floats, which a GPU with matrix units multiplies at its full rate; the product is one of 16-bit floats then. `--vectors` searches the rows.f32 of a folder with its queries.f32 instead of generated ones, all of them. `--dump` leaves rows.f32, queries.f32 and, after each answer,
 //! ids.u32 in a folder, for others to search the same and compare.
 #![allow(clippy::print_stdout, missing_docs)]
 
@@ -174,6 +174,7 @@ impl Bench {
         let store: Vec<Tensor<2>> = store.collect();
         let copy = copy(&options.device, &store[0]);
         let queries = tensor(&queries, width, &device);
+        let queries = if options.half { queries.cast(DType::F16) } else { queries };
         Self { options, device, store, queries, copy }
     }
 
@@ -214,8 +215,7 @@ impl Bench {
     /// GFLOP/s of nothing but products of these queries and a shard's rows.
     fn product(&self, count: usize) -> f64 {
         let queries = self.queries.clone().slice([0..count, 0..self.options.dimension]);
-        let rows = self.store[0].clone().cast(DType::F32);
-        let rows = rows.slice([0..self.store[0].dims()[0].min(8192), 0..self.options.dimension]).transpose();
+        let rows = self.store[0].clone().slice([0..self.store[0].dims()[0].min(8192), 0..self.options.dimension]).transpose();
         let flop = 2.0 * (count * self.options.dimension * rows.dims()[1]) as f64;
         let (seconds, _) = time(|| {
             let _ = queries.clone().matmul(rows.clone());
@@ -261,7 +261,8 @@ impl Bench {
         let flop = 2.0 * (rows * dimension * count) as f64;
         let product = self.product(count);
         // The least: every row and query read once, the answer written.
-        let bytes = (rows * dimension * if *half { 2 } else { 4 } + count * dimension * 4 + count * k * 8) as f64;
+        let width = if *half { 2 } else { 4 };
+        let bytes = ((rows + count) * dimension * width + count * k * 8) as f64;
         println!(
             "{{\"device\": \"{device}\", \"rows\": {rows}, \"dimension\": {dimension}, \"half\": {half}, \"queries\": {count}, \"k\": {k}, \"choice\": \"{choice}\", \
              \"seconds\": {seconds:.6}, \"processor_seconds\": {used:.6}, \"gflops\": {:.2}, \"product_gflops\": {product:.2}, \"product_share\": {:.3}, \

@@ -5,8 +5,10 @@
 
 use std::fmt;
 
+use burn::BurnConfig;
 use burn::tensor::{Device, DeviceType};
 use burn_cubecl::CubeDevice;
+use burn_cubecl::cubecl::config::RuntimeConfig;
 use burn_cubecl::cubecl::device::WgpuDeviceKind;
 use burn_cubecl::cubecl::features::TypeUsage;
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
@@ -65,8 +67,8 @@ pub struct AdapterLimits {
     pub subgroup_max: u32,
     /// Whether kernels can compute with 16-bit floats.
     pub f16: bool,
-    /// Whether kernels can use matrix units.
-    pub matrix_units: bool,
+    /// What the search multiplies 16-bit queries and rows by: the shape of its matrix units, or why plain arithmetic units do it.
+    pub matrix_units: Result<String, String>,
     /// The shader language kernels are compiled to: `spirv`, `wgsl` or `msl`.
     pub compiler: String,
 }
@@ -99,15 +101,34 @@ pub(crate) fn cube_device(device: &Device) -> Option<CubeDevice> {
 }
 
 impl Adapter {
-    /// The burn device of this adapter. A software adapter is opened through WGSL, once a process.
+    /// The burn device of this adapter through its native compiler, whatever its kind.
+    pub(crate) fn native(&self) -> Device {
+        without_fusion();
+        self.device.clone()
+    }
+
+    /// The burn device of this adapter. A software adapter is opened through WGSL, once a process, unless the environment says otherwise: see `software`.
     ///
     /// # Errors
     /// What the driver said when it refused.
     pub fn open(&self) -> Result<Device, software::SoftwareError> {
         match self.kind {
             AdapterKind::Software => software::device(),
-            _ => Ok(self.device.clone()),
+            _ => Ok(self.native()),
         }
+    }
+}
+
+/// Switches burn's fusion of operations off, unless DREDGE_FUSION=on or the user configured burn. Must run before the first tensor.
+///
+/// burn 0.22.1 fuses some of our losses into kernels that give a wrong value (`debiased`), or panics while it fuses (`hcl`), whatever the driver: see PITFALLS.md.
+pub(crate) fn without_fusion() {
+    if std::env::var("DREDGE_FUSION").is_ok_and(|fusion| fusion == "on") {
+        return;
+    }
+    let fusion = r#"{"fusion": {"beam_search": {"max_explorations": 0}}}"#;
+    if let Ok(config) = serde_json::from_str::<BurnConfig>(fusion) {
+        BurnConfig::try_set(config);
     }
 }
 
@@ -127,7 +148,7 @@ pub fn describe(device: &Device) -> Option<AdapterLimits> {
         subgroup_min: hardware.plane_size_min,
         subgroup_max: hardware.plane_size_max,
         f16: properties.type_usage(half).contains(TypeUsage::Arithmetic),
-        matrix_units: !properties.features.matmul.cmma.is_empty(),
+        matrix_units: crate::scan::matrix_units(&cube_device(device)?),
         compiler,
     })
 }

@@ -67,6 +67,8 @@ pub struct Case {
     pub bins: Option<Bins>,
     /// Rows are stored as f16.
     pub half: bool,
+    /// Queries are.
+    pub half_queries: bool,
 }
 
 /// The plainest case, for others to differ from.
@@ -83,6 +85,7 @@ pub const BASE: Case = Case {
     ask: Ask::Best(0),
     bins: None,
     half: false,
+    half_queries: false,
 };
 
 /// Ends on whole numbers, which are scores here; some lie below and some above.
@@ -179,6 +182,8 @@ pub const CASES: &[Case] = &[
 /// Cases whose rows are stored as f16.
 pub const HALF_CASES: &[Case] = &[
     Case { name: "f16", half: true, ..BASE },
+    Case { name: "f16 queries", half_queries: true, ..BASE },
+    Case { name: "f16 on both sides", half: true, half_queries: true, dimension: 19, shards: &[77], ..BASE },
     Case { name: "f16, an odd number of numbers", half: true, dimension: 3, shards: &[33, 31], ..BASE },
     Case { name: "f16, many queries", half: true, queries: 70, dimension: 21, shards: &[150, 70], k: 20, ..BASE },
     Case { name: "f16, uniform draw", half: true, ask: Ask::Uniform, shards: &[150], ..BASE },
@@ -260,6 +265,11 @@ impl Case {
                 (fill(self.queries, &|_, column, v| (v + 0.1) / (column + 1) as f32), fill(rows, &|row, _, v| v / 3.0 + row as f32 * 1e-4))
             }
         };
+        let round = |values: Vec<f32>, half: bool| match half {
+            true => values.into_iter().map(|value| burn::tensor::f16::from_f32(value).to_f32()).collect(),
+            false => values,
+        };
+        let (queries, rows): (Vec<f32>, Vec<f32>) = (round(queries, self.half_queries), round(rows, self.half));
         let exclusions = (self.exclude > 0).then(|| {
             let ids = |query: usize| (0..self.rows() as u32).filter(|id| (*id as usize + query).is_multiple_of(self.exclude)).collect();
             Exclusions::from_rows((0..self.queries).map(ids))

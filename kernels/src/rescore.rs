@@ -32,7 +32,7 @@ pub fn search_rescored<'a>(request: SearchRequest<'_>, full: impl Into<Store<'a>
     let (queries, floor, ceiling) = (request.queries.clone().without_autodiff(), request.floor, request.ceiling);
     let found = search(SearchRequest { k: k.saturating_mul(factor).min(MAX_K), ..request })?;
     let pairs: Vec<(u32, u32)> = pairs(&found).collect();
-    let scores = if pairs.is_empty() { Ok(Vec::new()) } else { pair_scores(&queries, full, &pairs, Budget::USUAL.scratch) };
+    let scores = if pairs.is_empty() { Ok(Vec::new()) } else { pair_scores(&queries, full, &pairs, Budget::CPU.scratch) };
     let scores = scores.map_err(|reason| SearchError::Device { query: 0, reason })?;
     let mut entries: Vec<(u32, f32, u32)> = pairs.iter().zip(scores).map(|(&(query, id), score)| (query, score + 0.0, id)).collect();
     if let Some(entry) = entries.iter().find(|entry| entry.1.is_nan()) {

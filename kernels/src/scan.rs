@@ -54,7 +54,8 @@ impl Plan {
 /// Scans one shard, on any backend.
 #[backend_extension(Cube, Flex, Fusion)]
 pub(crate) trait Scan: Backend {
-    /// Gives the lists `[q, k]` and `[q, k + 1 + counters]` after `rows` `[n, d]` were scanned with `queries` `[q, d]`.
+    /// Gives the lists `[q, k]` and `[q, k + 1 + counters]` after `rows` `[n, d]` were scanned with `queries` `[q, d]`. Both are f32 or f16; queries of f16 where
+    /// [`reads_half`] says so.
     ///
     /// `rules` is q + 1 offsets, two words of random bits per query, and ids: `rules[rules[i]..rules[i + 1]]` are those, ascending, that query i may not get.
     /// One tensor, because WebGPU promises eight of them to a kernel. `bounds` `[3 q]` are floor, ceiling and centre of each query: scores below the floor or
@@ -106,10 +107,20 @@ pub(crate) fn scan(
     (Tensor::from_dispatch(scores), Tensor::from_dispatch(ids))
 }
 
+/// What the device multiplies 16-bit queries and rows by: the shape of its matrix units, or why plain arithmetic units do it.
+pub(crate) fn matrix_units(device: &burn_cubecl::CubeDevice) -> Result<String, String> {
+    cube::matrix_units(device).map(|shape| shape.to_string())
+}
+
+/// Whether queries of 16 bits are scanned as they are.
+pub(crate) fn reads_half(device: &Device) -> bool {
+    crate::adapters::cube_device(device).is_some()
+}
+
 /// Whether lists of that depth, and shards of these sizes and formats, can be searched on the device.
-pub(crate) fn check_limits(device: &Device, k: usize, counters: usize, store: &[(usize, DType)]) -> Result<(), SearchError> {
+pub(crate) fn check_limits(device: &Device, k: usize, queries: DType, store: &[(usize, DType)]) -> Result<(), SearchError> {
     match crate::adapters::cube_device(device) {
-        Some(device) => cube::check_limits(&device, k, counters, store),
+        Some(device) => cube::check_limits(&device, k, queries, store),
         None => Ok(()),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use thiserror::Error;
 
 use crate::bins::Bins;
@@ -23,13 +23,19 @@ pub const MAX_K: usize = 1024;
 pub(crate) struct Budget {
     /// Entries of running lists: queries beyond that come in a second pass over the store.
     pub(crate) running: usize,
-    /// Scores of a tile.
+    /// Numbers for survivors on a GPU; scores of pairs that are computed at a time.
     pub(crate) scratch: usize,
 }
 
 impl Budget {
-    /// Lists of 32 MiB each for scores and ids (three pairs on a GPU), tiles of 16 MiB.
-    pub(crate) const USUAL: Self = Self { running: 8 << 20, scratch: 4 << 20 };
+    /// On a GPU lists of 8 MiB each for scores and ids, and up to 48 MiB of survivors.
+    pub(crate) const GPU: Self = Self { running: 2 << 20, scratch: 12 << 20 };
+    /// On the CPU lists of 32 MiB each; scores of a panel are few.
+    pub(crate) const CPU: Self = Self { running: 8 << 20, scratch: 4 << 20 };
+
+    pub(crate) fn of(device: &Device) -> Self {
+        if crate::adapters::cube_device(device).is_some() { Self::GPU } else { Self::CPU }
+    }
 }
 
 /// Which of the rows that count a query gets.
@@ -64,7 +70,7 @@ pub enum Choice<'a> {
 /// What to search.
 #[derive(Debug)]
 pub struct SearchRequest<'a> {
-    /// `[queries, dimension]`, f32.
+    /// `[queries, dimension]`, f32; or f16, which a GPU with matrix units multiplies with f16 rows at its full rate. Scores are exact for the numbers given.
     pub queries: Tensor<2>,
     /// Shards on the device, or a file.
     pub store: Store<'a>,
@@ -220,10 +226,10 @@ pub enum SearchError {
         available: usize,
     },
     /// The device cannot read 16-bit floats.
-    #[error("shard {shard} holds 16-bit floats, which this device cannot read; keep the store in 32-bit floats")]
+    #[error("the 16-bit floats of {what} cannot be read by this device; use 32-bit floats")]
     Half {
-        /// The first such shard.
-        shard: usize,
+        /// The queries, or the first such shard.
+        what: String,
     },
     /// A shard that the device cannot count through.
     #[error("shard {shard} has {numbers} numbers, expected less than 2^32; make more and smaller shards")]
@@ -255,13 +261,14 @@ pub enum SearchError {
 
 /// Searches exactly, or draws, in one pass over the store. The order at equal scores, and which of several equal scores is the last to be kept, is by ascending id.
 ///
-/// Memory beyond inputs and answer: lists of queries x k (in parts when large) and one tile of scores, at most 16 MiB. A row that is not a number is found
+/// Memory beyond inputs and answer: lists of queries x k (in parts when large) and, on a GPU, at most 48 MiB of survivors. A row that is not a number is found
 /// when it is scored, so it is an error of the first query, excluded or not; with no row to score, queries are not looked at.
 ///
 /// # Errors
 /// See [`SearchError`].
 pub fn search(request: SearchRequest<'_>) -> Result<TopK, SearchError> {
-    search_within(request, Budget::USUAL)
+    let budget = Budget::of(&request.queries.device());
+    search_within(request, budget)
 }
 
 /// [`search`] in so much memory.
@@ -277,7 +284,10 @@ pub(crate) fn search_within(mut request: SearchRequest<'_>, budget: Budget) -> R
         return Ok(answer);
     }
     request.queries = request.queries.without_autodiff();
-    let step = (budget.running / depth).max(1);
+    if !crate::scan::reads_half(&request.queries.device()) {
+        request.queries = request.queries.cast(DType::F32);
+    }
+    let step = (budget.running / (depth + request.bins.map_or(0, |bins| bins.counters()))).max(1);
     for begin in (0..count).step_by(step) {
         let part = begin..(begin + step).min(count);
         let queries = &request.queries;
@@ -394,8 +404,8 @@ fn check(request: &SearchRequest<'_>) -> Result<usize, SearchError> {
     if depth > MAX_K {
         return Err(SearchError::Window { end: depth });
     }
-    if queries.dtype() != DType::F32 {
-        return Err(SearchError::Format { what: "queries", got: format!("{:?}", queries.dtype()), expected: "F32" });
+    if !matches!(queries.dtype(), DType::F32 | DType::F16) {
+        return Err(SearchError::Format { what: "queries", got: format!("{:?}", queries.dtype()), expected: "F32 or F16" });
     }
     let shards = store.check(queries)?;
     let rows = store.rows();
@@ -403,7 +413,7 @@ fn check(request: &SearchRequest<'_>) -> Result<usize, SearchError> {
         return Err(SearchError::Rows { rows });
     }
     check_rules(request, count, rows)?;
-    crate::scan::check_limits(&queries.device(), depth, request.bins.map_or(0, |bins| bins.counters()), &shards)?;
+    crate::scan::check_limits(&queries.device(), depth, queries.dtype(), &shards)?;
     Ok(rows)
 }
 

@@ -1,20 +1,23 @@
 //! A software Vulkan driver (Mesa's lavapipe) as a burn device that compiles through WGSL.
 //!
-//! One binary serves both kinds of GPU: hardware gets CubeCL's native SPIR-V compiler with fusion and autotune; software must not, because
+//! One binary serves both kinds of GPU: hardware gets CubeCL's native SPIR-V compiler and autotune; software must not, because
 //! lavapipe crashes inside its SPIR-V reader on some of those modules (Mesa 22.3 and 25.0). CubeCL falls back to WGSL when the
 //! Vulkan instance cannot tell extended features, so the instance is made here by hand for Vulkan 1.0 without extensions.
-//! Operation fusion is switched off as well: every fused kernel is one more large shader for a slow compiler.
+//!
+//! Mesa 26 takes those modules. With DREDGE_SOFTWARE_COMPILER=spirv its lavapipe is driven as hardware is, 16-bit floats, matrix units, autotune and all: so the
+//! path of hardware GPUs is tested where there is none (`scripts/newer-vulkan`).
 
 #![allow(unsafe_code)]
 
 use std::sync::OnceLock;
 
-use burn::BurnConfig;
 use burn::tensor::wgpu::WgpuSetup;
 use burn::tensor::{Device, read_sync};
 use burn_cubecl::cubecl::config::autotune::AutotuneLevel;
 use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use wgpu::hal::api::Vulkan;
+
+use crate::adapters::{AdapterKind, adapters};
 
 /// Why there is no software device.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -46,6 +49,10 @@ pub fn device() -> Result<Device, SoftwareError> {
 }
 
 fn open() -> Result<Device, SoftwareError> {
+    if std::env::var("DREDGE_SOFTWARE_COMPILER").is_ok_and(|compiler| compiler == "spirv") {
+        let adapter = adapters().into_iter().find(|adapter| adapter.kind == AdapterKind::Software);
+        return adapter.map(|adapter| adapter.native()).ok_or(SoftwareError::NoSoftwareDriver);
+    }
     configure();
     let instance = instance()?;
     let adapter = read_sync(instance.enumerate_adapters(wgpu::Backends::VULKAN))
@@ -93,12 +100,9 @@ fn instance() -> Result<wgpu::Instance, SoftwareError> {
     }
 }
 
-/// No fusion and the least autotuning, unless the user configured either. Must run before the first tensor.
+/// The least autotuning, unless the user configured it. Must run before the first tensor.
 fn configure() {
-    let fusion = r#"{"fusion": {"beam_search": {"max_explorations": 0}}}"#;
-    if let Ok(config) = serde_json::from_str::<BurnConfig>(fusion) {
-        BurnConfig::try_set(config);
-    }
+    crate::adapters::without_fusion();
     let mut config = CubeClRuntimeConfig::default();
     config.autotune.level = AutotuneLevel::Minimal;
     CubeClRuntimeConfig::try_set(config);

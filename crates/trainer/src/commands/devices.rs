@@ -37,12 +37,13 @@ pub(super) fn run(args: &DevicesArgs) -> Result<()> {
             (limits.shared_memory_bytes >> 10).to_string(),
             format!("{}-{}", limits.subgroup_min, limits.subgroup_max),
             limits.f16.to_string(),
-            limits.matrix_units.to_string(),
+            limits.matrix_units.clone().unwrap_or_else(|reason| format!("no: {reason}")),
         ]);
         listed.push(json!({
             "device": name, "kind": adapter.kind.to_string(), "name": limits.name, "compiler": limits.compiler,
             "max_binding_bytes": limits.max_binding_bytes, "shared_memory_bytes": limits.shared_memory_bytes,
-            "subgroup": [limits.subgroup_min, limits.subgroup_max], "f16": limits.f16, "matrix_units": limits.matrix_units,
+            "subgroup": [limits.subgroup_min, limits.subgroup_max], "f16": limits.f16, "matrix_units": limits.matrix_units.as_ref().ok(),
+            "no_matrix_units": limits.matrix_units.as_ref().err(),
         }));
     }
     if args.json {
