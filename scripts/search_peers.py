@@ -15,7 +15,14 @@ import tempfile
 import time
 
 MARK = ("<!-- search: begin, written by scripts/bench-search -->", "<!-- search: end -->")
+CATALOGUE_MARK = ("<!-- search catalogue: begin, written by scripts/bench-search --catalogue -->", "<!-- search catalogue: end -->")
 SHAPES = [(1, 1), (1, 10), (1, 100), (1, 1000), (64, 1), (64, 10), (64, 100), (64, 1000), (1024, 1), (1024, 10), (1024, 100), (1024, 1000)]
+
+# What a GPU is for.
+GPU_SHAPES = [(4096, 100)]
+# Of the catalogue: one side of the middle problem is changed at a time.
+ROWS, DIMENSIONS = (10_000, 100_000, 1_000_000, 10_000_000), (128, 384, 768, 1024)
+QUERIES, DEPTHS = (1, 16, 256, 1024, 4096, 16_384), (1, 10, 100, 1024)
 
 
 def arguments():
@@ -26,9 +33,20 @@ def arguments():
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=420, help="no round begins after so many seconds")
+    parser.add_argument("--half", action="store_true", help="rows and queries of 16 bits, ours and those of PyTorch with CUDA")
+    parser.add_argument("--catalogue", action="store_true", help="ours alone over many shapes instead; shapes above --gigabytes or --teraflop are left out")
+    parser.add_argument("--gigabytes", type=float, default=4)
+    parser.add_argument("--teraflop", type=float, default=2)
     parser.add_argument("--vectors", help="a folder with rows.f32 and queries.f32 of the same width (little-endian, row by row), to measure 8-bit rows on as well")
     parser.add_argument("--output", default="docs/performance.md")
     return parser.parse_args()
+
+
+def shapes(options):
+    """Queries and depth of every problem that is measured."""
+    if options.catalogue:
+        return [(queries, 100) for queries in QUERIES]
+    return SHAPES + (GPU_SHAPES if options.device == "gpu" else [])
 
 
 class Ours:
@@ -36,7 +54,8 @@ class Ours:
 
     def __init__(self, options, folder=None, vectors=None):
         command = [options.binary, "--device", options.device, "--rows", options.rows, "--dimension", options.dimension]
-        command += ["--queries", max(q for q, _ in SHAPES)] + (["--dump", folder] if folder else []) + (["--vectors", vectors] if vectors else [])
+        command += ["--queries", max(q for q, _ in shapes(options))] + (["--dump", folder] if folder else []) + (["--vectors", vectors] if vectors else [])
+        command += ["--half"] if options.half else []
         self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, queries, k, choice="best"):
@@ -89,7 +108,8 @@ def peers(options, folder):
     except ImportError:
         return found
     cuda = options.device == "gpu" and torch.cuda.is_available()
-    store, asked = [torch.from_numpy(values).to("cuda" if cuda else "cpu") for values in (rows, queries)]
+    half = options.half and cuda
+    store, asked = [torch.from_numpy(values).to("cuda" if cuda else "cpu", torch.float16 if half else torch.float32) for values in (rows, queries)]
 
     def search(count, k, chunk=262_144):
         best = None
@@ -104,7 +124,7 @@ def peers(options, folder):
             best = (scores, ids)
         return best[1].cpu().numpy()
 
-    found[f"PyTorch {torch.__version__}" + (" (CUDA)" if cuda else "")] = (search, torch.cuda.synchronize if cuda else lambda: None)
+    found[f"PyTorch {torch.__version__}" + (" (CUDA, fp16)" if half else " (CUDA)" if cuda else "")] = (search, torch.cuda.synchronize if cuda else lambda: None)
     return found
 
 
@@ -121,9 +141,9 @@ def measure(options, folder):
     begun, ours = time.monotonic(), Ours(options, folder)
     ours.ask(1, 1)
     others = peers(options, folder)
-    rounds = {shape: [] for shape in SHAPES}
+    rounds = {shape: [] for shape in shapes(options)}
     for number in range(options.rounds):
-        for shape in SHAPES:
+        for shape in rounds:
             if number > 0 and time.monotonic() - begun > options.seconds:
                 break
             own = ours.ask(*shape)
@@ -186,8 +206,8 @@ def section(options, rounds, draws, others, files):
         MARK[0],
         "## Search",
         "",
-        f"Exact top-k, float32, {options.rows:,} rows of width {options.dimension}, device `{options.device}`; {machine()}; {datetime.date.today()}; "
-        f"`scripts/bench-search --device {options.device} --rows {options.rows} --dimension {options.dimension}`.",
+        f"Exact top-k, {'float16, sums in float32' if options.half else 'float32'}, {options.rows:,} rows of width {options.dimension}, device `{options.device}`; {machine()}; {datetime.date.today()}; "
+        f"`scripts/bench-search --device {options.device} --rows {options.rows} --dimension {options.dimension}{' --half' if options.half else ''}`.",
         "All search the same numbers, in turn; the machine may have had other work, so milliseconds are medians over "
         f"{min(map(len, rounds.values()))} rounds and",
         "ratios are medians of the ratios within a round: the peer's time over ours, above 1 ours is faster. Processor time counts all threads (not the GPU's). The",
@@ -220,13 +240,48 @@ def section(options, rounds, draws, others, files):
     return lines + files_section(*files) + [MARK[1]]
 
 
-def write(path, lines):
+def catalogue(options):
+    """One row a shape: time, and shares of what the device could do."""
+    middle = (1_000_000 if options.device == "gpu" else 100_000, 384, 1024, 100)
+    problems = [middle] + [(rows, *middle[1:]) for rows in ROWS] + [(middle[0], width, *middle[2:]) for width in DIMENSIONS]
+    problems += [(*middle[:2], queries, 100) for queries in QUERIES] + [(*middle[:3], k) for k in DEPTHS]
+    lines, left_out, begun = [], [], time.monotonic()
+    for rows, dimension in dict.fromkeys(problem[:2] for problem in problems):
+        asked = [problem[2:] for problem in dict.fromkeys(problems) if problem[:2] == (rows, dimension)]
+        size = 2 if options.half else 4
+        fits = [(queries, k) for queries, k in asked
+                if rows * dimension * size <= options.gigabytes * 1e9 and 2 * rows * dimension * queries <= options.teraflop * 1e12]
+        left_out += [(rows, dimension, *ask) for ask in asked if ask not in fits]
+        if not fits or time.monotonic() - begun > options.seconds:
+            left_out += [(rows, dimension, *ask) for ask in fits]
+            continue
+        ours = Ours(argparse.Namespace(**{**vars(options), "rows": rows, "dimension": dimension}))
+        for queries, k in fits:
+            found = ours.ask(queries, k)
+            lines.append((rows, dimension, queries, k, found))
+            print(f"{rows:,} x {dimension}, {queries} queries, k = {k}: {found['seconds'] * 1e3:.1f} ms", flush=True)
+        ours.close()
+    text = [CATALOGUE_MARK[0], "## Search, shape by shape", "",
+            f"Ours alone; device `{options.device}`; {'16-bit operands' if options.half else 'float32'}; {machine()}; {datetime.date.today()}; `scripts/bench-search --catalogue --device "
+            f"{options.device}{' --half' if options.half else ''}`. Medians of three or more runs.",
+            "The bare product and the copy are measured for every shape; the least to move is every row and query read once and the answer written.", "",
+            "| rows | width | queries | k | ms | processor, ms | GFLOP/s | x bare product | least to move, MB | GB/s of it | x copy |", "|---|---|---|---|---|---|---|---|---|---|---|"]
+    for rows, dimension, queries, k, found in sorted(lines, key=lambda line: line[:4]):
+        cells = [f"{rows:,}", dimension, f"{queries:,}", f"{k:,}", f"{found['seconds'] * 1e3:.1f}", f"{found['processor_seconds'] * 1e3:.1f}", f"{found['gflops']:.0f}",
+                 f"{found['product_share']:.2f}", f"{found['least_bytes'] / 1e6:.0f}", f"{found['gigabytes_per_second']:.1f}", f"{found['bandwidth_share']:.2f}"]
+        text.append("| " + " | ".join(map(str, cells)) + " |")
+    if left_out:
+        text += ["", "Left out for their size: " + "; ".join(f"{rows:,} x {dimension}, {queries:,} queries, k = {k:,}" for rows, dimension, queries, k in left_out) + "."]
+    return text + [CATALOGUE_MARK[1]]
+
+
+def write(path, lines, mark=MARK):
     """Puts the section in the place of the last one, or at the end."""
     text = open(path).read() if os.path.exists(path) else "# Performance\n"
     new = "\n".join(lines)
-    if MARK[0] in text:
-        before, rest = text.split(MARK[0], 1)
-        text = before + new + rest.split(MARK[1], 1)[1]
+    if mark[0] in text:
+        before, rest = text.split(mark[0], 1)
+        text = before + new + rest.split(mark[1], 1)[1]
     else:
         text = text.rstrip("\n") + "\n\n" + new + "\n"
     with open(path + ".new", "w") as file:
@@ -237,6 +292,8 @@ def write(path, lines):
 
 def main():
     options = arguments()
+    if options.catalogue:
+        return write(options.output, catalogue(options), CATALOGUE_MARK)
     with tempfile.TemporaryDirectory(prefix="dredge-search-") as folder:
         write(options.output, section(options, *measure(options, folder)))
 
