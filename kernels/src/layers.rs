@@ -1,35 +1,43 @@
-//! Layers of a transformer encoder, fused for the CPU: linear, attention, GELU, and dropout with residual connection and norm.
+//! Layers of a transformer encoder, fused: linear, attention, GELU, and dropout with residual connection and norm.
 //!
-//! A backend extension for Flex, with hand-written gradients (`autodiff`); on every other device, and for numbers other than f32, each function is the
-//! composition of tensor operations that it stands for, except [`attention()`], which asks for [`fused`] first. A layer here reads its operands where they
-//! lie, makes no temporaries but what its backward pass needs, and runs on all cores with the widest instructions that the processor has (`wide`).
-//! Dropout is a function of a key drawn from the device's generator (`mask`): seeding the device decides it, and threads do not.
+//! A backend extension (`extension`) for Flex and for CubeCL's devices (`cube`), with hand-written gradients (`autodiff`); for numbers other than f32 each function is
+//! the composition of tensor operations that it stands for, except [`attention()`], which asks for [`attends`] first. On the CPU a layer reads its operands where they
+//! lie, makes no temporaries but what its backward pass needs, and runs on all cores with the widest instructions that the processor has (`wide`). On a GPU it is one
+//! kernel, or a few where sums cross cubes; linear layers are burn's there. Dropout is a function of a key (`mask`): [`seed`] decides it, and threads do not.
 
 // Loops over indices, because adapters with closures are not always inlined into the function that has the wide instructions.
 #![allow(clippy::needless_range_loop)]
 
 mod attention;
 mod autodiff;
+pub(crate) mod cube;
 mod dropout;
+mod embedding;
+mod extension;
 mod gelu;
 mod linear;
 mod mask;
+mod mixed;
 mod norm;
 pub(crate) mod product;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod wide;
 
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, DispatchDevice, Flex, backend_extension};
+use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::activation::gelu as plain_gelu;
-use burn::tensor::module::{layer_norm, linear as plain_linear};
-use burn::tensor::{Bytes, DType, Device, Distribution, Shape, Tensor};
+use burn::tensor::module::{embedding as plain_embedding, layer_norm, linear as plain_linear};
+use burn::tensor::{Bytes, DType, Device, Distribution, Int, Shape, Tensor, TensorData};
 use burn_flex::{FlexTensor, Layout};
 
+use embedding::Lists;
+use extension::Layers;
 use mask::Dropout;
+
+pub use mask::seed;
+pub use mixed::{Precision, PrecisionError};
 
 /// How rows of tokens lie in `[rows * width, hidden]`, and which of them are padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,66 +52,33 @@ pub struct AttentionShape {
     pub lengths: Vec<usize>,
 }
 
-/// The layers on one backend.
-#[backend_extension(Flex, Autodiff)]
-pub(crate) trait Layers: Backend {
-    fn attention(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
-        shape: AttentionShape,
-        dropout: Option<Dropout>,
-    ) -> FloatTensor<Self>;
-
-    fn linear_layer(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    fn gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    fn dropout_layer(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self>;
-
-    fn residual_norm(
-        input: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        epsilon: f64,
-        dropout: Option<Dropout>,
-    ) -> FloatTensor<Self>;
+impl AttentionShape {
+    /// The lengths as attention wants them on this device. Once per batch, for all its layers.
+    #[must_use]
+    pub fn lengths_on(&self, device: &Device) -> Tensor<1, Int> {
+        let lengths: Vec<i32> = self.lengths.iter().map(|&length| length as i32).collect();
+        Tensor::from_data(TensorData::new(lengths, [self.rows]), (device, DType::I32))
+    }
 }
 
-impl Layers for Flex {
-    fn attention(query: FlexTensor, key: FlexTensor, value: FlexTensor, shape: AttentionShape, dropout: Option<Dropout>) -> FlexTensor {
-        attention::forward(&query, &key, &value, &shape, dropout).0
-    }
-
-    fn linear_layer(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-        linear::forward(&input, &weight, &bias)
-    }
-
-    fn gelu_layer(input: FlexTensor) -> FlexTensor {
-        gelu::forward(input)
-    }
-
-    fn dropout_layer(input: FlexTensor, dropout: Dropout) -> FlexTensor {
-        dropout::apply(input, dropout)
-    }
-
-    fn residual_norm(
-        input: FlexTensor,
-        residual: FlexTensor,
-        gamma: FlexTensor,
-        beta: FlexTensor,
-        epsilon: f64,
-        dropout: Option<Dropout>,
-    ) -> FlexTensor {
-        norm::forward(input, &residual, [&gamma, &beta], epsilon, dropout, false).0
-    }
+/// Whether the device is the CPU.
+pub(crate) fn on_cpu(device: &Device) -> bool {
+    matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_))
 }
 
 /// Whether the layers are fused on this device, with or without autodiff.
 #[must_use]
 pub fn fused(device: &Device) -> bool {
-    matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_))
+    matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_) | DispatchDevice::Cube(_))
+}
+
+/// Whether [`attention()`] is fused on this device for heads of that width. Opens the device.
+#[must_use]
+pub fn attends(device: &Device, head: usize) -> bool {
+    match crate::adapters::cube_device(device) {
+        Some(device) => cube::attends(&device.client(), head),
+        None => fused(device),
+    }
 }
 
 pub(crate) fn fused_for<const D: usize>(tensor: &Tensor<D>) -> bool {
@@ -111,13 +86,21 @@ pub(crate) fn fused_for<const D: usize>(tensor: &Tensor<D>) -> bool {
 }
 
 /// Multi-head attention: per sequence and head, `dropout(softmax(Q K' / sqrt(head width))) V` over the keys that are no padding. All tensors are
-/// `[rows * width, hidden]`, heads side by side. `dropout` is the probability to apply now: 0 outside training.
+/// `[rows * width, hidden]`, heads side by side; `lengths` is [`AttentionShape::lengths_on`] the device. `dropout` is the probability to apply now: 0 outside training.
 ///
 /// # Panics
-/// When the tensors or the lengths do not fit the shape, or when the device is not one of [`fused`] or the numbers are not f32.
-pub fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, shape: AttentionShape, dropout: f64) -> Tensor<2> {
+/// When the tensors or the lengths do not fit the shape, when [`attends`] says no, or when the numbers are not f32.
+pub fn attention(
+    query: Tensor<2>,
+    key: Tensor<2>,
+    value: Tensor<2>,
+    lengths: Tensor<1, Int>,
+    shape: AttentionShape,
+    dropout: f64,
+) -> Tensor<2> {
     let [tokens, hidden] = query.dims();
-    assert!(fused_for(&query), "attention is fused for f32 on the CPU only; ask `fused` first");
+    assert!(fused_for(&query), "attention is fused for f32 on some devices only; ask `attends` first");
+    assert!(lengths.dims() == [shape.rows] && lengths.dtype() == DType::I32, "lengths of another shape: ask `lengths_on` for them");
     assert!(key.dims() == [tokens, hidden] && value.dims() == [tokens, hidden], "query, key and value differ in shape");
     assert!(tokens == shape.rows * shape.width, "{tokens} tokens are not {} rows of {}", shape.rows, shape.width);
     assert!(shape.heads > 0 && hidden.is_multiple_of(shape.heads), "{} heads do not divide {hidden}", shape.heads);
@@ -128,16 +111,45 @@ pub fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, shape: Atte
         shape.width
     );
     let dropout = Dropout::draw(dropout, &query.device());
-    let output = <Dispatch as Layers>::attention(query.into_dispatch(), key.into_dispatch(), value.into_dispatch(), shape, dropout);
-    Tensor::from_dispatch(output)
+    let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(<Dispatch as Layers>::attention_layer(query, key, value, lengths.into_dispatch(), shape, dropout))
 }
 
-/// `input x weight + bias`: `[rows, in]`, `[in, out]`, `[out]`.
+/// Rows of a table `[rows, width]` by number, one for each token, padding included: `[ids, width]`. `lengths` tokens of each sequence count for the gradient, for nothing
+/// comes back to padding. On the CPU burn's own gather.
+///
+/// # Panics
+/// When a number is no row, or when lengths and ids do not fit each other.
+pub fn embedding(table: Tensor<2>, ids: &[i32], lengths: &[usize]) -> Tensor<2> {
+    let (device, [rows, width]) = (table.device(), table.dims());
+    let places = ids.len() / lengths.len().max(1);
+    assert!(
+        lengths.len() * places == ids.len() && lengths.iter().all(|&length| length <= places),
+        "{} ids in {} sequences",
+        ids.len(),
+        lengths.len()
+    );
+    assert!(ids.iter().all(|&id| (0..rows as i64).contains(&i64::from(id))), "an id beyond the {rows} rows of the table");
+    if on_cpu(&device) || !fused_for(&table) {
+        let ids = TensorData::new(ids.to_vec(), [lengths.len(), places]);
+        return plain_embedding(table, Tensor::<2, Int>::from_data(ids, &device)).reshape([lengths.len() * places, width]);
+    }
+    let lists = Lists::new(if table.is_tracked() { ids } else { &[] }, |place| place % places < lengths[place / places]);
+    let integers = |numbers: Vec<i32>| {
+        let count = numbers.len();
+        Tensor::<1, Int>::from_data(TensorData::new(numbers, [count]), (&device, DType::I32)).into_dispatch()
+    };
+    let (ids, numbers) = (integers(ids.to_vec()), integers(lists.numbers));
+    Tensor::from_dispatch(<Dispatch as Layers>::embedding_layer(table.into_dispatch(), ids, numbers, lists.rows, lists.chunks))
+}
+
+/// `input x weight + bias`: `[rows, in]`, `[in, out]`, `[out]`. Mixed precision is for f32 operands; [`Precision::check`] says whether the device has it.
 ///
 /// # Panics
 /// When the shapes do not fit.
-pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
-    if !fused_for(&input) {
+pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
+    let half = precision.half().filter(|_| fused_for(&input));
+    if half.is_none() && (input.dtype() != DType::F32 || !on_cpu(&input.device())) {
         return plain_linear(input, weight, Some(bias));
     }
     assert!(
@@ -147,7 +159,11 @@ pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2>
         weight.dims(),
         bias.dims()
     );
-    Tensor::from_dispatch(<Dispatch as Layers>::linear_layer(input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()))
+    let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(match half {
+        Some(half) => <Dispatch as Layers>::linear_mixed(input, weight, bias, half),
+        None => <Dispatch as Layers>::linear_layer(input, weight, bias),
+    })
 }
 
 /// GELU, exact form.

@@ -1,4 +1,4 @@
-//! Exact top-k inner-product search and draws of negatives on the device, [`search()`], and the layers of an encoder fused for the CPU.
+//! Exact top-k inner-product search and draws of negatives on the device, [`search()`], and the layers of an encoder, fused.
 //!
 //! | part | owns |
 //! |---|---|
@@ -11,9 +11,9 @@
 //! | `scan` | the backend extension: running top-k of one shard; `scan/cube` has the GPU kernels (`product`, `select`), `scan/flex` the CPU path |
 //! | [`mod@reference`] | the same in plain Rust and float64, for clarity, not for speed |
 //! | [`catalogue`] | problems as data, for the tests of every implementation and for benchmarks |
-//! | [`layers`] | linear, attention, GELU, dropout and residual norm on the CPU with hand-written gradients |
-//! | [`adamw()`] | one update of the optimiser in one pass, on the CPU |
-//! | [`sum_of_squares`] | a gradient's share of the norm in one pass, on the CPU |
+//! | [`layers`] | linear, attention, GELU, dropout and residual norm with hand-written gradients, for the CPU and for GPUs |
+//! | [`adamw()`] | one update of the optimiser in one pass |
+//! | [`sum_of_squares`], [`squares_on_device`] | a gradient's share of the norm in one pass |
 //! | [`keep_freed_memory`] | the allocator's habits |
 //! | [`keep_tuning`] | where a GPU's tuning is kept between runs |
 //! | [`adapters()`], [`describe`], [`max_rows_per_shard`] | the GPUs of this machine and what they can do |
@@ -54,6 +54,6 @@ pub use memory::keep_freed_memory;
 pub use rescore::search_rescored;
 pub use search::{Choice, MAX_K, SearchError, SearchRequest, TopK, search};
 pub use software::{SoftwareError, device as software_device};
-pub use squares::{sum_of_squares, sums_in_one_pass};
+pub use squares::{squares_on_device, sum_of_squares, sums_in_one_pass};
 pub use stream::Store;
 pub use tuning::{keep_tuning, tuning_file};

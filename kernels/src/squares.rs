@@ -1,7 +1,10 @@
-//! The sum of the squares of a tensor in one pass, for the CPU.
+//! The sum of the squares of a tensor in one pass, on the CPU and on GPUs.
 //!
-//! The square of an f32 is exact in f64, and squares are added there in one order: sixteen running sums over a task of fixed length, then the sixteen in order,
-//! then the tasks in order. So the result depends neither on the number of threads nor on the width of the processor's registers.
+//! On the CPU the square of an f32 is exact in f64, and squares are added there in one order: sixteen running sums over a task of fixed length, then the sixteen in order,
+//! then the tasks in order. So the result depends neither on the number of threads nor on the width of the processor's registers. A GPU has no f64:
+//! there [`squares_on_device`] takes many tensors at once, adds up parts of each in f32, in one order too, and leaves the sum on the device.
+
+mod cube;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
@@ -10,7 +13,7 @@ use burn_flex::{FlexTensor, Layout};
 use rayon::prelude::*;
 
 use crate::layers::wide::{Lanes, widest};
-use crate::layers::{fused_for, numbers};
+use crate::layers::{fused_for, numbers, on_cpu, owned_flat};
 
 /// Numbers of a task.
 const CHUNK: usize = 1 << 15;
@@ -34,6 +37,27 @@ impl Squares for Flex {
     }
 }
 
+/// Parts that a GPU adds a tensor up in.
+const PARTS: usize = 64;
+
+/// The parts of one of many tensors.
+#[backend_extension(Cube, Flex, Fusion)]
+pub(crate) trait Parts: Backend {
+    /// `sums`, all of it, with the parts of `input` from `place` x [`PARTS`] on.
+    #[fusion(meta = |_input, sums, _place| sums.clone())]
+    fn squares(input: FloatTensor<Self>, sums: FloatTensor<Self>, place: usize) -> FloatTensor<Self>;
+}
+
+impl Parts for Flex {
+    fn squares(input: FlexTensor, sums: FlexTensor, place: usize) -> FlexTensor {
+        let (input, mut sums) = (input.to_contiguous(), owned_flat(sums));
+        let parts = &mut sums.storage_mut::<f32>()[place * PARTS..(place + 1) * PARTS];
+        parts.fill(0.0);
+        parts[0] = numbers(&input).chunks(CHUNK).map(squares).sum::<f64>() as f32;
+        sums
+    }
+}
+
 widest!(fn squares(numbers: &[f32]) -> f64 = squares_body);
 
 #[inline(always)]
@@ -54,7 +78,22 @@ fn squares_body<L: Lanes>(numbers: &[f32]) -> f64 {
 /// Whether [`sum_of_squares`] takes this tensor: f32 on the CPU.
 #[must_use]
 pub fn sums_in_one_pass<const D: usize>(tensor: &Tensor<D>) -> bool {
-    fused_for(tensor)
+    fused_for(tensor) && on_cpu(&tensor.device())
+}
+
+/// The sum of the squares of all numbers of these flat f32 tensors, `[1]` in f32, still on their device: one launch for each, and one for all.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn squares_on_device(tensors: Vec<Tensor<1>>) -> Tensor<1> {
+    let device = tensors.first().expect("one tensor at least").device();
+    let count = tensors.len() * PARTS;
+    let mut sums = Tensor::<1>::empty([count], (&device, DType::F32)).into_dispatch();
+    for (place, tensor) in tensors.into_iter().enumerate() {
+        sums = <Dispatch as Parts>::squares(tensor.cast(DType::F32).into_dispatch(), sums, place);
+    }
+    Tensor::<1>::from_dispatch(sums).sum()
 }
 
 /// The sum of the squares of all numbers, in f64. Does not make the CPU wait: the numbers are there already.
@@ -117,6 +156,29 @@ mod tests {
         assert!((large / 4e60 - 1.0).abs() < 1e-6 && (small / 4e-60 - 1.0).abs() < 1e-6, "{large} {small}");
         assert!(sum_of_squares(tensor(vec![1.0, f32::NAN])).is_nan());
         assert_eq!(sum_of_squares(tensor(vec![1.0, f32::NEG_INFINITY])), f64::INFINITY);
+    }
+
+    fn check_on(device: &Device) {
+        let tensors: Vec<Vec<f32>> = [1, 3, 255, 256, 257, 16_384, 70_001].map(|count| numbers(count, count as u32)).to_vec();
+        let expected: f64 = tensors.iter().map(|values| reference(values)).sum();
+        let tensors = tensors.into_iter().map(|values| {
+            let count = values.len();
+            Tensor::from_data(TensorData::new(values, [count]), device)
+        });
+        let got: f32 = squares_on_device(tensors.collect()).into_data().iter::<f32>().sum();
+        assert!((f64::from(got) / expected - 1.0).abs() < 2e-6, "got {got}, expected {expected}");
+    }
+
+    #[test]
+    fn many_tensors_have_one_sum() {
+        check_on(&Device::flex());
+    }
+
+    #[test]
+    fn many_tensors_have_one_sum_on_the_software_device() {
+        if let Some(device) = crate::layers::tests::gpu() {
+            check_on(&device);
+        }
     }
 
     proptest! {

@@ -56,7 +56,7 @@ pub(super) fn forward(
     value: &FlexTensor,
     shape: &AttentionShape,
     dropout: Option<Dropout>,
-) -> (FlexTensor, Vec<f32>) {
+) -> (FlexTensor, FlexTensor) {
     let [query, key, value] = [query, key, value].map(FlexTensor::to_contiguous);
     let hidden = query.layout().shape()[1];
     let inputs = Inputs { query: numbers(&query), key: numbers(&key), value: numbers(&value), shape, hidden, dropout };
@@ -67,14 +67,15 @@ pub(super) fn forward(
         let run = |scratch: &mut Scratch, (task, logarithms): (usize, &mut [f32])| head_forward(&inputs, task, logarithms, into, scratch);
         logarithms.par_chunks_mut(shape.width).enumerate().with_min_len(shape.tasks_at_least(hidden)).for_each_init(Scratch::default, run);
     }
-    (tensor(output, [shape.rows * shape.width, hidden]), logarithms)
+    let count = logarithms.len();
+    (tensor(output, [shape.rows * shape.width, hidden]), tensor(logarithms, [count]))
 }
 
 /// The gradients of query, key and value.
 pub(super) fn backward(
     gradient: &FlexTensor,
     [query, key, value]: [&FlexTensor; 3],
-    logarithms: &[f32],
+    logarithms: &FlexTensor,
     shape: &AttentionShape,
     dropout: Option<Dropout>,
 ) -> [FlexTensor; 3] {
@@ -87,7 +88,8 @@ pub(super) fn backward(
         let gradient = numbers(&gradient);
         let run =
             |scratch: &mut Scratch, (task, logarithms): (usize, &[f32])| head_backward(&inputs, task, logarithms, gradient, into, scratch);
-        logarithms.par_chunks(shape.width).enumerate().with_min_len(shape.tasks_at_least(hidden)).for_each_init(Scratch::default, run);
+        let logarithms = numbers(logarithms).par_chunks(shape.width).enumerate();
+        logarithms.with_min_len(shape.tasks_at_least(hidden)).for_each_init(Scratch::default, run);
     }
     outputs.map(|output| tensor(output, [shape.rows * shape.width, hidden]))
 }

@@ -1,33 +1,52 @@
-//! The layers in a graph: what each keeps for its backward pass, and where the gradients go.
+//! The layers in a graph, on any backend: what each keeps for its backward pass, and where the gradients go.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::ops::ModuleOps;
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Flex};
-use burn_flex::FlexTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, Backend, TensorMetadata};
+use burn::tensor::DType;
 
+use super::AttentionShape;
+use super::extension::{Layers, Passes};
 use super::mask::Dropout;
-use super::{AttentionShape, Layers, attention, dropout, gelu, norm};
 
 #[derive(Debug)]
 struct Attention;
 
-impl Backward<Flex, 3> for Attention {
-    type State = ([NodeId; 3], Vec<f32>, AttentionShape, Option<Dropout>);
+/// What attention keeps beside its inputs: output, logarithms, lengths.
+type Mixed<B> = (FloatTensor<B>, FloatTensor<B>, IntTensor<B>);
+
+impl<B: Passes> Backward<B, 3> for Attention {
+    type State = ([NodeId; 3], Mixed<B>, AttentionShape, Option<Dropout>);
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let (inputs, logarithms, shape, dropout) = ops.state;
-        let gradient = gradients.consume::<Flex>(&ops.node);
-        let inputs = inputs.map(|id| checkpointer.retrieve_node_output::<FlexTensor>(id));
-        let results = attention::backward(&gradient, inputs.each_ref(), &logarithms, &shape, dropout);
-        for (parent, result) in ops.parents.into_iter().zip(results) {
+        let (inputs, (output, logarithms, lengths), shape, dropout) = ops.state;
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [query, key, value] = inputs.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id));
+        let (query, key, value) = B::attention_backward(gradient, query, key, value, output, logarithms, lengths, shape, dropout);
+        for (parent, result) in ops.parents.into_iter().zip([query, key, value]) {
             if let Some(parent) = parent {
-                gradients.register::<Flex>(parent.id, result);
+                gradients.register::<B>(parent.id, result);
             }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Embedding;
+
+impl<B: Passes> Backward<B, 1> for Embedding {
+    /// The lists, rows of the table, rows that are used, chunks.
+    type State = (IntTensor<B>, usize, usize, usize);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let (lists, height, rows, chunks) = ops.state;
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            gradients.register::<B>(parent.id, B::embedding_gradient(gradient, lists, height, rows, chunks));
         }
     }
 }
@@ -35,21 +54,40 @@ impl Backward<Flex, 3> for Attention {
 #[derive(Debug)]
 struct Linear;
 
-impl Backward<Flex, 3> for Linear {
+impl<B: Backend> Backward<B, 3> for Linear {
     type State = [Option<NodeId>; 2];
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let [input, weight] = ops.state.map(|id| id.map(|id| checkpointer.retrieve_node_output::<FlexTensor>(id)));
-        let gradient = gradients.consume::<Flex>(&ops.node);
+        let [input, weight] = ops.state.map(|id| id.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id)));
+        let gradient = gradients.consume::<B>(&ops.node);
         let [input_node, weight_node, bias_node] = ops.parents;
         if let (Some(parent), Some(weight)) = (input_node, weight) {
-            gradients.register::<Flex>(parent.id, Flex::linear_x_backward(weight, gradient.clone()));
+            gradients.register::<B>(parent.id, B::linear_x_backward(weight, gradient.clone()));
         }
         if let (Some(parent), Some(input)) = (weight_node, input) {
-            gradients.register::<Flex>(parent.id, Flex::linear_weight_backward(input, gradient.clone()));
+            gradients.register::<B>(parent.id, B::linear_weight_backward(input, gradient.clone()));
         }
         if let Some(parent) = bias_node {
-            gradients.register::<Flex>(parent.id, Flex::linear_bias_backward(gradient));
+            gradients.register::<B>(parent.id, B::linear_bias_backward(gradient));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct MixedLinear;
+
+impl<B: Passes> Backward<B, 3> for MixedLinear {
+    /// The rounded operands.
+    type State = [FloatTensor<B>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let [input, weight] = ops.state;
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (input, weight, bias) = B::linear_mixed_backward(gradient, input, weight);
+        for (parent, result) in ops.parents.into_iter().zip([input, weight, bias]) {
+            if let Some(parent) = parent {
+                gradients.register::<B>(parent.id, result);
+            }
         }
     }
 }
@@ -57,14 +95,14 @@ impl Backward<Flex, 3> for Linear {
 #[derive(Debug)]
 struct Gelu;
 
-impl Backward<Flex, 1> for Gelu {
+impl<B: Passes> Backward<B, 1> for Gelu {
     type State = NodeId;
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let input = checkpointer.retrieve_node_output::<FlexTensor>(ops.state);
-        let gradient = gradients.consume::<Flex>(&ops.node);
+        let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state);
+        let gradient = gradients.consume::<B>(&ops.node);
         if let [Some(parent)] = ops.parents {
-            gradients.register::<Flex>(parent.id, gelu::backward(gradient, &input));
+            gradients.register::<B>(parent.id, B::gelu_gradient(gradient, input));
         }
     }
 }
@@ -72,13 +110,13 @@ impl Backward<Flex, 1> for Gelu {
 #[derive(Debug)]
 struct Drop;
 
-impl Backward<Flex, 1> for Drop {
+impl<B: Layers> Backward<B, 1> for Drop {
     type State = Dropout;
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let gradient = gradients.consume::<Flex>(&ops.node);
+        let gradient = gradients.consume::<B>(&ops.node);
         if let [Some(parent)] = ops.parents {
-            gradients.register::<Flex>(parent.id, dropout::apply(gradient, ops.state));
+            gradients.register::<B>(parent.id, B::dropout_layer(gradient, ops.state));
         }
     }
 }
@@ -86,41 +124,64 @@ impl Backward<Flex, 1> for Drop {
 #[derive(Debug)]
 struct ResidualNorm;
 
-impl Backward<Flex, 4> for ResidualNorm {
-    type State = (NodeId, norm::Saved, Option<Dropout>);
+impl<B: Passes> Backward<B, 4> for ResidualNorm {
+    type State = (NodeId, [FloatTensor<B>; 2], Option<Dropout>);
 
     fn backward(self, ops: Ops<Self::State, 4>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let (gamma, saved, dropout) = ops.state;
-        let gamma = checkpointer.retrieve_node_output::<FlexTensor>(gamma);
-        let gradient = gradients.consume::<Flex>(&ops.node);
-        for (parent, result) in ops.parents.into_iter().zip(norm::backward(gradient, &gamma, &saved, dropout)) {
+        let (gamma, [normal, inverse], dropout) = ops.state;
+        let gamma = checkpointer.retrieve_node_output::<FloatTensor<B>>(gamma);
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (input, residual, scale, shift) = B::residual_norm_backward(gradient, gamma, normal, inverse, dropout);
+        for (parent, result) in ops.parents.into_iter().zip([input, residual, scale, shift]) {
             if let Some(parent) = parent {
-                gradients.register::<Flex>(parent.id, result);
+                gradients.register::<B>(parent.id, result);
             }
         }
     }
 }
 
-impl<C: CheckpointStrategy> Layers for Autodiff<Flex, C> {
-    fn attention(
+impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
+    fn attention_layer(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
+        lengths: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
-        let (output, logarithms) = attention::forward(query.primitive(), key.primitive(), value.primitive(), &shape, dropout);
-        match Attention.prepare::<C>([query.node(), key.node(), value.node()]).compute_bound().stateful() {
+        let inputs = [&query, &key, &value];
+        let [q, k, v] = inputs.map(|input| input.primitive().clone());
+        match Attention.prepare::<C>(inputs.map(|input| input.node())).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
-                let inputs = [&query, &key, &value].map(|input| prepared.checkpoint(input));
-                prepared.finish((inputs, logarithms, shape, dropout), output)
+                let nodes = inputs.map(|input| prepared.checkpoint(input));
+                let (output, logarithms) = B::attention_keeping(q, k, v, lengths.clone(), shape.clone(), dropout);
+                prepared.finish((nodes, (output.clone(), logarithms, lengths), shape, dropout), output)
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(output),
+            OpsKind::UnTracked(prepared) => prepared.finish(B::attention_layer(q, k, v, lengths, shape, dropout)),
+        }
+    }
+
+    fn embedding_layer(
+        table: FloatTensor<Self>,
+        ids: IntTensor<Self>,
+        lists: IntTensor<Self>,
+        rows: usize,
+        chunks: usize,
+    ) -> FloatTensor<Self> {
+        let node = table.node();
+        let table = table.into_primitive();
+        let height = table.shape()[0];
+        match Embedding.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let state = (lists.clone(), height, rows, chunks);
+                prepared.finish(state, B::embedding_layer(table, ids, lists, rows, chunks))
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::embedding_layer(table, ids, lists, rows, chunks)),
         }
     }
 
     fn linear_layer(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        let output = Flex::linear_layer(input.primitive().clone(), weight.primitive().clone(), bias.primitive().clone());
+        let output = B::linear_layer(input.primitive().clone(), weight.primitive().clone(), bias.primitive().clone());
         match Linear.prepare::<C>([input.node(), weight.node(), bias.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
                 // Each is needed for the other's gradient only.
@@ -132,20 +193,32 @@ impl<C: CheckpointStrategy> Layers for Autodiff<Flex, C> {
         }
     }
 
+    fn linear_mixed(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>, half: DType) -> FloatTensor<Self> {
+        let nodes = [input.node(), weight.node(), bias.node()];
+        let (input, weight, bias) = (input.into_primitive(), weight.into_primitive(), bias.into_primitive());
+        match MixedLinear.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let (output, input, weight) = B::linear_mixed_keeping(input, weight, bias, half);
+                prepared.finish([input, weight], output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::linear_mixed(input, weight, bias, half)),
+        }
+    }
+
     fn gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
         match Gelu.prepare::<C>([input.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
                 let kept = prepared.checkpoint(&input);
-                prepared.finish(kept, gelu::forward(input.into_primitive()))
+                prepared.finish(kept, B::gelu_layer(input.into_primitive()))
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(gelu::forward(input.into_primitive())),
+            OpsKind::UnTracked(prepared) => prepared.finish(B::gelu_layer(input.into_primitive())),
         }
     }
 
     fn dropout_layer(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
         match Drop.prepare::<C>([input.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish(dropout, dropout::apply(input.into_primitive(), dropout)),
-            OpsKind::UnTracked(prepared) => prepared.finish(dropout::apply(input.into_primitive(), dropout)),
+            OpsKind::Tracked(prepared) => prepared.finish(dropout, B::dropout_layer(input.into_primitive(), dropout)),
+            OpsKind::UnTracked(prepared) => prepared.finish(B::dropout_layer(input.into_primitive(), dropout)),
         }
     }
 
@@ -158,16 +231,17 @@ impl<C: CheckpointStrategy> Layers for Autodiff<Flex, C> {
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
         let nodes = [input.node(), residual.node(), gamma.node(), beta.node()];
-        let parameters = [gamma.primitive(), beta.primitive()];
+        let others = [&residual, &gamma, &beta].map(|other| other.primitive().clone());
         match ResidualNorm.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
                 let kept = prepared.checkpoint(&gamma);
-                let (output, saved) = norm::forward(input.into_primitive(), residual.primitive(), parameters, epsilon, dropout, true);
-                prepared.finish((kept, saved.expect("asked for"), dropout), output)
+                let [residual, gamma, beta] = others;
+                let (output, normal, inverse) = B::residual_norm_keeping(input.into_primitive(), residual, gamma, beta, epsilon, dropout);
+                prepared.finish((kept, [normal, inverse], dropout), output)
             }
             OpsKind::UnTracked(prepared) => {
-                let (output, _) = norm::forward(input.into_primitive(), residual.primitive(), parameters, epsilon, dropout, false);
-                prepared.finish(output)
+                let [residual, gamma, beta] = others;
+                prepared.finish(B::residual_norm(input.into_primitive(), residual, gamma, beta, epsilon, dropout))
             }
         }
     }

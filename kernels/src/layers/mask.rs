@@ -1,6 +1,31 @@
 //! Which numbers dropout keeps: a function of (key, row, column) and of nothing else, so the backward pass asks again instead of remembering.
 
+use std::cell::Cell;
+
 use burn::tensor::{Device, Distribution, Tensor};
+
+use super::on_cpu;
+
+thread_local! {
+    /// Where this thread's sequence of keys stands, for devices that would have to be waited for.
+    static KEYS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Seeds all that draws random numbers on the device: its own generator, and the dropout of this thread's layers. Training passes after the same seed drop the same.
+pub fn seed(device: &Device, seed: u64) {
+    device.seed(seed);
+    KEYS.set(mixed(seed));
+}
+
+/// splitmix64 (Steele, Lea and Flood 2014): neighbours share nothing.
+fn mixed(bits: u64) -> u64 {
+    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// What splitmix64 adds at every draw.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Dropout of one application of one layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,12 +36,18 @@ pub(crate) struct Dropout {
 }
 
 impl Dropout {
-    /// Drops with this probability, in `[0, 1)`; `None` when that is 0. The key is drawn from the device's generator, so that seeding the device decides it.
+    /// Drops with this probability, in `[0, 1)`; `None` when that is 0. On the CPU the key is drawn from the device's generator, so that seeding the device decides it;
+    /// on a GPU, whose numbers would have to be waited for, from the thread's sequence of keys, which [`seed`] sets.
     pub(crate) fn draw(probability: f64, device: &Device) -> Option<Self> {
         if probability == 0.0 {
             return None;
         }
         let device = device.clone().without_autodiff();
+        if !on_cpu(&device) {
+            let key = KEYS.get().wrapping_add(STEP);
+            KEYS.set(key);
+            return Some(Self::new(probability, mixed(key)));
+        }
         let numbers = Tensor::<1>::random([3], Distribution::Uniform(0.0, 1.0), &device).into_data();
         // 22 bits of each of three numbers, which are multiples of 2^-23 or finer.
         let key = numbers.iter::<f32>().fold(0u64, |key, number| (key << 22) ^ u64::from((number * 4_194_304.0) as u32));
@@ -29,13 +60,14 @@ impl Dropout {
         Self { threshold: (probability * 4_294_967_296.0) as u32, scale: (1.0 / (1.0 - probability)) as f32, key }
     }
 
+    /// Threshold, scale, and the key's lower and upper half: what a kernel takes.
+    pub(crate) fn words(self) -> (u32, f32, u32, u32) {
+        (self.threshold, self.scale, self.key as u32, (self.key >> 32) as u32)
+    }
+
     /// The part of the mask in one row.
     pub(crate) fn row(self, row: usize) -> RowMask {
-        // splitmix64 (Steele, Lea and Flood 2014): neighbouring rows and keys share nothing.
-        let mut bits = self.key.wrapping_add((row as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^= bits >> 31;
+        let bits = mixed(self.key.wrapping_add((row as u64 + 1).wrapping_mul(STEP)));
         RowMask { threshold: self.threshold, scale: self.scale, low: bits as u32, high: (bits >> 32) as u32 }
     }
 }

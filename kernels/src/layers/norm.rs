@@ -10,13 +10,6 @@ use super::{numbers, tensor};
 /// Rows of a task. Fixed, so that sums over rows do not depend on the number of threads.
 const ROWS: usize = 32;
 
-/// What the backward pass needs: the rows before scale and shift, and what each was multiplied by.
-#[derive(Clone, Debug)]
-pub(super) struct Saved {
-    normal: FlexTensor,
-    inverse: Vec<f32>,
-}
-
 /// Scale, shift and epsilon of the norm.
 #[derive(Clone, Copy)]
 struct Norm<'a> {
@@ -26,7 +19,8 @@ struct Norm<'a> {
     dropout: Option<Dropout>,
 }
 
-/// `norm(dropout(input) + residual)`, in the memory of `input` when nothing else uses it.
+/// `norm(dropout(input) + residual)`, in the memory of `input` when nothing else uses it. When asked to, keeps what the backward pass needs: the rows before scale and
+/// shift, and what each was multiplied by.
 pub(super) fn forward(
     input: FlexTensor,
     residual: &FlexTensor,
@@ -34,7 +28,7 @@ pub(super) fn forward(
     epsilon: f64,
     dropout: Option<Dropout>,
     save: bool,
-) -> (FlexTensor, Option<Saved>) {
+) -> (FlexTensor, Option<[FlexTensor; 2]>) {
     let [residual, gamma, beta] = [residual, gamma, beta].map(FlexTensor::to_contiguous);
     let shape = [residual.layout().shape()[0], residual.layout().shape()[1]];
     let norm = Norm { gamma: numbers(&gamma), beta: numbers(&beta), epsilon, dropout };
@@ -53,7 +47,7 @@ pub(super) fn forward(
             output.for_each(|(task, ((output, residual), inverse))| rows_forward(output, residual, inverse, &mut [], norm, task * ROWS));
         }
     }
-    (output, save.then(|| Saved { normal: tensor(normal, shape), inverse }))
+    (output, save.then(|| [tensor(normal, shape), tensor(inverse, [shape[0]])]))
 }
 
 widest!(
@@ -106,16 +100,21 @@ fn rows_forward_body<L: Lanes>(
 }
 
 /// Gradients of input, residual, scale and shift.
-pub(super) fn backward(gradient: FlexTensor, gamma: &FlexTensor, saved: &Saved, dropout: Option<Dropout>) -> [FlexTensor; 4] {
+pub(super) fn backward(
+    gradient: FlexTensor,
+    gamma: &FlexTensor,
+    [normal, inverse]: [&FlexTensor; 2],
+    dropout: Option<Dropout>,
+) -> [FlexTensor; 4] {
     let gamma = gamma.to_contiguous();
-    let shape = [saved.normal.layout().shape()[0], saved.normal.layout().shape()[1]];
+    let shape = [normal.layout().shape()[0], normal.layout().shape()[1]];
     let mut residual = super::owned(gradient, shape);
     let mut input = vec![0.0; if dropout.is_some() { shape[0] * shape[1] } else { 0 }];
     let norm = Norm { gamma: numbers(&gamma), beta: &[], epsilon: 0.0, dropout };
     let size = (ROWS * shape[1]).max(1);
     let sums: Vec<Vec<f32>> = {
-        let rows = residual.storage_mut::<f32>().par_chunks_mut(size).zip(numbers(&saved.normal).par_chunks(size));
-        let rows = rows.zip(saved.inverse.par_chunks(ROWS)).enumerate();
+        let rows = residual.storage_mut::<f32>().par_chunks_mut(size).zip(numbers(normal).par_chunks(size));
+        let rows = rows.zip(numbers(inverse).par_chunks(ROWS)).enumerate();
         if dropout.is_some() {
             let rows = rows.zip(input.par_chunks_mut(size));
             rows.map(|((task, ((gradient, normal), inverse)), input)| rows_backward(gradient, normal, inverse, input, norm, task * ROWS))

@@ -3,14 +3,15 @@
 use burn::backend::Dispatch;
 use burn::tensor::activation::{gelu as plain_gelu, softmax};
 use burn::tensor::module::{layer_norm, linear as plain_linear};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, f16};
 use proptest::prelude::*;
 
+use super::extension::Layers;
 use super::mask::Dropout;
 use super::product::{Target, View, product};
 use super::reference::{self, keep};
 use super::wide::{Lanes, dot, exponential, largest, total};
-use super::{AttentionShape, Layers};
+use super::{AttentionShape, Precision};
 
 /// Gaussian-like numbers, the same for the same seed: sums of four uniform ones, variance 1.
 fn random(count: usize, seed: u64) -> Vec<f32> {
@@ -53,8 +54,9 @@ fn differentiate<const N: usize>(
 }
 
 fn fused_attention([query, key, value]: [Tensor<2>; 3], shape: &AttentionShape, dropout: Option<Dropout>) -> Tensor<2> {
+    let lengths = shape.lengths_on(&query.device()).into_dispatch();
     let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
-    Tensor::from_dispatch(<Dispatch as Layers>::attention(query, key, value, shape.clone(), dropout))
+    Tensor::from_dispatch(<Dispatch as Layers>::attention_layer(query, key, value, lengths, shape.clone(), dropout))
 }
 
 fn composed_attention([query, key, value]: [Tensor<2>; 3], shape: &AttentionShape) -> Tensor<2> {
@@ -134,11 +136,14 @@ fn attention_agrees_with_the_composition_of_tensor_operations() {
 
 #[test]
 fn attention_of_views_and_of_sequences_without_tokens() {
-    let device = Device::flex();
+    views_and_empty_sequences(&Device::flex());
+}
+
+fn views_and_empty_sequences(device: &Device) {
     let shape = AttentionShape { rows: 2, width: 3, heads: 1, lengths: vec![0, 2] };
-    let wide = Tensor::<2>::from_data(TensorData::new(random(6 * 12, 1), [6, 12]), &device);
+    let wide = Tensor::<2>::from_data(TensorData::new(random(6 * 12, 1), [6, 12]), device);
     let parts = [0, 4, 8].map(|at| wide.clone().slice([0..6, at..at + 4]));
-    let copies = parts.clone().map(|part| Tensor::<2>::from_data(part.into_data(), &device));
+    let copies = parts.clone().map(|part| Tensor::<2>::from_data(part.into_data(), device));
     let [got, expected] = [parts, copies].map(|inputs| fused_attention(inputs, &shape, None).into_data());
     assert_eq!(got, expected);
     let got: Vec<f32> = got.iter::<f32>().collect();
@@ -147,8 +152,8 @@ fn attention_of_views_and_of_sequences_without_tokens() {
     let poisoned = |token: usize| {
         let mut numbers = random(24, 1);
         numbers[token * 4] = f32::NAN;
-        let input = Tensor::<2>::from_data(TensorData::new(numbers, [6, 4]), &device);
-        let query = Tensor::<2>::from_data(TensorData::new(random(24, 2), [6, 4]), &device);
+        let input = Tensor::<2>::from_data(TensorData::new(numbers, [6, 4]), device);
+        let query = Tensor::<2>::from_data(TensorData::new(random(24, 2), [6, 4]), device);
         let output = fused_attention([query, input.clone(), input], &shape, None).into_data();
         output.iter::<f32>().any(f32::is_nan)
     };
@@ -156,14 +161,17 @@ fn attention_of_views_and_of_sequences_without_tokens() {
 }
 
 #[test]
-fn attention_of_scores_far_from_zero() {
+fn attention_of_scores_far_from_zero_on_the_cpu() {
+    scores_far_from_zero(&Device::flex());
+}
+
+fn scores_far_from_zero(device: &Device) {
     // All scores near -300, then near 300, and 3 of 16 lanes in use: neither the padding of a vector nor an overflow may show.
-    let device = Device::flex();
     let shape = AttentionShape { rows: 1, width: 3, heads: 1, lengths: vec![3] };
     for sign in [-1.0f32, 1.0] {
         let inputs = [(1, 25.0), (2, 25.0 * sign), (3, 0.0)]
             .map(|(seed, shift)| random(12, seed).iter().map(|x| x * 0.1 + shift * 0.5).collect::<Vec<_>>());
-        let tensors = inputs.each_ref().map(|numbers| Tensor::<2>::from_data(TensorData::new(numbers.clone(), [3, 4]), &device));
+        let tensors = inputs.each_ref().map(|numbers| Tensor::<2>::from_data(TensorData::new(numbers.clone(), [3, 4]), device));
         let got: Vec<f32> = fused_attention(tensors, &shape, None).into_data().iter::<f32>().collect();
         let [query, key, value] = inputs.each_ref().map(|numbers| doubles(numbers));
         // Scores of 300 in f32 are exact to 3e-5.
@@ -173,10 +181,14 @@ fn attention_of_scores_far_from_zero() {
 
 #[test]
 fn a_pass_without_a_graph_gives_the_same_bits() {
+    same_bits_without_a_graph(&Device::flex());
+}
+
+fn same_bits_without_a_graph(device: &Device) {
     let shape = AttentionShape { rows: 2, width: 9, heads: 2, lengths: vec![9, 4] };
     let dropout = Dropout::new(0.2, 5);
     let mask = Some(dropout);
-    let [plain, graph] = [Device::flex(), Device::flex().autodiff()].map(|device| {
+    let [plain, graph] = [device.clone(), device.clone().autodiff()].map(|device| {
         let input = |seed: u64| {
             let input = Tensor::<2>::from_data(TensorData::new(random(18 * 16, seed), [18, 16]), &device);
             if device.is_autodiff() { input.require_grad() } else { input }
@@ -194,10 +206,22 @@ fn a_pass_without_a_graph_gives_the_same_bits() {
 #[test]
 fn gelu_and_its_slope_keep_their_digits_everywhere() {
     let device = Device::flex().autodiff();
+    check_gelu(&device);
+    let odd = Tensor::<2>::from_data(TensorData::new(vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY], [1, 3]), &Device::flex());
+    let odd: Vec<f32> = super::gelu(odd).into_data().iter::<f32>().collect();
+    assert!(odd[0].is_nan() && odd[1] == f32::INFINITY && odd[2].abs() < 1e-30);
+    let inputs: Vec<f32> = (-10_000..10_000).map(|step| step as f32 * 1e-3).collect();
+    let (plain, [plain_slopes]) = differentiate(&device, [(&inputs, [20, 1000])], &vec![1.0; 20_000], |[x]| plain_gelu(x));
+    let (got, [slopes]) = differentiate(&device, [(&inputs, [20, 1000])], &vec![1.0; 20_000], |[x]| super::gelu(x));
+    close("gelu", &got, &doubles(&plain), 1e-6);
+    close("slope", &slopes, &doubles(&plain_slopes), 1e-6);
+}
+
+fn check_gelu(device: &Device) {
     let mut inputs: Vec<f32> = (-20_000..=20_000).map(|step| step as f32 * 1e-3).collect();
     inputs.extend([1e-30, -1e-30, 100.0, -100.0, 1e30, -1e30]);
     let dims = [1, inputs.len()];
-    let (got, [slopes]) = differentiate(&device, [(&inputs, dims)], &vec![1.0; inputs.len()], |[x]| super::gelu(x));
+    let (got, [slopes]) = differentiate(device, [(&inputs, dims)], &vec![1.0; inputs.len()], |[x]| super::gelu(x));
     for ((&x, got), slope) in inputs.iter().zip(got).zip(slopes) {
         // Rounding the square of x costs digits of e^(-x^2 / 2); below the smallest normal number only the size counts.
         let relative = 1e-6 + 1.5e-7 * f64::from(x * x).min(200.0);
@@ -207,13 +231,6 @@ fn gelu_and_its_slope_keep_their_digits_everywhere() {
         let expected = reference::gelu_slope(f64::from(x));
         assert!((f64::from(slope) - expected).abs() <= 2e-7 + 2e-7 * expected.abs(), "slope({x}) = {slope}, expected {expected}");
     }
-    let odd = Tensor::<2>::from_data(TensorData::new(vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY], [1, 3]), &Device::flex());
-    let odd: Vec<f32> = super::gelu(odd).into_data().iter::<f32>().collect();
-    assert!(odd[0].is_nan() && odd[1] == f32::INFINITY && odd[2].abs() < 1e-30);
-    let (plain, [plain_slopes]) = differentiate(&device, [(&inputs[10_000..30_000], [20, 1000])], &vec![1.0; 20_000], |[x]| plain_gelu(x));
-    let (got, [slopes]) = differentiate(&device, [(&inputs[10_000..30_000], [20, 1000])], &vec![1.0; 20_000], |[x]| super::gelu(x));
-    close("gelu", &got, &doubles(&plain), 1e-6);
-    close("slope", &slopes, &doubles(&plain_slopes), 1e-6);
 }
 
 fn vector(tensor: Tensor<2>) -> Tensor<1> {
@@ -273,7 +290,7 @@ fn norm_linear_and_dropout_agree_with_the_compositions() {
 
         let (weight, bias, outer) = (random(inner * columns, 6), random(columns, 7), random(rows * columns, 8));
         let linear = [(input.as_slice(), [rows, inner]), (&weight, [inner, columns]), (&bias, [1, columns])];
-        let fused = differentiate(&device, linear, &outer, |[x, weight, bias]| super::linear(x, weight, vector(bias)));
+        let fused = differentiate(&device, linear, &outer, |[x, weight, bias]| super::linear(x, weight, vector(bias), Precision::F32));
         let plain = differentiate(&device, linear, &outer, |[x, weight, bias]| plain_linear(x, weight, Some(vector(bias))));
         close("linear", &fused.0, &doubles(&plain.0), 1e-5);
         let [input, weight, bias, outer] = [&input, &weight, &bias, &outer].map(|numbers| doubles(numbers));
@@ -289,31 +306,190 @@ fn norm_linear_and_dropout_agree_with_the_compositions() {
         Tensor::<2>::from_data(TensorData::new(random(dims[0] * dims[1], seed), dims), &Device::flex())
     });
     let bias = Tensor::<1>::zeros([5], &Device::flex());
-    let got: Vec<f32> = super::linear(input.clone(), weight.clone().transpose(), bias).into_data().iter::<f32>().collect();
+    let got: Vec<f32> = super::linear(input.clone(), weight.clone().transpose(), bias, Precision::F32).into_data().iter::<f32>().collect();
     let plain: Vec<f32> = input.matmul(weight.transpose()).into_data().iter::<f32>().collect();
     close("transposed", &got, &doubles(&plain), 1e-6);
 
-    let mask = Dropout::new(0.4, 3);
-    let (numbers, outer) = (random(70 * 19, 1), random(70 * 19, 2));
-    let (got, [gradient]) = differentiate(&device, [(&numbers, [70, 19])], &outer, |[x]| {
-        Tensor::from_dispatch(<Dispatch as Layers>::dropout_layer(x.into_dispatch(), mask))
-    });
-    for at in 0..70 * 19 {
-        let factor = mask.row(at / 19).factor((at % 19) as u32);
-        assert_eq!((got[at], gradient[at]), (numbers[at] * factor, outer[at] * factor));
+    check_dropout(&device);
+}
+
+/// The mask on the device is that of the host, number by number.
+fn check_dropout(device: &Device) {
+    // Keys and rows that carry from the lower half to the upper.
+    for (mask, rows) in [(Dropout::new(0.4, 3), 70), (Dropout::new(0.1, 0x0123_4567_ffff_fff0), 3), (Dropout::new(0.7, u64::MAX), 5)] {
+        let (numbers, outer) = (random(rows * 19, 1), random(rows * 19, 2));
+        let (got, [gradient]) = differentiate(device, [(&numbers, [rows, 19])], &outer, |[x]| {
+            Tensor::from_dispatch(<Dispatch as Layers>::dropout_layer(x.into_dispatch(), mask))
+        });
+        for at in 0..rows * 19 {
+            let factor = mask.row(at / 19).factor((at % 19) as u32);
+            assert_eq!((got[at], gradient[at]), (numbers[at] * factor, outer[at] * factor));
+        }
     }
 }
 
 #[test]
 fn inputs_that_others_still_use_are_left_alone() {
-    let device = Device::flex();
-    let input = Tensor::<2>::from_data(TensorData::new(random(40 * 8, 1), [40, 8]), &device);
+    inputs_are_left_alone(&Device::flex());
+}
+
+fn inputs_are_left_alone(device: &Device) {
+    let input = Tensor::<2>::from_data(TensorData::new(random(40 * 8, 1), [40, 8]), device);
     let before = input.clone().into_data();
-    let line = Tensor::<1>::ones([8], &device);
+    let line = Tensor::<1>::ones([8], device);
     super::gelu(input.clone());
     super::residual_norm(input.clone(), input.clone(), line.clone(), line, 1e-5, 0.5);
     super::dropout(input.clone(), 0.5);
     assert_eq!(input.into_data(), before);
+}
+
+/// Rows that are used never, once, and far more often than a chunk holds; padding counts for nothing.
+fn check_embedding(device: &Device) {
+    for (rows, width, places) in [(1, 1, 1), (3, 5, 40), (50, 300, 33)] {
+        let ids: Vec<i32> = (0..7 * places).map(|place| if place % 3 == 0 { 0 } else { (place * place % rows) as i32 }).collect();
+        let lengths = lengths(2, 7, places);
+        let (table, mut outer) = (random(rows * width, 1), random(7 * places * width, 2));
+        for place in (0..7 * places).filter(|place| place % places >= lengths[place / places]) {
+            outer[place * width..(place + 1) * width].fill(0.0);
+        }
+        let run = |[table]: [Tensor<2>; 1]| {
+            let lists = super::embedding::Lists::new(&ids, |place| place % places < lengths[place / places]);
+            let integers = |numbers: &[i32]| {
+                Tensor::<1, Int>::from_data(TensorData::new(numbers.to_vec(), [numbers.len()]), (device, DType::I32)).into_dispatch()
+            };
+            let (ids, numbers) = (integers(&ids), integers(&lists.numbers));
+            Tensor::from_dispatch(<Dispatch as Layers>::embedding_layer(table.into_dispatch(), ids, numbers, lists.rows, lists.chunks))
+        };
+        for (got, [gradient]) in [
+            differentiate(device, [(&table, [rows, width])], &outer, run),
+            differentiate(device, [(&table, [rows, width])], &outer, |[table]| super::embedding(table, &ids, &lengths)),
+        ] {
+            let expected = ids.iter().flat_map(|&id| &table[id as usize * width..][..width]);
+            assert!(got.iter().eq(expected));
+            let mut expected = vec![0.0f64; rows * width];
+            for (&id, outer) in ids.iter().zip(outer.chunks(width)) {
+                outer.iter().enumerate().for_each(|(column, x)| expected[id as usize * width + column] += f64::from(*x));
+            }
+            close("gradient of the table", &gradient, &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_table_and_their_gradient() {
+    check_embedding(&Device::flex().autodiff());
+}
+
+#[test]
+fn rows_of_a_table_and_their_gradient_on_a_software_gpu() {
+    if let Some(device) = gpu() {
+        check_embedding(&device.autodiff());
+    }
+}
+
+/// Rounded to 16-bit floats.
+fn halves(numbers: &[f32]) -> Vec<f64> {
+    numbers.iter().map(|&number| f16::from_f32(number).to_f64()).collect()
+}
+
+/// The linear layer in mixed precision, against the reference with rounded operands; without 16-bit floats (`half`), with all their digits.
+fn check_mixed(half: DType, device: &Device) {
+    for (rows, inner, columns) in [(1, 1, 1), (5, 3, 7), (33, 64, 20), (300, 192, 130)] {
+        let [input, weight, bias] = [(rows * inner, 1), (inner * columns, 2), (columns, 3)].map(|(count, seed)| random(count, seed));
+        // Gradients of a mean over many: all of them zero as 16-bit floats.
+        let outer: Vec<f32> = random(rows * columns, 4).iter().map(|x| x * 1e-9).collect();
+        let inputs = [(input.as_slice(), [rows, inner]), (&weight, [inner, columns]), (&bias, [1, columns])];
+        let (got, gradients) = differentiate(device, inputs, &outer, |[x, weight, bias]| {
+            let [x, weight, bias] = [x.into_dispatch(), weight.into_dispatch(), vector(bias).into_dispatch()];
+            Tensor::from_dispatch(<Dispatch as Layers>::linear_mixed(x, weight, bias, half))
+        });
+        let round = |numbers: &[f32]| if half == DType::F16 { halves(numbers) } else { doubles(numbers) };
+        let (input, weight) = (round(&input), round(&weight));
+        close("mixed linear", &got, &reference::linear(&input, &weight, &doubles(&bias), inner), 2e-5);
+        let by = f64::from(super::mixed::scale(outer.iter().fold(0.0, |largest, x| x.abs().max(largest))));
+        let scaled: Vec<f32> = outer.iter().map(|&x| (f64::from(x) * by) as f32).collect();
+        let [to_input, to_weight, _] = reference::linear_gradient(&input, &weight, &round(&scaled), inner);
+        let [.., to_bias] = reference::linear_gradient(&input, &weight, &doubles(&outer), inner);
+        let unscaled = [to_input, to_weight].map(|gradient| gradient.iter().map(|x| x / by).collect::<Vec<_>>());
+        let [to_input, to_weight] = unscaled;
+        for ((name, got), expected) in ["input", "weight", "bias"].iter().zip(gradients).zip([to_input, to_weight, to_bias]) {
+            let largest = expected.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+            let error = got.iter().zip(&expected).map(|(got, expected)| (f64::from(*got) - expected).abs()).fold(0.0, f64::max);
+            assert!(error <= 1e-5 * largest, "gradient of {name}, {rows} x {inner} x {columns}: off by {error} of {largest}");
+        }
+    }
+}
+
+#[test]
+fn mixed_precision_is_the_reference_with_rounded_operands() {
+    check_mixed(DType::F16, &Device::flex().autodiff());
+}
+
+#[test]
+fn mixed_precision_on_a_software_gpu() {
+    let Some(device) = gpu() else { return };
+    // Software Vulkan through WGSL has no 16-bit floats: there everything but the rounding is tested.
+    let half = if Precision::Mixed.check(&device).is_ok() { DType::F16 } else { DType::F32 };
+    check_mixed(half, &device.autodiff());
+}
+
+#[test]
+fn what_16_bits_cannot_hold_stays_what_it_is_or_becomes_their_largest() {
+    let device = Device::flex();
+    let input = Tensor::<2>::from_data([[1e6f32, -1e6], [f32::NAN, 1.0], [3.0, 4.0]], &device);
+    let weight = Tensor::<2>::from_data([[1.0f32], [0.5]], &device);
+    let output = super::linear(input, weight, Tensor::from_data([0.25f32], &device), Precision::Mixed).into_data();
+    let output: Vec<f32> = output.iter::<f32>().collect();
+    assert!(output[0] == 32752.25 && output[1].is_nan() && output[2] == 5.25, "{output:?}");
+}
+
+/// The software device, or the best hardware GPU, when the environment asks for it.
+pub(crate) fn gpu() -> Option<Device> {
+    match std::env::var("DREDGE_TEST_DEVICE").as_deref() {
+        Ok("software") => Some(crate::software_device().expect("a software Vulkan driver")),
+        Ok("gpu") => {
+            let hardware = crate::adapters().into_iter().filter(|adapter| adapter.kind != crate::AdapterKind::Software);
+            Some(hardware.min_by_key(|adapter| adapter.kind).expect("a GPU").open().expect("the GPU opens"))
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn norm_gelu_and_dropout_agree_with_the_reference_on_a_software_gpu() {
+    let Some(device) = gpu() else { return };
+    let autodiff = device.clone().autodiff();
+    check_dropout(&autodiff);
+    check_gelu(&autodiff);
+    for (rows, width) in [(1, 1), (1, 2), (2, 3), (31, 16), (32, 17), (33, 64), (65, 384), (100, 31), (3, 1536), (700, 40)] {
+        check_norm(rows, width, None, &autodiff);
+        check_norm(rows, width, Some(Dropout::new(0.25, 8)), &autodiff);
+    }
+    inputs_are_left_alone(&device);
+}
+
+#[test]
+fn attention_agrees_with_the_reference_on_a_software_gpu() {
+    let Some(device) = gpu() else { return };
+    let autodiff = device.clone().autodiff();
+    let mut pattern = 0;
+    // A width of heads is three kernels, with dropout and without.
+    for (size, heads) in [(32, &[1, 12][..]), (64, &[2]), (5, &[1])] {
+        for width in [1, 2, 31, 32, 33, 64, 65] {
+            for &heads in heads {
+                pattern += 1;
+                let rows = 1 + 2 * (pattern % 2);
+                let shape = AttentionShape { rows, width, heads, lengths: lengths(pattern, rows, width) };
+                let dropout = (size == 64 || pattern % 4 < 2 && size == 32).then(|| Dropout::new(0.3, pattern as u64));
+                check_attention(&shape, size, dropout, &autodiff);
+            }
+        }
+    }
+    let shape = AttentionShape { rows: 2, width: 200, heads: 2, lengths: vec![200, 150] };
+    check_attention(&shape, 32, None, &autodiff);
+    views_and_empty_sequences(&device);
+    scores_far_from_zero(&device);
+    same_bits_without_a_graph(&device);
 }
 
 /// Numeric gradient of the sum of `outer` times the function, by central differences.

@@ -1,0 +1,195 @@
+//! The layers on GPUs, in CubeCL: one kernel per piece, values and gradients.
+//!
+//! Memory is what they wait for, so each reads its operands once and writes its results once, and makes a mask or a probability again rather than read it. WebGPU
+//! promises a kernel eight buffers, CubeCL takes one for the numbers; barriers stand outside every branch, as WGSL asks. Sums run in one fixed order, so a layer gives
+//! the same bits every time.
+
+#![allow(unsafe_code)]
+
+mod attention;
+mod embedding;
+mod gelu;
+mod mask;
+mod mixed;
+mod norm;
+
+use burn::backend::TensorMetadata;
+use burn::backend::ops::{FloatTensorOps, ModuleOps};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::cubecl::client::Client;
+use burn_cubecl::cubecl::{CubeCount, CubeDim, calculate_cube_count_elemwise};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::AttentionShape;
+use super::extension::{Layers, Passes};
+use super::mask::Dropout;
+
+/// Units of a cube that works through numbers one by one; WebGPU promises 256.
+pub(crate) const UNITS: usize = 256;
+
+/// At least so many cubes, in as many dimensions as the device asks for. A kernel must leave out those beyond.
+pub(crate) fn cubes(client: &Client, count: usize) -> CubeCount {
+    calculate_cube_count_elemwise(client, count, CubeDim::new_single())
+}
+
+/// A new contiguous buffer of another tensor's kind, not written yet.
+pub(crate) fn empty<const D: usize>(like: &CubeTensor, shape: [usize; D]) -> CubeTensor {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), Shape::from(shape), like.dtype)
+}
+
+/// Contiguous, with memory that nothing else uses: the same memory when that is so.
+pub(crate) fn owned(tensor: CubeTensor) -> CubeTensor {
+    let tensor = into_contiguous(tensor);
+    if tensor.can_mut() { tensor } else { tensor.copy() }
+}
+
+/// Whether attention with heads of that width fits the device.
+pub(super) fn attends(client: &Client, head: usize) -> bool {
+    attention::fits(client, head)
+}
+
+fn matrix(tensor: &CubeTensor) -> [usize; 2] {
+    let shape = tensor.shape();
+    [shape[0], shape[1]]
+}
+
+impl Layers for CubeBackend {
+    fn attention_layer(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        lengths: IntTensor<Self>,
+        shape: AttentionShape,
+        dropout: Option<Dropout>,
+    ) -> FloatTensor<Self> {
+        attention::forward([query, key, value], lengths, &shape, dropout)[0].clone()
+    }
+
+    fn embedding_layer(
+        table: FloatTensor<Self>,
+        ids: IntTensor<Self>,
+        _lists: IntTensor<Self>,
+        _rows: usize,
+        _chunks: usize,
+    ) -> FloatTensor<Self> {
+        Self::float_select(table, 0, ids)
+    }
+
+    fn linear_layer(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::linear(input, weight, Some(bias))
+    }
+
+    fn linear_mixed(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>, half: DType) -> FloatTensor<Self> {
+        let [output, ..] = mixed::forward(input, weight, bias, half);
+        output
+    }
+
+    fn gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::forward(input)
+    }
+
+    fn dropout_layer(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
+        mask::apply(input, dropout)
+    }
+
+    fn residual_norm(
+        input: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+        dropout: Option<Dropout>,
+    ) -> FloatTensor<Self> {
+        let [output, ..] = norm::forward([input, residual, gamma, beta], epsilon, dropout, false);
+        output
+    }
+}
+
+impl Passes for CubeBackend {
+    fn attention_keeping(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        lengths: IntTensor<Self>,
+        shape: AttentionShape,
+        dropout: Option<Dropout>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [output, logarithms] = attention::forward([query, key, value], lengths, &shape, dropout);
+        (output, logarithms)
+    }
+
+    fn attention_backward(
+        gradient: FloatTensor<Self>,
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        output: FloatTensor<Self>,
+        logarithms: FloatTensor<Self>,
+        lengths: IntTensor<Self>,
+        shape: AttentionShape,
+        dropout: Option<Dropout>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let [query, key, value] = attention::backward(gradient, [query, key, value], [output, logarithms], lengths, &shape, dropout);
+        (query, key, value)
+    }
+
+    fn embedding_gradient(
+        gradient: FloatTensor<Self>,
+        lists: IntTensor<Self>,
+        height: usize,
+        rows: usize,
+        chunks: usize,
+    ) -> FloatTensor<Self> {
+        embedding::backward(gradient, lists, height, rows, chunks)
+    }
+
+    fn linear_mixed_keeping(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        half: DType,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let [output, input, weight] = mixed::forward(input, weight, bias, half);
+        (output, input, weight)
+    }
+
+    fn linear_mixed_backward(
+        gradient: FloatTensor<Self>,
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let [input, weight, bias] = mixed::backward(gradient, input, weight);
+        (input, weight, bias)
+    }
+
+    fn gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::backward(gradient, input)
+    }
+
+    fn residual_norm_keeping(
+        input: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+        dropout: Option<Dropout>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let [output, normal, inverse] = norm::forward([input, residual, gamma, beta], epsilon, dropout, true);
+        (output, normal, inverse)
+    }
+
+    fn residual_norm_backward(
+        gradient: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        normal: FloatTensor<Self>,
+        inverse: FloatTensor<Self>,
+        dropout: Option<Dropout>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let [input, residual, scale, shift] = norm::backward(gradient, gamma, [normal, inverse], dropout);
+        (input, residual, scale, shift)
+    }
+}

@@ -1,0 +1,257 @@
+//! The linear layer in mixed precision on GPUs: operands rounded by own kernels, products by burn's, which has matrix units where the device has them.
+
+#![allow(unsafe_code)]
+
+use burn::backend::TensorMetadata;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::{UNITS, cubes, empty, matrix};
+
+/// Columns of a cube that adds up columns.
+const LANES: usize = 32;
+
+/// Parts that columns are added up in, at most.
+const PARTS: usize = 64;
+
+/// The numbers times `by[0]` when `scaled`, as far as the format reaches.
+#[cube(launch_unchecked)]
+fn round_kernel<H: Float>(input: &[f32], by: &[f32], output: &mut [H], count: u32, #[comptime] scaled: bool, #[define(H)] _half: ElemType) {
+    if ABSOLUTE_POS < count as usize {
+        let mut value = input[ABSOLUTE_POS];
+        if comptime!(scaled) {
+            value *= by[0];
+        }
+        if value > 65504.0f32 {
+            value = 65504.0f32;
+        }
+        if value < -65504.0f32 {
+            value = -65504.0f32;
+        }
+        output[ABSOLUTE_POS] = H::cast_from(value);
+    }
+}
+
+#[cube(launch_unchecked)]
+fn bias_kernel(output: &mut [f32], bias: &[f32], count: u32, width: u32) {
+    if ABSOLUTE_POS < count as usize {
+        output[ABSOLUTE_POS] += bias[ABSOLUTE_POS % width as usize];
+    }
+}
+
+/// Each number times `scales[1]`.
+#[cube(launch_unchecked)]
+fn unscale_kernel(output: &mut [f32], scales: &[f32], count: u32) {
+    if ABSOLUTE_POS < count as usize {
+        output[ABSOLUTE_POS] *= scales[1];
+    }
+}
+
+/// Sums over a part of the rows, `[parts, width]`, and behind them the largest absolute number of each cube.
+#[cube(launch_unchecked)]
+fn survey_kernel(gradient: &[f32], parts: &mut [f32], rows: u32, width: u32, height: u32, count: u32) {
+    let (rows, width, height) = (rows as usize, width as usize, height as usize);
+    let across = UNITS / LANES;
+    let unit = UNIT_POS as usize;
+    let lane = unit / LANES;
+    let column = CUBE_POS_X as usize * LANES + unit % LANES;
+    let part = CUBE_POS_Y as usize;
+    let mut sums = Shared::<[f32]>::new_slice(UNITS);
+    let mut largests = Shared::<[f32]>::new_slice(UNITS);
+    let mut end = (part + 1) * height;
+    if end > rows {
+        end = rows;
+    }
+    let mut sum = 0.0f32;
+    let mut largest = 0.0f32;
+    if column < width {
+        let mut row = part * height + lane;
+        while row < end {
+            let value = gradient[row * width + column];
+            sum += value;
+            let size = value.abs();
+            if size > largest {
+                largest = size;
+            }
+            row += across;
+        }
+    }
+    sums[unit] = sum;
+    largests[unit] = largest;
+    sync_cube();
+    if lane == 0 {
+        if column < width {
+            let mut sum = 0.0f32;
+            for other in 0..across {
+                sum += sums[other * LANES + unit];
+            }
+            parts[part * width + column] = sum;
+        }
+    }
+    if unit == 0 {
+        let mut largest = 0.0f32;
+        for other in 0..UNITS {
+            if largests[other] > largest {
+                largest = largests[other];
+            }
+        }
+        parts[count as usize * width + CUBE_POS] = largest;
+    }
+}
+
+/// The sums of the parts, and `[2]`: the scale of the largest number, as `mixed::scale`, and its inverse.
+#[cube(launch_unchecked)]
+fn settle_kernel(parts: &[f32], sums: &mut [f32], scales: &mut [f32], count: u32, width: u32, largests: u32) {
+    let (count, width, end) = (count as usize, width as usize, largests as usize);
+    let unit = UNIT_POS as usize;
+    let column = ABSOLUTE_POS;
+    if column < width {
+        let mut sum = 0.0f32;
+        for part in 0..count {
+            sum += parts[part * width + column];
+        }
+        sums[column] = sum;
+    }
+    let mut own = Shared::<[f32]>::new_slice(UNITS);
+    let mut largest = 0.0f32;
+    let mut at = unit;
+    while at < end {
+        if parts[count * width + at] > largest {
+            largest = parts[count * width + at];
+        }
+        at += UNITS;
+    }
+    own[unit] = largest;
+    sync_cube();
+    if column == 0 {
+        let mut largest = 0.0f32;
+        for other in 0..UNITS {
+            if own[other] > largest {
+                largest = own[other];
+            }
+        }
+        let mut exponent = u32::reinterpret(largest) >> 23u32;
+        let mut by = 1.0f32;
+        let mut back = 1.0f32;
+        if exponent < 255u32 {
+            if largest > 0.0f32 {
+                if exponent < 14u32 {
+                    exponent = 14u32;
+                }
+                by = f32::reinterpret((267u32 - exponent) << 23u32);
+                back = f32::reinterpret((exponent - 13u32) << 23u32);
+            }
+        }
+        scales[0] = by;
+        scales[1] = back;
+    }
+}
+
+/// Rounded to the format, times the first of `scales` where there are any.
+fn rounded(input: CubeTensor, scales: Option<&CubeTensor>, half: DType) -> CubeTensor {
+    let input = into_contiguous(input);
+    let shape = matrix(&input);
+    let output = empty_device_contiguous_dtype(input.client.clone(), input.device.clone(), Shape::from(shape), half);
+    let (client, count) = (input.client.clone(), shape[0] * shape[1]);
+    // SAFETY: both buffers have `count` numbers, and no unit beyond touches them; a kernel that does not scale reads no scale.
+    unsafe {
+        round_kernel::launch_unchecked(
+            &client,
+            cubes(&client, count.div_ceil(UNITS)),
+            CubeDim::new_1d(UNITS as u32),
+            input.clone().into_buffer_arg(),
+            scales.unwrap_or(&input).clone().into_buffer_arg(),
+            output.clone().into_buffer_arg(),
+            count as u32,
+            scales.is_some(),
+            burn::backend::cubecl::dtype_to_elem_type(half),
+        );
+    }
+    output
+}
+
+/// A product with an f32 output.
+fn product(left: CubeTensor, right: CubeTensor) -> CubeTensor {
+    into_contiguous(matmul(left, right, None, MatmulStrategy::default(), DType::F32).expect("matrices of one format that fit each other"))
+}
+
+/// The output, and the rounded operands.
+pub(super) fn forward(input: CubeTensor, weight: CubeTensor, bias: CubeTensor, half: DType) -> [CubeTensor; 3] {
+    let [input, weight] = [input, weight].map(|operand| rounded(operand, None, half));
+    let output = product(input.clone(), weight.clone());
+    let ([rows, width], client) = (matrix(&output), output.client.clone());
+    // SAFETY: the output has rows x width numbers, the bias `width`; no unit beyond touches them.
+    unsafe {
+        bias_kernel::launch_unchecked(
+            &client,
+            cubes(&client, (rows * width).div_ceil(UNITS)),
+            CubeDim::new_1d(UNITS as u32),
+            output.clone().into_buffer_arg(),
+            into_contiguous(bias).into_buffer_arg(),
+            (rows * width) as u32,
+            width as u32,
+        );
+    }
+    [output, input, weight]
+}
+
+/// The gradients of input, weight and bias.
+pub(super) fn backward(gradient: CubeTensor, input: CubeTensor, weight: CubeTensor) -> [CubeTensor; 3] {
+    let gradient = into_contiguous(gradient);
+    let ([rows, width], client) = (matrix(&gradient), gradient.client.clone());
+    let height = rows.div_ceil(PARTS).max(UNITS / LANES);
+    let (count, across) = (rows.div_ceil(height), width.div_ceil(LANES));
+    let parts = empty(&gradient, [count * width + count * across]);
+    let (to_bias, scales) = (empty(&gradient, [width]), empty(&gradient, [2]));
+    // SAFETY: the gradient has rows x width numbers, the parts `count` x `width` and one for every cube; what lies beyond is left out.
+    unsafe {
+        survey_kernel::launch_unchecked(
+            &client,
+            CubeCount::Static(across as u32, count as u32, 1),
+            CubeDim::new_1d(UNITS as u32),
+            gradient.clone().into_buffer_arg(),
+            parts.clone().into_buffer_arg(),
+            rows as u32,
+            width as u32,
+            height as u32,
+            count as u32,
+        );
+        settle_kernel::launch_unchecked(
+            &client,
+            CubeCount::Static(width.div_ceil(UNITS) as u32, 1, 1),
+            CubeDim::new_1d(UNITS as u32),
+            parts.into_buffer_arg(),
+            to_bias.clone().into_buffer_arg(),
+            scales.clone().into_buffer_arg(),
+            count as u32,
+            width as u32,
+            (count * across) as u32,
+        );
+    }
+    let gradient = rounded(gradient, Some(&scales), weight.dtype);
+    let unscaled = |product: CubeTensor| {
+        let count = product.shape().num_elements();
+        // SAFETY: the product has `count` numbers and is nobody else's yet.
+        unsafe {
+            unscale_kernel::launch_unchecked(
+                &client,
+                cubes(&client, count.div_ceil(UNITS)),
+                CubeDim::new_1d(UNITS as u32),
+                product.clone().into_buffer_arg(),
+                scales.clone().into_buffer_arg(),
+                count as u32,
+            );
+        }
+        product
+    };
+    let to_input = unscaled(product(gradient.clone(), CubeBackend::float_swap_dims(weight, 0, 1)));
+    let to_weight = unscaled(product(CubeBackend::float_swap_dims(input, 0, 1), gradient));
+    [to_input, to_weight, to_bias]
+}

@@ -1,0 +1,144 @@
+//! The linear layer in mixed precision: operands rounded to 16-bit floats, products added up in f32, on the CPU the same numbers in f32.
+//!
+//! Everything else stays f32: master weights, bias, residual stream, norms, softmax, loss and optimiser. Operands beyond the largest 16-bit number, 65504, become that.
+//! Gradients of a mean loss can be too small for 16 bits, so each is first multiplied by the power of two that brings its largest number to [2^13, 2^14), and the
+//! products are divided by it again, which is exact: nothing becomes infinite, and what is flushed to zero is 2^-37 of the largest. So no scale of the loss is needed.
+
+use std::fmt;
+
+use burn::backend::Flex;
+use burn::backend::ops::ModuleOps;
+use burn::tensor::{DType, Device, f16};
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+use thiserror::Error;
+
+use super::{linear, numbers, owned};
+
+/// Numbers of a task.
+const CHUNK: usize = 1 << 14;
+
+/// What linear layers multiply in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// Operands as 16-bit floats, sums in 32 bits.
+    Mixed,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::F32 => "f32",
+            Self::Mixed => "mixed",
+        })
+    }
+}
+
+/// A device that cannot do it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("mixed precision needs 16-bit floats, and {adapter} (through {compiler}) does not compute with them; use f32")]
+pub struct PrecisionError {
+    /// What the driver calls the device.
+    pub adapter: String,
+    /// The shader language kernels are compiled to.
+    pub compiler: String,
+}
+
+impl Precision {
+    /// Whether a device can do it. Opens the device.
+    ///
+    /// # Errors
+    /// Names what the device lacks.
+    pub fn check(self, device: &Device) -> Result<(), PrecisionError> {
+        match (self, crate::describe(device)) {
+            (Self::Mixed, Some(limits)) if !limits.f16 => Err(PrecisionError { adapter: limits.name, compiler: limits.compiler }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The format of operands; `None` when they stay as they are.
+    pub(super) fn half(self) -> Option<DType> {
+        match self {
+            Self::F32 => None,
+            Self::Mixed => Some(DType::F16),
+        }
+    }
+}
+
+/// The power of two that brings `largest` to [2^13, 2^14), as far as both it and its inverse are normal numbers; 1 for 0, infinity and NaN.
+pub(super) fn scale(largest: f32) -> f32 {
+    let exponent = (largest.to_bits() >> 23) & 0xff;
+    if largest == 0.0 || exponent == 255 {
+        return 1.0;
+    }
+    f32::from_bits((267 - exponent.max(14)) << 23)
+}
+
+/// The numbers times `by`, rounded to 16-bit floats and widened again.
+fn rounded(input: FlexTensor, by: f32) -> FlexTensor {
+    let shape = [input.layout().shape()[0], input.layout().shape()[1]];
+    let mut output = owned(input, shape);
+    let round = |x: &mut f32| {
+        // Not `clamp`, for NaN must stay.
+        let y = *x * by;
+        *x = f16::from_f32(if y > 65504.0 {
+            65504.0
+        } else if y < -65504.0 {
+            -65504.0
+        } else {
+            y
+        })
+        .to_f32();
+    };
+    output.storage_mut::<f32>().par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(round));
+    output
+}
+
+/// The output, and the rounded operands.
+pub(super) fn forward(input: FlexTensor, weight: FlexTensor, bias: &FlexTensor) -> [FlexTensor; 3] {
+    let [input, weight] = [input, weight].map(|operand| rounded(operand, 1.0));
+    [linear::forward(&input, &weight, bias), input, weight]
+}
+
+/// The gradients of input, weight and bias.
+pub(super) fn backward(gradient: FlexTensor, input: FlexTensor, weight: FlexTensor) -> [FlexTensor; 3] {
+    let gradient = gradient.to_contiguous();
+    // A NaN is passed over here and stays in the product.
+    let largest = numbers(&gradient).par_iter().map(|x| x.abs()).reduce(|| 0.0, f32::max);
+    let by = scale(largest);
+    let to_bias = Flex::linear_bias_backward(gradient.clone());
+    let scaled = rounded(gradient, by);
+    let unscaled = |product: FlexTensor| {
+        let shape = [product.layout().shape()[0], product.layout().shape()[1]];
+        let mut product = owned(product, shape);
+        product.storage_mut::<f32>().par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|x| *x *= 1.0 / by));
+        product
+    };
+    let to_input = unscaled(Flex::linear_x_backward(weight, scaled.clone()));
+    [to_input, unscaled(Flex::linear_weight_backward(input, scaled)), to_bias]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scale_is_a_power_of_two_that_brings_the_largest_near_the_top() {
+        for largest in [1e-37f32, 1e-30, 6e-8, 0.1, 1.0, 3.7, 65504.0, 1e9, 3e38] {
+            let by = scale(largest);
+            assert!(by.to_bits().trailing_zeros() >= 23 && by.is_normal() && (1.0 / by).is_normal(), "{largest}: {by}");
+            let top = largest * by;
+            assert!((8192.0..16384.0).contains(&top) || (largest < 1e-33 && top < 8192.0), "{largest}: {top}");
+        }
+        assert_eq!([0.0, f32::INFINITY, f32::NAN].map(scale), [1.0; 3]);
+        assert!(scale(1e-42) > 1e30);
+    }
+
+    #[test]
+    fn the_cpu_has_both_precisions() {
+        assert_eq!([Precision::F32, Precision::Mixed].map(|precision| precision.check(&Device::flex())), [Ok(()), Ok(())]);
+    }
+}
