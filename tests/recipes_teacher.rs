@@ -2,15 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::command::{run as command, stderr, weights};
+use crate::command::{run as command, stderr, trainer, weights};
 use crate::parts::resume;
 use crate::recipes_dynamic::runs::{Run, train};
 
 /// A reranker that is trained for a moment.
 const SHORT: [&str; 4] = ["reranker.lists=4", "reranker.length=64", "reranker.depth=100", "data.limit=256"];
+
+/// Milliseconds into the making of a reranker at which it is killed: its lists are mined by then.
+const KILL_AFTER: u64 = 400;
 
 fn short<'a>(set: &[&'a str]) -> Vec<&'a str> {
     SHORT.iter().chain(set).copied().collect()
@@ -71,6 +78,50 @@ fn rocketqa() {
     }
 }
 
+/// Inside the second and the third round, at the boundary between them, and killed while its reranker is trained: the same bits.
+#[test]
+fn rocketqa_resumes_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = short(&[
+        "train.steps=9",
+        "reranker.steps=40",
+        "round.2.train.augment.depth=3",
+        "train.checkpoint_every=1",
+        "train.keep_checkpoints=20",
+    ]);
+    let run = train(folder.path(), "rocketqa", "run", &set);
+    let bits = |path: &Path| {
+        let reranker = |round: usize| fs::read(path.join(format!("rerankers/round-{round}/model.safetensors"))).unwrap();
+        [weights(&path.join("model")), weights(&path.join("rounds/round-2")), reranker(2), reranker(3)]
+    };
+    let whole = bits(&run.path);
+    for step in [7, 6, 4] {
+        resume(folder.path(), "run", step);
+        assert!(bits(&run.path) == whole, "resumed after step {step} it has other weights");
+    }
+
+    let killed = folder.path().join("killed");
+    let mut started = trainer(folder.path());
+    started.args(["train", "--recipe", "rocketqa", "--out", "killed", "--device", "cpu"]);
+    let common = ["data.limit=512", "train.evaluate_every=0", "train.log_batches=true"];
+    for value in common.iter().chain(&set) {
+        started.args(["--set", value]);
+    }
+    let mut child = started.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // The model of the first round is written right before the reranker of the second is trained.
+    while !killed.join("rounds/round-1/model.safetensors").is_file() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+        sleep(Duration::from_millis(2));
+    }
+    sleep(Duration::from_millis(KILL_AFTER));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!killed.join("rerankers/round-2").exists(), "the reranker was finished before the kill");
+    let output = command(folder.path(), &["train", "--resume", "killed", "--device", "cpu", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(bits(&killed) == whole, "killed in the training of the reranker it has other weights");
+}
+
 #[test]
 fn rocketqa_v2() {
     let folder = tempfile::tempdir().unwrap();
@@ -79,19 +130,36 @@ fn rocketqa_v2() {
     // Trained before the round, then at each of its four steps.
     assert_eq!(run.events("reranker")[0]["steps"], 10);
     let folders: BTreeSet<_> = fs::read_dir(run.path.join("rerankers")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(folders.len(), 1);
+    assert_eq!(folders, ["round-2", "round-2-end"].map(Into::into).into(), "what it began with, and what became of it");
     // One list a query, its own alone: a positive and what was drawn.
     assert!(run.batches[4..].iter().all(|line| line["rows"].as_array().unwrap().len() == 16));
     let steps = run.events("step");
     assert!(steps[4..].iter().all(|step| number(&step["loss"]) >= 0.0));
     // The same bits when it is interrupted in the second round: the ranker's state is in the checkpoint.
-    let (whole, ranker) = (weights(&run.path.join("model")), reranker(&run, 2));
-    resume(folder.path(), "run", 6);
-    assert!(weights(&run.path.join("model")) == whole, "the retriever has other weights");
-    assert!(reranker(&run, 2) == ranker, "the ranker has other weights");
+    let end = |run: &Run| fs::read(run.path.join("rerankers/round-2-end/model.safetensors")).unwrap();
+    let (whole, ranker, learned) = (weights(&run.path.join("model")), reranker(&run, 2), end(&run));
+    assert!(ranker != learned);
+    // Before the second round it begins again with what that round began with, though the end of it was kept before the kill.
+    for step in [6, 3] {
+        resume(folder.path(), "run", step);
+        assert!(weights(&run.path.join("model")) == whole, "after step {step} the retriever has other weights");
+        assert!(reranker(&run, 2) == ranker && end(&run) == learned, "after step {step} the ranker has other weights");
+    }
     // Without joint training the ranker stays what it was.
     let alone = train(folder.path(), "rocketqa-v2", "alone", &[set.as_slice(), &["reranker.jointly=false"]].concat());
-    assert!(reranker(&alone, 2) != ranker);
+    assert!(reranker(&alone, 2) == ranker && !alone.path.join("rerankers/round-2-end").exists());
+
+    // A later round that goes on with the ranker takes what became of it.
+    let recipe = String::from_utf8(command(folder.path(), &["recipes", "rocketqa-v2"]).stdout).unwrap();
+    let third = "\n[[round]]\ntrain.restart = false\nreranker = { model = \"previous-round\", steps = 0, length = 64 }\n";
+    fs::write(folder.path().join("three.toml"), recipe + third).unwrap();
+    let mut arguments = vec!["train", "three.toml", "--out", "three", "--device", "cpu", "--json"];
+    let three = [&set[..], &["train.steps=6", "train.evaluate_every=0", "train.checkpoint_every=0"]].concat();
+    three.iter().for_each(|value| arguments.extend(["--set", value]));
+    let output = command(folder.path(), &arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let of = |name: &str| fs::read(folder.path().join("three/rerankers").join(name).join("model.safetensors")).unwrap();
+    assert!(of("round-3") == of("round-2-end") && of("round-2-end") != of("round-2"));
 }
 
 #[test]
@@ -227,4 +295,10 @@ fn wrong_requests_for_a_reranker_are_named() {
     refused(&["reranker.learning_rate=0"], "reranker.learning_rate");
     refused(&["reranker.loss=\"hinge\""], "binary-cross-entropy");
     refused(&["teacher.model=start", "round.2.train={augment={above=0.9}}"], "train.augment");
+    // TAS-B's second term compares with other queries' documents, about which no reranker is asked.
+    let output =
+        command(folder.path(), &["train", "--recipe", "tas-b", "--out", "x", "--device", "cpu", "--set", "teacher.model=reranker"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("in_batch") && stderr(&output).contains("loss.term"), "{}", stderr(&output));
+    assert!(!folder.path().join("x").exists());
 }
