@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::collections::animals;
 use crate::command::{run as command, stderr, trainer, weights};
 use crate::parts::resume;
 use crate::recipes_dynamic::runs::{Run, train};
@@ -16,8 +17,8 @@ use crate::recipes_dynamic::runs::{Run, train};
 /// A reranker that is trained for a moment.
 const SHORT: [&str; 4] = ["reranker.lists=4", "reranker.length=64", "reranker.depth=100", "data.limit=256"];
 
-/// Milliseconds into the making of a reranker at which it is killed: its lists are mined by then.
-const KILL_AFTER: u64 = 400;
+/// How long after the round before ended a reranker in training is killed.
+const KILL_AFTER: Duration = Duration::from_millis(100);
 
 fn short<'a>(set: &[&'a str]) -> Vec<&'a str> {
     SHORT.iter().chain(set).copied().collect()
@@ -82,38 +83,39 @@ fn rocketqa() {
 #[test]
 fn rocketqa_resumes_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
-    let set = short(&[
-        "train.steps=9",
-        "reranker.steps=40",
-        "round.2.train.augment.depth=3",
-        "train.checkpoint_every=1",
-        "train.keep_checkpoints=20",
-    ]);
+    animals(&folder.path().join("data"));
+    // Half of the queries are without a label.
+    let set = ["--data", "data", "data.limit=48", "batch.queries=16", "train.steps=9", "reranker.steps=200", "reranker.lists=4"];
+    let set = [&set[..], &["reranker.length=32", "reranker.depth=50", "train.checkpoint_every=1", "train.keep_checkpoints=20"]].concat();
     let run = train(folder.path(), "rocketqa", "run", &set);
+    assert_eq!(run.events("augmented").len(), 1);
     let bits = |path: &Path| {
         let reranker = |round: usize| fs::read(path.join(format!("rerankers/round-{round}/model.safetensors"))).unwrap();
         [weights(&path.join("model")), weights(&path.join("rounds/round-2")), reranker(2), reranker(3)]
     };
     let whole = bits(&run.path);
-    for step in [7, 6, 4] {
+    // What a kill at that moment would not have left behind goes too.
+    for (step, later) in [(7, &[][..]), (6, &["rerankers/round-3"]), (4, &["rerankers/round-3", "rounds/round-2"])] {
+        for folder in later {
+            fs::remove_dir_all(run.path.join(folder)).unwrap();
+        }
         resume(folder.path(), "run", step);
         assert!(bits(&run.path) == whole, "resumed after step {step} it has other weights");
     }
 
     let killed = folder.path().join("killed");
     let mut started = trainer(folder.path());
-    started.args(["train", "--recipe", "rocketqa", "--out", "killed", "--device", "cpu"]);
-    let common = ["data.limit=512", "train.evaluate_every=0", "train.log_batches=true"];
-    for value in common.iter().chain(&set) {
+    started.args(["train", "--recipe", "rocketqa", "--out", "killed", "--device", "cpu", "--data", "data"]);
+    for value in set[2..].iter().chain(&["train.evaluate_every=0", "train.log_batches=true"]) {
         started.args(["--set", value]);
     }
     let mut child = started.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     // The model of the first round is written right before the reranker of the second is trained.
-    while !killed.join("rounds/round-1/model.safetensors").is_file() {
+    while !killed.join("rounds/round-1").is_dir() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
-        sleep(Duration::from_millis(2));
+        sleep(Duration::from_millis(1));
     }
-    sleep(Duration::from_millis(KILL_AFTER));
+    sleep(KILL_AFTER);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!killed.join("rerankers/round-2").exists(), "the reranker was finished before the kill");
@@ -148,14 +150,20 @@ fn rocketqa_v2() {
     // Without joint training the ranker stays what it was.
     let alone = train(folder.path(), "rocketqa-v2", "alone", &[set.as_slice(), &["reranker.jointly=false"]].concat());
     assert!(reranker(&alone, 2) == ranker && !alone.path.join("rerankers/round-2-end").exists());
+}
 
-    // A later round that goes on with the ranker takes what became of it.
+/// A later round that goes on with a ranker that was trained with the retriever takes what became of it.
+#[test]
+fn a_jointly_trained_ranker_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
     let recipe = String::from_utf8(command(folder.path(), &["recipes", "rocketqa-v2"]).stdout).unwrap();
-    let third = "\n[[round]]\ntrain.restart = false\nreranker = { model = \"previous-round\", steps = 0, length = 64 }\n";
+    let third = "\n[[round]]\ntrain.restart = false\nreranker = { model = \"previous-round\", steps = 0 }\n";
     fs::write(folder.path().join("three.toml"), recipe + third).unwrap();
-    let mut arguments = vec!["train", "three.toml", "--out", "three", "--device", "cpu", "--json"];
-    let three = [&set[..], &["train.steps=6", "train.evaluate_every=0", "train.checkpoint_every=0"]].concat();
-    three.iter().for_each(|value| arguments.extend(["--set", value]));
+    let mut arguments = vec!["train", "three.toml", "--data", "data", "--out", "three", "--device", "cpu", "--json"];
+    for value in ["train.steps=6", "train.evaluate_every=0", "batch.negatives=3", "reranker.steps=5", "reranker.length=32"] {
+        arguments.extend(["--set", value]);
+    }
     let output = command(folder.path(), &arguments);
     assert!(output.status.success(), "{}", stderr(&output));
     let of = |name: &str| fs::read(folder.path().join("three/rerankers").join(name).join("model.safetensors")).unwrap();
