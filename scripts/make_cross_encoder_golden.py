@@ -3,6 +3,8 @@
 crates/encoder.
 
 usage: make_cross_encoder_golden.py FOLDER
+       make_cross_encoder_golden.py --formula FILE     scores of one BERT whose weights are a formula that the test computes too, so that it runs
+                                                       everywhere: FILE is crates/encoder/tests/encoder/cross_encoder_formula.json
 then:  DREDGE_CROSS_ENCODERS=FOLDER cargo test --release -p encoder cross_encoders
 check: make_cross_encoder_golden.py --open FOLDER      after that test: opens what it saved under each model's `saved` with
        sentence-transformers and with transformers and compares the scores.
@@ -17,6 +19,7 @@ import json
 import os
 import random
 import sys
+import tempfile
 
 import torch
 from sentence_transformers import CrossEncoder
@@ -84,6 +87,11 @@ def write(folder, kind, inputs, config, model_class):
                 parameter.uniform_(0.7, 1.3)
     model.save_pretrained(folder)
     tokenizer(kind, inputs).save_pretrained(folder)
+    with open(f"{folder}/golden.json", "w") as file:
+        json.dump({"max_length": MAX_LENGTH, "pairs": scored(folder)}, file, indent=1)
+
+
+def scored(folder):
     reranker = CrossEncoder(folder, device="cpu")
     rows = []
     for query, document in pairs():
@@ -92,8 +100,37 @@ def write(folder, kind, inputs, config, model_class):
         score = float(reranker.predict([(query, document)], activation_fn=torch.nn.Identity())[0])
         rows.append({"query": query, "document": document, "ids": encoded["input_ids"], "types": encoded.get("token_type_ids"),
                      "score": score})
-    with open(f"{folder}/golden.json", "w") as file:
-        json.dump({"max_length": MAX_LENGTH, "pairs": rows}, file, indent=1)
+    return rows
+
+
+def formula(name, count):
+    """`count` numbers in [-1, 1) that every language computes to the same bits: SplitMix64 from the FNV-1a hash of the name, its upper 16 bits."""
+    mask, state, numbers = (1 << 64) - 1, 0xCBF29CE484222325, []
+    for byte in name.encode():
+        state = ((state ^ byte) * 0x100000001B3) & mask
+    for _ in range(count):
+        state = (state + 0x9E3779B97F4A7C15) & mask
+        mixed = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & mask
+        numbers.append((((mixed ^ (mixed >> 31)) >> 48) - 32768) / 32768)
+    return numbers
+
+
+def write_formula(file):
+    with tempfile.TemporaryDirectory() as folder:
+        model = BertForSequenceClassification(BertConfig(**USUAL)).eval()
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                values = torch.tensor(formula(name, parameter.numel()), dtype=torch.float32).reshape(parameter.shape)
+                # Matrices up to 1/4, biases up to 1/8, scales of norms about 1.
+                one = name.endswith("LayerNorm.weight")
+                parameter.copy_(values * (0.25 if parameter.dim() == 2 or one else 0.125) + (1.0 if one else 0.0))
+        model.save_pretrained(folder)
+        tokenizer("bert", TYPED).save_pretrained(folder)
+        rows = scored(folder)
+    with open(file, "w") as out:
+        json.dump({"made_by": "scripts/make_cross_encoder_golden.py --formula", "max_length": MAX_LENGTH, "pairs": rows}, out, indent=1)
+        out.write("\n")
 
 
 def reopen(root):
@@ -113,6 +150,8 @@ def main():
     torch.set_num_threads(2)
     if len(sys.argv) == 3 and sys.argv[1] == "--open":
         return reopen(sys.argv[2])
+    if len(sys.argv) == 3 and sys.argv[1] == "--formula":
+        return write_formula(sys.argv[2])
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     for name, *rest in MODELS:

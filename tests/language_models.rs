@@ -177,6 +177,10 @@ fn wrong_requests_are_told_before_anybody_is_asked() {
         (&["--concurrency", "0"], &["--concurrency"]),
         (&["--temperature", "3"], &["--temperature 3", "0 to 2"]),
         (&["--body", "[1]"], &["--body [1]", "a JSON object"]),
+        (&["--body", r#"{"max_tokens":null}"#], &["--body", "`max_tokens`", "`max_completion_tokens`"]),
+        (&["--body", r#"{"n":2}"#], &["--body", "`n` is 2"]),
+        (&["--body", r#"{"stream":true}"#], &["--body", "`stream`"]),
+        (&["--output", "other", "--model", "another", "--dry-run"], &["a job with model stand-in, asked for is another"]),
         (&["--min-words", "9", "--max-words", "3"], &["at least 9 and at most 3"]),
         (&["--examples", "bad.txt"], &["bad.txt:1", "\"query\""]),
         (&["--seed", "1", "--output", "other", "--model", "another"], &["a job with model stand-in, asked for is another"]),
@@ -205,6 +209,22 @@ fn wrong_requests_are_told_before_anybody_is_asked() {
         (vec!["generate", "--kind", "negatives", "--data", "data", "--split", "trian", "--endpoint", &double.url], "trian"),
         (vec!["relabel", "--data", "data", "--endpoint", &double.url], "--negatives is missing"),
         (vec!["relabel", "--data", "data", "--negatives", "empty.jsonl", "--endpoint", &double.url], "empty.jsonl"),
+        (
+            vec![
+                "relabel",
+                "--data",
+                "data",
+                "--negatives",
+                "empty.jsonl",
+                "--strong-model",
+                "x",
+                "--strong-endpoint",
+                "https://other.example/v1",
+                "--endpoint",
+                &double.url,
+            ],
+            "--strong-key-variable is missing",
+        ),
         (
             vec![
                 "relabel",

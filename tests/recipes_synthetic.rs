@@ -141,6 +141,23 @@ fn gpl() {
     assert!(alike(got, expected, 1e-3), "{got} logged, {expected} expected");
 }
 
+/// The same with a cross-encoder of the run's own: the loss follows it, and nothing else does.
+#[test]
+fn gpl_with_a_cross_encoder_at_work() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &queries(48), |_| object!({}));
+    let run = |name: &str, steps: &str| {
+        let reranker = ["reranker.model=retriever", "reranker.lists=4", "reranker.negatives=3", "reranker.length=64", "reranker.depth=100"];
+        let set = [&reranker[..], &[QUERIES, "train.steps=2", "batch.queries=16", steps]].concat();
+        train(folder.path(), "gpl", name, &set)
+    };
+    let (one, other) = (run("one", "reranker.steps=5"), run("other", "reranker.steps=15"));
+    assert_eq!(one.events("reranker")[0]["steps"], 5);
+    assert_eq!(one.batches[0]["rows"], other.batches[0]["rows"], "both draw the same");
+    let losses = [one.losses()[0], other.losses()[0]];
+    assert!(losses[0] != losses[1] && losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
+}
+
 #[test]
 fn inpars() {
     let folder = tempfile::tempdir().unwrap();

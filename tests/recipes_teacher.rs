@@ -2,15 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::command::{run as command, stderr, weights};
+use crate::collections::animals;
+use crate::command::{run as command, stderr, trainer, weights};
 use crate::parts::resume;
 use crate::recipes_dynamic::runs::{Run, train};
 
 /// A reranker that is trained for a moment.
 const SHORT: [&str; 4] = ["reranker.lists=4", "reranker.length=64", "reranker.depth=100", "data.limit=256"];
+
+/// How long after the round before ended a reranker in training is killed.
+const KILL_AFTER: Duration = Duration::from_millis(100);
 
 fn short<'a>(set: &[&'a str]) -> Vec<&'a str> {
     SHORT.iter().chain(set).copied().collect()
@@ -71,6 +79,51 @@ fn rocketqa() {
     }
 }
 
+/// Inside the second and the third round, at the boundary between them, and killed while its reranker is trained: the same bits.
+#[test]
+fn rocketqa_resumes_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    // Half of the queries are without a label.
+    let set = ["--data", "data", "data.limit=48", "batch.queries=16", "train.steps=9", "reranker.steps=200", "reranker.lists=4"];
+    let set = [&set[..], &["reranker.length=32", "reranker.depth=50", "train.checkpoint_every=1", "train.keep_checkpoints=20"]].concat();
+    let run = train(folder.path(), "rocketqa", "run", &set);
+    assert_eq!(run.events("augmented").len(), 1);
+    let bits = |path: &Path| {
+        let reranker = |round: usize| fs::read(path.join(format!("rerankers/round-{round}/model.safetensors"))).unwrap();
+        [weights(&path.join("model")), weights(&path.join("rounds/round-2")), reranker(2), reranker(3)]
+    };
+    let whole = bits(&run.path);
+    // What a kill at that moment would not have left behind goes too.
+    for (step, later) in [(7, &[][..]), (6, &["rerankers/round-3"]), (4, &["rerankers/round-3", "rounds/round-2"])] {
+        for folder in later {
+            fs::remove_dir_all(run.path.join(folder)).unwrap();
+        }
+        resume(folder.path(), "run", step);
+        assert!(bits(&run.path) == whole, "resumed after step {step} it has other weights");
+    }
+
+    let killed = folder.path().join("killed");
+    let mut started = trainer(folder.path());
+    started.args(["train", "--recipe", "rocketqa", "--out", "killed", "--device", "cpu", "--data", "data"]);
+    for value in set[2..].iter().chain(&["train.evaluate_every=0", "train.log_batches=true"]) {
+        started.args(["--set", value]);
+    }
+    let mut child = started.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // The model of the first round is written right before the reranker of the second is trained.
+    while !killed.join("rounds/round-1").is_dir() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+        sleep(Duration::from_millis(1));
+    }
+    sleep(KILL_AFTER);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!killed.join("rerankers/round-2").exists(), "the reranker was finished before the kill");
+    let output = command(folder.path(), &["train", "--resume", "killed", "--device", "cpu", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(bits(&killed) == whole, "killed in the training of the reranker it has other weights");
+}
+
 #[test]
 fn rocketqa_v2() {
     let folder = tempfile::tempdir().unwrap();
@@ -79,19 +132,42 @@ fn rocketqa_v2() {
     // Trained before the round, then at each of its four steps.
     assert_eq!(run.events("reranker")[0]["steps"], 10);
     let folders: BTreeSet<_> = fs::read_dir(run.path.join("rerankers")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(folders.len(), 1);
+    assert_eq!(folders, ["round-2", "round-2-end"].map(Into::into).into(), "what it began with, and what became of it");
     // One list a query, its own alone: a positive and what was drawn.
     assert!(run.batches[4..].iter().all(|line| line["rows"].as_array().unwrap().len() == 16));
     let steps = run.events("step");
     assert!(steps[4..].iter().all(|step| number(&step["loss"]) >= 0.0));
     // The same bits when it is interrupted in the second round: the ranker's state is in the checkpoint.
-    let (whole, ranker) = (weights(&run.path.join("model")), reranker(&run, 2));
-    resume(folder.path(), "run", 6);
-    assert!(weights(&run.path.join("model")) == whole, "the retriever has other weights");
-    assert!(reranker(&run, 2) == ranker, "the ranker has other weights");
+    let end = |run: &Run| fs::read(run.path.join("rerankers/round-2-end/model.safetensors")).unwrap();
+    let (whole, ranker, learned) = (weights(&run.path.join("model")), reranker(&run, 2), end(&run));
+    assert!(ranker != learned);
+    // Before the second round it begins again with what that round began with, though the end of it was kept before the kill.
+    for step in [6, 3] {
+        resume(folder.path(), "run", step);
+        assert!(weights(&run.path.join("model")) == whole, "after step {step} the retriever has other weights");
+        assert!(reranker(&run, 2) == ranker && end(&run) == learned, "after step {step} the ranker has other weights");
+    }
     // Without joint training the ranker stays what it was.
     let alone = train(folder.path(), "rocketqa-v2", "alone", &[set.as_slice(), &["reranker.jointly=false"]].concat());
-    assert!(reranker(&alone, 2) != ranker);
+    assert!(reranker(&alone, 2) == ranker && !alone.path.join("rerankers/round-2-end").exists());
+}
+
+/// A later round that goes on with a ranker that was trained with the retriever takes what became of it.
+#[test]
+fn a_jointly_trained_ranker_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let recipe = String::from_utf8(command(folder.path(), &["recipes", "rocketqa-v2"]).stdout).unwrap();
+    let third = "\n[[round]]\ntrain.restart = false\nreranker = { model = \"previous-round\", steps = 0 }\n";
+    fs::write(folder.path().join("three.toml"), recipe + third).unwrap();
+    let mut arguments = vec!["train", "three.toml", "--data", "data", "--out", "three", "--device", "cpu", "--json"];
+    for value in ["train.steps=6", "train.evaluate_every=0", "batch.negatives=3", "reranker.steps=5", "reranker.length=32"] {
+        arguments.extend(["--set", value]);
+    }
+    let output = command(folder.path(), &arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let of = |name: &str| fs::read(folder.path().join("three/rerankers").join(name).join("model.safetensors")).unwrap();
+    assert!(of("round-3") == of("round-2-end") && of("round-2-end") != of("round-2"));
 }
 
 #[test]
@@ -227,4 +303,10 @@ fn wrong_requests_for_a_reranker_are_named() {
     refused(&["reranker.learning_rate=0"], "reranker.learning_rate");
     refused(&["reranker.loss=\"hinge\""], "binary-cross-entropy");
     refused(&["teacher.model=start", "round.2.train={augment={above=0.9}}"], "train.augment");
+    // TAS-B's second term compares with other queries' documents, about which no reranker is asked.
+    let output =
+        command(folder.path(), &["train", "--recipe", "tas-b", "--out", "x", "--device", "cpu", "--set", "teacher.model=reranker"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("in_batch") && stderr(&output).contains("loss.term"), "{}", stderr(&output));
+    assert!(!folder.path().join("x").exists());
 }

@@ -71,6 +71,8 @@ fn gistembed() {
     let (share, loss) = masked(&student, &guide, |positive| positive);
     assert!(alike(shares[4].unwrap(), share, 1e-3), "{} and {share}", shares[4].unwrap());
     assert!(alike(run.losses()[4], loss, BOUND), "{} and {loss}", run.losses()[4]);
+    // Its rows of both sides are kept for a later round or a resumed run.
+    assert_eq!(fs::read_dir(run.path.join("guides")).unwrap().count(), 2);
     // A guide's margin lowers the limit: an enormous one leaves nothing to contrast with.
     let all = with("all", &["loss.mask.0.margin=1e6"]);
     assert!(all.steps("loss")[4..].iter().all(|loss| loss.abs() < 1e-6), "{:?}", all.losses());

@@ -81,6 +81,16 @@ impl Budget {
         }
     }
 
+    /// Takes back a request that is not made after all.
+    pub(crate) fn give_back(&self, aside: u64) {
+        let mut state = self.lock();
+        state.aside -= aside;
+        state.open -= 1;
+        state.spent.requests -= 1;
+        drop(state);
+        self.settled.notify_all();
+    }
+
     /// Replaces what was set aside by what it cost.
     pub(crate) fn settle(&self, aside: u64, cost: u64) {
         let mut state = self.lock();
@@ -134,6 +144,12 @@ mod tests {
         assert_eq!(aside, 294);
         budget.settle(aside, 2);
         assert_eq!(budget.set_aside(&messages(100), 50), None, "2 + 294 is more than 295");
+        // What is given back can be set aside again.
+        let budget = Budget::new(Limits { requests: Some(1), tokens: None }, Spent::default());
+        let aside = budget.set_aside(&messages(1), 1).unwrap();
+        budget.give_back(aside);
+        assert_eq!(budget.spent(), Spent::default());
+        assert_eq!(budget.set_aside(&messages(1), 1), Some(aside));
         // A template longer than thought raises what later requests set aside.
         let budget = Budget::new(Limits { requests: None, tokens: Some(10_000) }, Spent::default());
         let aside = budget.set_aside(&messages(100), 50).unwrap();

@@ -3,6 +3,25 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::error::LlmError;
+
+/// Fields that say how long an answer may be.
+const LENGTHS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
+/// Fields that are ours to set, or that would make an answer cost what no budget has set aside.
+const OURS: [&str; 11] = [
+    "model",
+    "messages",
+    "stream",
+    "tools",
+    "tool_choice",
+    "functions",
+    "function_call",
+    "best_of",
+    "n_predict",
+    "max_new_tokens",
+    "prompt",
+];
+
 /// Who says something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -39,8 +58,45 @@ pub struct Sampling {
     pub max_answer_tokens: u64,
     /// Ask for the log-probabilities of the answer's tokens.
     pub logprobs: bool,
-    /// Further fields of the request, over those above; `null` takes a field out.
+    /// Further fields of the request, over those above; `null` takes a field out. Which may stand there says [`Sampling::validate`].
     pub body: Map<String, Value>,
+}
+
+impl Sampling {
+    /// Checks the fields of `body`.
+    ///
+    /// # Errors
+    /// When one takes the place of what a job is made of, asks for several answers, or leaves an answer without a longest length.
+    pub fn validate(&self) -> Result<(), LlmError> {
+        let bad = |message: String| Err(LlmError::Setting(message));
+        if let Some(name) = OURS.iter().find(|name| self.body.contains_key(**name)) {
+            return bad(format!("the field `{name}` cannot be set in the body of a request: the job sets it, or a budget would not hold"));
+        }
+        if self.body.get("n").is_some_and(|count| !count.is_null() && *count != 1) {
+            return bad(format!("the field `n` is {}: a job reads one answer to each request, leave it out", self.body["n"]));
+        }
+        for name in LENGTHS {
+            if let Some(value) = self.body.get(name).filter(|value| !value.is_null() && value.as_u64().is_none_or(|it| it == 0)) {
+                return bad(format!("the field `{name}` is {value}: expected a whole number from 1, or null"));
+            }
+        }
+        if self.lengths().next().is_none() {
+            return bad("the body takes `max_tokens` out and puts nothing in its place: set `max_completion_tokens`, without a longest answer no budget holds".into());
+        }
+        Ok(())
+    }
+
+    /// Tokens of an answer at most, as the request says it; the larger where it says two numbers.
+    pub fn longest_answer(&self) -> u64 {
+        self.lengths().max().unwrap_or(self.max_answer_tokens)
+    }
+
+    fn lengths(&self) -> impl Iterator<Item = u64> {
+        LENGTHS.into_iter().filter_map(|name| match self.body.get(name) {
+            Some(value) => value.as_u64(),
+            None => (name == "max_tokens").then_some(self.max_answer_tokens),
+        })
+    }
 }
 
 impl Default for Sampling {
@@ -156,15 +212,15 @@ pub(crate) fn reply(body: &str) -> Result<Reply, String> {
     })
 }
 
-/// The message of an error body, in whatever form it comes; short.
-pub(crate) fn error_message(body: &str) -> String {
+/// The message of an error body, in whatever form it comes; short. `hide` takes secrets out of it once it is decoded, before it is cut.
+pub(crate) fn error_message(body: &str, hide: impl Fn(&str) -> String) -> String {
     let text = serde_json::from_str::<Value>(body).ok().and_then(|value| {
         let error = value.get("error").unwrap_or(&value);
         let found =
             [error.get("message"), error.get("detail"), error.get("msg"), Some(error)].into_iter().flatten().find_map(Value::as_str);
         found.map(str::to_owned)
     });
-    let text = text.unwrap_or_else(|| body.to_owned());
+    let text = hide(&text.unwrap_or_else(|| body.to_owned()));
     let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match flat.char_indices().nth(300) {
         Some((end, _)) => format!("{}…", &flat[..end]),
@@ -199,7 +255,37 @@ mod tests {
     }
 
     #[test]
+    fn a_body_sets_neither_what_is_ours_nor_an_endless_answer() {
+        let sampling = |body: Value| Sampling { max_answer_tokens: 100, body: body.as_object().unwrap().clone(), ..Sampling::default() };
+        for (body, longest) in [
+            (json!({}), 100),
+            (json!({ "max_tokens": 7, "n": 1, "top_p": 0.5, "seed": null }), 7),
+            (json!({ "max_completion_tokens": 2000 }), 2000),
+            (json!({ "max_completion_tokens": 20 }), 100),
+            (json!({ "max_tokens": null, "max_completion_tokens": 20 }), 20),
+        ] {
+            let sampling = sampling(body);
+            sampling.validate().unwrap();
+            assert_eq!(sampling.longest_answer(), longest, "{sampling:?}");
+        }
+        for (body, part) in [
+            (json!({ "max_tokens": null }), "takes `max_tokens` out"),
+            (json!({ "max_tokens": "many" }), "`max_tokens` is \"many\""),
+            (json!({ "max_completion_tokens": 0 }), "`max_completion_tokens` is 0"),
+            (json!({ "n": 2 }), "`n` is 2"),
+            (json!({ "messages": [] }), "`messages`"),
+            (json!({ "model": "other" }), "`model`"),
+            (json!({ "stream": true }), "`stream`"),
+            (json!({ "tools": [] }), "`tools`"),
+        ] {
+            let message = sampling(body).validate().unwrap_err().to_string();
+            assert!(message.contains(part) && message.lines().count() == 1, "{message}");
+        }
+    }
+
+    #[test]
     fn errors_are_read_in_every_usual_form() {
+        let error_message = |body: &str| super::error_message(body, str::to_owned);
         assert_eq!(error_message(r#"{"error":{"message":"too  long","type":"x"}}"#), "too long");
         assert_eq!(error_message(r#"{"error":"bad model"}"#), "bad model");
         assert_eq!(error_message(r#"{"detail":"nothing here"}"#), "nothing here");

@@ -10,7 +10,7 @@ use std::sync::{
 
 use crate::session::{Halt, Stop};
 
-/// Units that fail one after the other until the endpoint is taken to be down.
+/// Units that end without an answer, one after the other, until the endpoint is taken to be down.
 const FAILURES_IN_A_ROW: usize = 10;
 
 /// What became of the units.
@@ -54,6 +54,11 @@ pub(crate) fn drive<T: Sync, R: Send>(
                     if in_a_row.fetch_add(1, Ordering::SeqCst) + 1 >= FAILURES_IN_A_ROW {
                         end(Stop::Endpoint(format!("{FAILURES_IN_A_ROW} requests in a row have failed, the last: {why}")));
                     }
+                    unanswered.lock().unwrap_or_else(PoisonError::into_inner).push((at, why));
+                }
+                // An endpoint that refuses a question works: others it may take.
+                Err(Halt::Refused(why)) => {
+                    in_a_row.store(0, Ordering::SeqCst);
                     unanswered.lock().unwrap_or_else(PoisonError::into_inner).push((at, why));
                 }
                 Err(Halt::Stop(why)) => end(why),
@@ -114,6 +119,10 @@ mod tests {
         let driven = drive(1, &units, odd, &|| (), &|| ());
         assert_eq!(driven.unanswered.len(), 50);
         assert!(driven.stop.is_none());
+
+        let refused = |_: &usize| Err::<(), _>(Halt::Refused("too long".into()));
+        let driven = drive(1, &units, refused, &|| (), &|| panic!("it goes on"));
+        assert!(driven.stop.is_none() && driven.unanswered.len() == 100);
 
         // Once closed, only what is known has a result; here every tenth.
         let closed = AtomicBool::new(false);

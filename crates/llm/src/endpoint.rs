@@ -1,6 +1,7 @@
 //! One OpenAI-compatible endpoint over HTTP: a request, and what a failure means for the next one.
 
 use std::{
+    net::IpAddr,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -77,6 +78,19 @@ impl Endpoint {
         &self.url
     }
 
+    /// Whether another endpoint is the same service: scheme, host and port.
+    pub fn same_host(&self, other: &Self) -> bool {
+        origin(&self.url).eq_ignore_ascii_case(origin(&other.url))
+    }
+
+    /// Whether the key goes unencrypted to another machine.
+    pub fn key_is_readable_on_the_way(&self) -> bool {
+        let host = origin(&self.url).trim_start_matches("http://");
+        let host = host.rsplit_once(':').filter(|it| !it.1.ends_with(']')).map_or(host, |it| it.0).trim_matches(['[', ']']);
+        let here = host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
+        self.key.is_some() && self.url.starts_with("http://") && !here
+    }
+
     /// The moment before which no request is to be made.
     pub(crate) fn not_before(&self) -> Option<Instant> {
         *self.not_before.lock().unwrap_or_else(PoisonError::into_inner)
@@ -110,7 +124,7 @@ impl Endpoint {
     fn refused(&self, status: u16, response: ureq::Response) -> Trouble {
         let after = response.header("Retry-After").and_then(|value| retry::retry_after(value, SystemTime::now()));
         let body = response.into_string().unwrap_or_default();
-        let message = format!("status {status}: {}", chat::error_message(&self.hidden(&body)));
+        let message = format!("status {status}: {}", chat::error_message(&body, |text| self.hidden(text)));
         match status {
             408 | 425 | 429 | 500.. => {
                 if let Some(after) = after {
@@ -150,9 +164,37 @@ impl Endpoint {
     }
 }
 
+/// Scheme, host and port of a URL.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    url[host..].find('/').map_or(url, |at| &url[..host + at])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_are_told_apart_and_an_open_way_is_seen() {
+        let endpoint = |url: &str| Endpoint::new(url, Some(Key::for_tests("k")), Duration::from_secs(1)).unwrap();
+        let one = endpoint("https://a.example/v1");
+        assert!(one.same_host(&endpoint("https://A.example/other/v1")));
+        for other in ["http://a.example/v1", "https://b.example/v1", "https://a.example:444/v1"] {
+            assert!(!one.same_host(&endpoint(other)), "{other}");
+        }
+        for (url, open) in [
+            ("https://a.example/v1", false),
+            ("http://a.example/v1", true),
+            ("http://10.0.0.1:8000/v1", true),
+            ("http://[2001:db8::1]/v1", true),
+            ("http://localhost:8080/v1", false),
+            ("http://127.0.0.1/v1", false),
+            ("http://[::1]:8080/v1", false),
+        ] {
+            assert_eq!(endpoint(url).key_is_readable_on_the_way(), open, "{url}");
+        }
+        assert!(!Endpoint::new("http://a.example/v1", None, Duration::from_secs(1)).unwrap().key_is_readable_on_the_way());
+    }
 
     #[test]
     fn urls_are_completed_and_those_with_secrets_refused_without_showing_them() {

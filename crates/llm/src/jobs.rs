@@ -125,6 +125,11 @@ impl Context<'_> {
         self.session.ask(self.model, question, check)
     }
 
+    /// What [`Context::ask`] would give out of the journal alone.
+    fn known<T>(&self, question: &Question<'_>, check: impl Fn(&Answer) -> Result<T, Fault>) -> Option<Judged<T>> {
+        self.session.known(self.model, question, check)
+    }
+
     /// Works on units in parallel and tells of it.
     fn each<U: Sync, R: Send>(&self, stage: &str, units: &[U], work: impl Fn(&U) -> Result<R, Halt> + Sync) -> Driven<R> {
         self.progress.begin(stage, units.len());
@@ -134,19 +139,21 @@ impl Context<'_> {
 
 impl Estimate {
     fn add(&mut self, context: &Context<'_>, question: &Question<'_>) {
-        if context.session.has(context.model, question) {
+        self.add_to(context, context.model, question);
+    }
+
+    /// A question to another model than the job's own.
+    fn add_to(&mut self, context: &Context<'_>, model: &Model, question: &Question<'_>) {
+        if context.session.has(model, question) {
             self.answered += 1;
-            return;
+        } else {
+            self.add_like(model, question, 1);
         }
-        let (about, most) = question.cost(context.model);
-        self.requests += 1;
-        self.prompt_tokens += about;
-        self.most_tokens += most;
     }
 
     /// `times` more of a kind of question of which `like` is one.
-    fn add_like(&mut self, context: &Context<'_>, like: &Question<'_>, times: u64) {
-        let (about, most) = like.cost(context.model);
+    fn add_like(&mut self, model: &Model, like: &Question<'_>, times: u64) {
+        let (about, most) = like.cost(model);
         self.requests += times;
         self.prompt_tokens += times * about;
         self.most_tokens += times * most;
@@ -244,6 +251,11 @@ fn with(mut row: Value, more: impl IntoIterator<Item = (&'static str, Value)>) -
         row[name] = value;
     }
     row
+}
+
+/// The ids of documents.
+fn ids(context: &Context<'_>, documents: &[u32]) -> Vec<Value> {
+    documents.iter().map(|document| json!(context.document_id(*document))).collect()
 }
 
 /// Checks numbers of passages.

@@ -29,6 +29,9 @@ pub(crate) struct Answer {
     /// Mean log-probability of its tokens, where the endpoint gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprob: Option<f64>,
+    /// Whether that was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asked_logprob: bool,
     /// Tokens, where the endpoint counted them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
@@ -68,7 +71,7 @@ enum Line<'a> {
 pub(crate) struct Journal {
     path: PathBuf,
     /// None where it is only read.
-    file: Option<Mutex<File>>,
+    file: Option<Mutex<Tail>>,
     answers: Mutex<HashMap<String, Answer>>,
 }
 
@@ -86,7 +89,7 @@ impl Journal {
             file.set_len(whole as u64).map_err(LlmError::io(path))?;
             file.seek(SeekFrom::End(0)).map_err(LlmError::io(path))?;
         }
-        Self::of(path, &bytes[..whole], Some(Mutex::new(file)))
+        Self::of(path, &bytes[..whole], Some(Mutex::new(Tail { file, failed: false })))
     }
 
     /// What the journal at `path` holds now, for looking alone; nothing where there is none.
@@ -98,15 +101,15 @@ impl Journal {
         Self::of(path, &bytes[..whole_lines(&bytes)], None)
     }
 
-    fn of(path: &Path, bytes: &[u8], file: Option<Mutex<File>>) -> Result<(Self, Spent), LlmError> {
+    fn of(path: &Path, bytes: &[u8], file: Option<Mutex<Tail>>) -> Result<(Self, Spent), LlmError> {
         let fault = |line, problem| LlmError::Journal { path: path.to_owned(), line, problem };
         let (mut answers, mut open, mut spent) = (HashMap::new(), HashMap::<String, Vec<u64>>::new(), Spent::default());
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
             let line: Line<'_> = serde_json::from_slice(line).map_err(|error| fault(number + 1, error.to_string()))?;
-            let mut close = |id: &str, charged| {
-                let aside = open.get_mut(id).and_then(Vec::pop);
-                spent.tokens += charged;
-                aside.map(drop).ok_or_else(|| fault(number + 1, format!("the request {id} has an end and no beginning")))
+            // An end whose beginning is lost, as a disk that was full may leave it, counts all the same.
+            let mut close = |id: &str, charged: u64| {
+                spent.requests += u64::from(open.get_mut(id).and_then(Vec::pop).is_none());
+                spent.tokens = spent.tokens.saturating_add(charged);
             };
             match line {
                 Line::Asked { id, aside } => {
@@ -114,13 +117,13 @@ impl Journal {
                     open.entry(id.to_owned()).or_default().push(aside);
                 }
                 Line::Answer { id, answer } => {
-                    close(&id, answer.charged)?;
+                    close(&id, answer.charged);
                     answers.insert(id, *answer);
                 }
-                Line::Failed { id, charged, .. } => close(id, charged)?,
+                Line::Failed { id, charged, .. } => close(id, charged),
             }
         }
-        spent.tokens += open.values().flatten().sum::<u64>();
+        spent.tokens = open.values().flatten().fold(spent.tokens, |sum, aside| sum.saturating_add(*aside));
         let journal = Self { path: path.to_owned(), file, answers: Mutex::new(answers) };
         Ok((journal, spent))
     }
@@ -130,10 +133,19 @@ impl Journal {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// The answer to a request. One that was cut off at a shorter length than `max_answer_tokens` is none: it is worth asking again.
-    pub(crate) fn find(&self, id: &str, max_answer_tokens: u64) -> Option<Answer> {
+    /// The answer to a request. One that was cut off at a shorter length than `max_answer_tokens` is none, nor is one that was given without
+    /// log-probabilities where these are wanted: both are worth asking again.
+    pub(crate) fn find(&self, id: &str, max_answer_tokens: u64, logprobs: bool) -> Option<Answer> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.get(id).filter(|answer| !answer.cut || answer.max_answer_tokens >= max_answer_tokens).cloned()
+        let whole = |answer: &&Answer| !answer.cut || answer.max_answer_tokens >= max_answer_tokens;
+        // An endpoint that gives none was asked; it is not asked again each time.
+        let likely = |answer: &&Answer| !logprobs || answer.asked_logprob || answer.logprob.is_some();
+        answers.get(id).filter(whole).filter(likely).cloned()
+    }
+
+    /// Whether there is an answer of which `which` holds.
+    pub(crate) fn any(&self, which: impl Fn(&Answer) -> bool) -> bool {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).values().any(which)
     }
 
     /// A request is about to be made.
@@ -157,9 +169,34 @@ impl Journal {
         let mut bytes = serde_json::to_vec(line).map_err(|error| LlmError::io(&self.path)(error.into()))?;
         bytes.push(b'\n');
         let closed = || LlmError::io(&self.path)(std::io::Error::other("the journal was opened for looking alone"));
-        let mut file = self.file.as_ref().ok_or_else(closed)?.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tail = self.file.as_ref().ok_or_else(closed)?.lock().unwrap_or_else(PoisonError::into_inner);
         // One write: a kill leaves a whole line or none.
-        file.write_all(&bytes).and_then(|()| if sync { file.sync_data() } else { Ok(()) }).map_err(LlmError::io(&self.path))
+        tail.append(sync, |file| file.write_all(&bytes)).map_err(LlmError::io(&self.path))
+    }
+}
+
+/// The end of the file, where lines are added.
+#[derive(Debug)]
+struct Tail {
+    file: File,
+    /// A line could not be added: what follows would miss it.
+    failed: bool,
+}
+
+impl Tail {
+    /// Adds what `write` writes, all of it or nothing.
+    fn append(&mut self, sync: bool, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> std::io::Result<()> {
+        if self.failed {
+            return Err(std::io::Error::other("an earlier line could not be written"));
+        }
+        let before = self.file.metadata()?.len();
+        let written = write(&mut self.file).inspect_err(|_| {
+            // A full disk must not leave half a line before whole ones.
+            let _ = self.file.set_len(before);
+        });
+        let done = written.and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
+        self.failed = done.is_err();
+        done
     }
 }
 
@@ -178,6 +215,7 @@ mod tests {
             cut,
             max_answer_tokens: 10,
             logprob: Some(-0.25),
+            asked_logprob: true,
             usage: Some(Usage { prompt: 3, answer: 2 }),
             charged,
             stage: "queries".into(),
@@ -204,10 +242,55 @@ mod tests {
         drop(journal);
         let (journal, spent) = Journal::open(&path).unwrap();
         assert_eq!(spent, Spent { requests: 4, tokens: 5 + 100 + 7 + 1000 });
-        assert_eq!(journal.find("a", 99), Some(answer("one", 5, false)));
-        assert_eq!(journal.find("b", 10), Some(answer("two", 7, true)));
-        assert_eq!(journal.find("b", 11), None, "a cut answer may be asked for again at a greater length");
-        assert_eq!(journal.find("c", 1), None);
+        assert_eq!(journal.find("a", 99, true), Some(answer("one", 5, false)));
+        assert_eq!(journal.find("b", 10, true), Some(answer("two", 7, true)));
+        assert_eq!(journal.find("b", 11, true), None, "a cut answer may be asked for again at a greater length");
+        assert_eq!(journal.find("c", 1, true), None);
+    }
+
+    #[test]
+    fn an_answer_that_was_asked_for_without_log_probabilities_has_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(&folder.path().join("journal.jsonl")).unwrap();
+        for (id, asked_logprob) in [("without", false), ("asked in vain", true)] {
+            journal.answered(id, Answer { logprob: None, asked_logprob, ..answer("text", 1, false) }).unwrap();
+            assert!(journal.find(id, 1, false).is_some());
+            assert_eq!(journal.find(id, 1, true).is_some(), asked_logprob, "{id}");
+        }
+    }
+
+    /// A disk that is full in the middle of a line: the line is taken back, and nothing is written after it.
+    #[test]
+    fn half_a_line_is_taken_back_and_ends_the_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let (journal, _) = Journal::open(&path).unwrap();
+        journal.asked("a", 50).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let full =
+            |file: &mut File| file.write_all(b"{\"event\":\"asked\",\"id").and_then(|()| Err(std::io::ErrorKind::StorageFull.into()));
+        assert!(journal.file.as_ref().unwrap().lock().unwrap().append(false, full).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), whole);
+        let message = journal.answered("a", answer("late", 5, false)).unwrap_err().to_string();
+        assert!(message.contains("an earlier line could not be written"), "{message}");
+        assert_eq!(journal.find("a", 1, false), None, "what is not on disk was not answered");
+        drop(journal);
+        let (journal, spent) = Journal::open(&path).unwrap();
+        assert_eq!((spent, journal.len()), (Spent { requests: 1, tokens: 50 }, 0));
+        journal.answered("a", answer("now", 5, false)).unwrap();
+    }
+
+    #[test]
+    fn an_end_without_a_beginning_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        std::fs::write(&path, "{\"event\":\"failed\",\"id\":\"a\",\"charged\":7,\"why\":\"\"}\n").unwrap();
+        let (journal, spent) = Journal::open(&path).unwrap();
+        assert_eq!(spent, Spent { requests: 1, tokens: 7 });
+        journal.answered("b", answer("text", 5, false)).unwrap();
+        drop(journal);
+        let (journal, spent) = Journal::open(&path).unwrap();
+        assert_eq!((spent, journal.len()), (Spent { requests: 2, tokens: 12 }, 1));
     }
 
     /// Cut at every byte, the journal opens, holds the answers whose lines are whole, and goes on.
@@ -231,7 +314,7 @@ mod tests {
             journal.asked("z", 1).unwrap();
             journal.answered("z", answer("end", 1, false)).unwrap();
             drop(journal);
-            assert_eq!(Journal::open(&path).unwrap().0.find("z", 1).unwrap().text, "end");
+            assert_eq!(Journal::open(&path).unwrap().0.find("z", 1, false).unwrap().text, "end");
         }
     }
 
@@ -239,13 +322,8 @@ mod tests {
     fn a_damaged_line_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.jsonl");
-        for (text, part) in [
-            ("{\"event\":\"asked\",\"id\":\"a\",\"aside\":1}\nrubbish\n", "journal.jsonl:2"),
-            ("{\"event\":\"failed\",\"id\":\"a\",\"charged\":1,\"why\":\"\"}\n", "no beginning"),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            let message = Journal::open(&path).unwrap_err().to_string();
-            assert!(message.contains(part), "{message}");
-        }
+        std::fs::write(&path, "{\"event\":\"asked\",\"id\":\"a\",\"aside\":1}\nrubbish\n").unwrap();
+        let message = Journal::open(&path).unwrap_err().to_string();
+        assert!(message.contains("journal.jsonl:2"), "{message}");
     }
 }

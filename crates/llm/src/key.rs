@@ -38,10 +38,43 @@ impl Key {
         format!("Bearer {}", self.0)
     }
 
-    /// `text` without the key: endpoints repeat it in their messages.
+    /// `text` without the key: endpoints repeat it in their messages, some as JSON inside of JSON, where `/` may be `\/` and `+` `\u002B`.
     pub(crate) fn hidden_in(&self, text: &str) -> String {
-        text.replace(&self.0, "[key]")
+        let mut text = text.replace(&self.0, HIDDEN);
+        let mut decoded = unescaped(&text);
+        // Two levels down nobody writes.
+        for _ in 0..3 {
+            if decoded.contains(&self.0) {
+                text = decoded.replace(&self.0, HIDDEN);
+                decoded.clone_from(&text);
+            }
+            decoded = unescaped(&decoded);
+        }
+        text
     }
+}
+
+/// What stands in the key's place.
+const HIDDEN: &str = "[key]";
+
+/// `text` with the escapes of JSON that a key may be written with taken back, whether it is JSON or not.
+fn unescaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let behind = &rest[at + 1..];
+        let code = behind.strip_prefix('u').and_then(|it| it.get(..4)).and_then(|it| u8::from_str_radix(it, 16).ok());
+        let (character, length) = match (code.filter(u8::is_ascii_graphic), behind.chars().next()) {
+            (Some(code), _) => (Some(char::from(code)), 5),
+            (None, Some(character @ ('/' | '"' | '\\'))) => (Some(character), 1),
+            (None, _) => (None, 0),
+        };
+        out.push(character.unwrap_or('\\'));
+        rest = &behind[length..];
+    }
+    out.push_str(rest);
+    out
 }
 
 impl fmt::Debug for Key {
@@ -60,6 +93,14 @@ mod tests {
         assert_eq!(key.header(), "Bearer sk-1");
         assert_eq!(format!("{key:?}"), "Key([hidden])");
         assert_eq!(key.hidden_in("no sk-1, sk-1!"), "no [key], [key]!");
+        let key = Key::new("sk/a+b").unwrap().unwrap();
+        for told in ["sk/a+b", r"sk\/a+b", r"sk\/a\u002Bb", r"\u0073k\u002fa\u002bb", r"sk\\/a\\u002Bb", r"sk\\\/a\\u002Bb"] {
+            assert_eq!(key.hidden_in(&format!("é no {told}!")), "é no [key]!", "{told}");
+        }
+        // What has no key in it stays as it is.
+        for plain in [r"C:\new\u00e9 \/ \", r"\u", r"\\", "é\\u12é"] {
+            assert_eq!(key.hidden_in(plain), plain);
+        }
         assert!(Key::new("  ").unwrap().is_none());
         assert!(Key::new("a b").is_err());
         assert!(Key::from_variable("DREDGE_NO_SUCH_VARIABLE").unwrap().is_none());

@@ -25,7 +25,15 @@ impl Folder {
     /// When the folder cannot be made, or holds another job.
     pub fn open(path: &Path, identity: &Value) -> Result<Self, LlmError> {
         fs::create_dir_all(path).map_err(LlmError::io(path))?;
-        let folder = Self { path: path.to_owned() };
+        Self::check(path, identity)?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Looks whether a folder holds no job or this one, and changes nothing.
+    ///
+    /// # Errors
+    /// When it holds another job, or cannot be read.
+    pub fn check(path: &Path, identity: &Value) -> Result<(), LlmError> {
         let file = path.join("job.json");
         match fs::read(&file) {
             Ok(bytes) => {
@@ -48,7 +56,7 @@ impl Folder {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(LlmError::io(&file)(error)),
         }
-        Ok(folder)
+        Ok(())
     }
 
     /// Where it is.
@@ -122,11 +130,14 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("a/b");
         let identity = json!({ "kind": "queries", "model": "m" });
+        Folder::check(&path, &identity).unwrap();
+        assert!(!path.exists(), "a look makes no folder");
         let folder = Folder::open(&path, &identity).unwrap();
         folder.write_job(&json!({ "job": identity, "rows": 3 })).unwrap();
         Folder::open(&path, &identity).unwrap();
         let message = Folder::open(&path, &json!({ "kind": "queries", "model": "n" })).unwrap_err().to_string();
         assert!(message.contains("a job with model m, asked for is n"), "{message}");
+        assert!(Folder::check(&path, &json!({ "kind": "queries", "model": "n" })).is_err());
         fs::write(path.join("job.json"), "{").unwrap();
         assert!(Folder::open(&path, &identity).is_err());
     }

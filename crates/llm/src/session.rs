@@ -71,7 +71,9 @@ pub(crate) enum Judged<T> {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(crate) enum Halt {
-    /// To this question; others may have one.
+    /// To this question, which the endpoint does not take; others it may.
+    Refused(String),
+    /// To this question, after every attempt.
     Unanswered(String),
     /// The whole job stops.
     Stop(Stop),
@@ -143,7 +145,27 @@ impl Session {
 
     /// Whether the journal answers a question.
     pub(crate) fn has(&self, model: &Model, question: &Question<'_>) -> bool {
-        self.journal.find(&question.id(model), model.sampling.max_answer_tokens).is_some()
+        self.find(model, &question.id(model)).is_some()
+    }
+
+    /// Whether the journal holds an answer of which `which` holds: for questions that depend on more than is known before a job begins.
+    pub(crate) fn any(&self, which: impl Fn(&Answer) -> bool) -> bool {
+        self.journal.any(which)
+    }
+
+    /// What [`Session::ask`] would give out of the journal alone; none where it would have to ask.
+    pub(crate) fn known<T>(
+        &self,
+        model: &Model,
+        question: &Question<'_>,
+        check: impl Fn(&Answer) -> Result<T, Fault>,
+    ) -> Option<Judged<T>> {
+        let known = |id: &str, _: &[Message]| self.find(model, id).ok_or(());
+        judged(question, &question.id(model), check, known).ok()
+    }
+
+    fn find(&self, model: &Model, id: &str) -> Option<Answer> {
+        self.journal.find(id, model.sampling.longest_answer(), model.sampling.logprobs)
     }
 
     /// Asks until an answer passes `check`, twice at most.
@@ -153,30 +175,12 @@ impl Session {
         question: &Question<'_>,
         check: impl Fn(&Answer) -> Result<T, Fault>,
     ) -> Result<Judged<T>, Halt> {
-        let id = question.id(model);
-        let first = self.answer(model, question, &id, &question.messages)?;
-        let problem = match check(&first) {
-            Ok(value) => return Ok(Judged::Accepted { value, answer: first }),
-            Err(Fault::Quality(reason)) => return Ok(Judged::Rejected { reason, answer: first }),
-            Err(Fault::Form(_)) if first.cut => {
-                let reason = format!("cut off at {} tokens", first.max_answer_tokens);
-                return Ok(Judged::Rejected { reason, answer: first });
-            }
-            Err(Fault::Form(problem)) => problem,
-        };
-        let mut messages = question.messages.clone();
-        messages.push(Message::new(Role::Assistant, first.text));
-        messages.push(Message::new(Role::User, REPAIR.trim().replace("{{problem}}", &problem)));
-        let second = self.answer(model, question, &format!("{id}-repair"), &messages)?;
-        Ok(match check(&second) {
-            Ok(value) => Judged::Accepted { value, answer: second },
-            Err(Fault::Quality(reason) | Fault::Form(reason)) => Judged::Rejected { reason, answer: second },
-        })
+        judged(question, &question.id(model), check, |id, messages| self.answer(model, question, id, messages))
     }
 
     fn answer(&self, model: &Model, question: &Question<'_>, id: &str, messages: &[Message]) -> Result<Answer, Halt> {
-        let longest = model.sampling.max_answer_tokens;
-        if let Some(known) = self.journal.find(id, longest) {
+        let longest = model.sampling.longest_answer();
+        if let Some(known) = self.find(model, id) {
             return Ok(known);
         }
         let seed = u32::from_str_radix(&id[..7], 16).unwrap_or_default();
@@ -185,6 +189,11 @@ impl Session {
         loop {
             self.wait(model.endpoint.not_before())?;
             let Some(aside) = self.budget.set_aside(messages, longest) else { return Err(Halt::Stop(Stop::Budget)) };
+            // Setting aside may have waited for others: meanwhile the job may have been stopped, or everybody sent away.
+            if self.is_over() || model.endpoint.not_before().is_some_and(|until| until > Instant::now()) {
+                self.budget.give_back(aside);
+                continue;
+            }
             let outcome = self.journal.asked(id, aside).map(|()| model.endpoint.ask(&body));
             let charged = match &outcome {
                 // An endpoint that does not count is taken to have used all of it.
@@ -199,6 +208,7 @@ impl Session {
                         cut: reply.cut,
                         max_answer_tokens: longest,
                         logprob: reply.logprob,
+                        asked_logprob: model.sampling.logprobs,
                         usage: reply.usage,
                         charged,
                         stage: question.stage.to_owned(),
@@ -222,7 +232,7 @@ impl Session {
             failures += 1;
             match trouble {
                 Trouble::Fatal { message } => return Err(Halt::Stop(Stop::Endpoint(message))),
-                Trouble::Request { message } => return Err(Halt::Unanswered(message)),
+                Trouble::Request { message } => return Err(Halt::Refused(message)),
                 Trouble::Passing { message, after, .. } => {
                     if after.is_some_and(|asked| asked > LONGEST_WAIT) {
                         return Err(Halt::Stop(Stop::Endpoint(format!("{message}; it asks to come back in more than 15 minutes"))));
@@ -236,10 +246,14 @@ impl Session {
         }
     }
 
+    fn is_over(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed) || self.closed.load(Ordering::SeqCst)
+    }
+
     /// Sleeps until a moment, awake enough to hear that the job is to stop.
     fn wait(&self, until: Option<Instant>) -> Result<(), Halt> {
         loop {
-            if self.interrupted.load(Ordering::Relaxed) || self.closed.load(Ordering::SeqCst) {
+            if self.is_over() {
                 return Err(Halt::Stop(Stop::Interrupted));
             }
             let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
@@ -249,6 +263,35 @@ impl Session {
             std::thread::sleep(left.min(Duration::from_millis(50)));
         }
     }
+}
+
+/// An answer that passes `check`, or what was wrong with the second one. `answer` gives the answer to messages under an id.
+fn judged<T, E>(
+    question: &Question<'_>,
+    id: &str,
+    check: impl Fn(&Answer) -> Result<T, Fault>,
+    answer: impl Fn(&str, &[Message]) -> Result<Answer, E>,
+) -> Result<Judged<T>, E> {
+    let first = answer(id, &question.messages)?;
+    let problem = match check(&first) {
+        Ok(value) => return Ok(Judged::Accepted { value, answer: first }),
+        Err(Fault::Quality(reason)) => return Ok(Judged::Rejected { reason, answer: first }),
+        Err(Fault::Form(_)) if first.cut => return Ok(cut(first)),
+        Err(Fault::Form(problem)) => problem,
+    };
+    let mut messages = question.messages.clone();
+    messages.push(Message::new(Role::Assistant, first.text));
+    messages.push(Message::new(Role::User, REPAIR.trim().replace("{{problem}}", &problem)));
+    let second = answer(&format!("{id}-repair"), &messages)?;
+    Ok(match check(&second) {
+        Ok(value) => Judged::Accepted { value, answer: second },
+        Err(Fault::Form(_)) if second.cut => cut(second),
+        Err(Fault::Quality(reason) | Fault::Form(reason)) => Judged::Rejected { reason, answer: second },
+    })
+}
+
+fn cut<T>(answer: Answer) -> Judged<T> {
+    Judged::Rejected { reason: format!("cut off: it may have {} tokens", answer.max_answer_tokens), answer }
 }
 
 impl Question<'_> {
@@ -263,7 +306,7 @@ impl Question<'_> {
     pub(crate) fn cost(&self, model: &Model) -> (u64, u64) {
         let bytes: u64 = self.messages.iter().map(|message| message.content.len() as u64).sum();
         // English has about four bytes to a token.
-        (bytes.div_ceil(4), budget::at_most(&self.messages, model.sampling.max_answer_tokens))
+        (bytes.div_ceil(4), budget::at_most(&self.messages, model.sampling.longest_answer()))
     }
 }
 

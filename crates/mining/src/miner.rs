@@ -21,7 +21,7 @@ use std::sync::Arc;
 use corpus::{Collection, Judgments, NegativeLists, Texts};
 
 use crate::candidate::Candidate;
-use crate::config::{FilterConfig, Merge, Model, NegativesConfig, SourceConfig, SourceKind};
+use crate::config::{DrawConfig, FilterConfig, Merge, Model, NegativesConfig, SourceConfig, SourceKind};
 use crate::draws::{self, Draw};
 use crate::error::MiningError;
 use crate::filters::{AnswerTexts, Chain};
@@ -185,6 +185,15 @@ impl Miner {
     #[must_use]
     pub fn expecting(self, negatives: usize) -> Self {
         Self { wanted: negatives.max(1), ..self }
+    }
+
+    /// Says that the teacher's scores are probabilities: a draw by its margins takes their logits.
+    #[must_use]
+    pub fn taught_with_probabilities(mut self) -> Self {
+        if let DrawConfig::MarginBins { bins } = self.config.draw {
+            self.draw = Box::new(draws::MarginBins { bins, probabilities: true });
+        }
+        self
     }
 
     /// Stores document rows in this precision.

@@ -97,10 +97,26 @@ impl RerankerLearner {
     /// # Errors
     /// No groups, or one without a negative; nothing is changed then.
     pub fn step(&mut self, groups: &[Group]) -> Result<Stepped, TeacherError> {
+        Ok(self.step_of(groups, 2)?.0)
+    }
+
+    /// The same, and the scores that the step began with, dropout and all, group after group: what a retriever distils from a ranker that is
+    /// trained with it. A group without a negative is scored and teaches nothing.
+    ///
+    /// # Errors
+    /// No groups, or one without a pair, and nothing is changed; or the scores cannot be read from the device.
+    pub fn step_scored(&mut self, groups: &[Group]) -> Result<(Stepped, Vec<f32>), TeacherError> {
+        let (stepped, scores) = self.step_of(groups, 1)?;
+        let scores = scores.try_into_vec_as::<f32>().map_err(|error| TeacherError::Device { message: format!("{error:?}") })?;
+        Ok((stepped, scores))
+    }
+
+    /// A step on groups of at least so many pairs, and the scores `[pairs]` before it.
+    fn step_of(&mut self, groups: &[Group], fewest: usize) -> Result<(Stepped, Tensor<1>), TeacherError> {
         if groups.is_empty() {
             return Err(TeacherError::NoLists);
         }
-        if let Some((list, group)) = groups.iter().enumerate().find(|(_, group)| group.pairs.len() < 2) {
+        if let Some((list, group)) = groups.iter().enumerate().find(|(_, group)| group.pairs.len() < fewest) {
             return Err(TeacherError::ShortList { list, got: group.pairs.len() });
         }
         let sizes: Vec<usize> = groups.iter().map(|group| group.pairs.len()).collect();
@@ -111,15 +127,18 @@ impl RerankerLearner {
         };
         let device = &self.device;
         let encode = |network: &PairNetwork, chunk: &TokenPairs| network.logits(chunk, device).unsqueeze_dim::<2>(1);
+        let mut scores = None;
         let loss = |rows: Vec<Tensor<2>>| {
             let sorted: Tensor<1> = Tensor::cat(rows, 0).squeeze_dim(1);
             let places = Tensor::<1, Int>::from_data(TensorData::new(places, [sizes.iter().sum::<usize>()]), device);
-            self.config.loss.value(sorted.select(0, places), &sizes, device)
+            let logits = sorted.select(0, places);
+            scores = Some(logits.clone().inner());
+            self.config.loss.value(logits, &sizes, device)
         };
         let backward = if self.config.cache_gradients { gradient_cache::step } else { gradient_cache::whole_step };
         let made = backward(self.network(), &chunks, &seeds, device, encode, loss, &[]);
         let gradient_norm = self.update(made.gradients);
-        Ok(Stepped { loss: made.value, gradient_norm })
+        Ok((Stepped { loss: made.value, gradient_norm }, scores.expect("the loss was taken")))
     }
 
     /// Clips gradients that the caller took and makes the optimiser's step at the learning rate of the schedule; returns their global

@@ -380,7 +380,8 @@ pub(crate) struct LanguageModelArgs {
     /// Tokens of one answer at most
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(crate) max_answer_tokens: u64,
-    /// Further fields of every request; null takes a field out, for instance {"max_tokens":null,"max_completion_tokens":2000}
+    /// Further fields of every request; null takes a field out, for instance {"max_tokens":null,"max_completion_tokens":2000}. The larger of the two
+    /// is the longest answer then, in the place of --max-answer-tokens
     #[arg(long, value_name = "JSON")]
     pub(crate) body: Option<String>,
     /// A prompt of your own in the place of ours; may be given once for each stage, as STAGE=FILE
@@ -515,7 +516,7 @@ pub(crate) struct RelabelArgs {
     /// Its endpoint [default: the same]
     #[arg(long, value_name = "URL", requires = "strong_model")]
     pub(crate) strong_endpoint: Option<String>,
-    /// Name of the environment variable with that endpoint's key [default: the same]
+    /// Name of the environment variable with that endpoint's key [default: the same, on the same host alone]
     #[arg(long, value_name = "VARIABLE", requires = "strong_endpoint")]
     pub(crate) strong_key_variable: Option<String>,
     /// The split whose queries are looked at

@@ -161,7 +161,7 @@ impl Columns {
     pub(crate) fn end_round(&mut self, folder: &RunFolder, round: usize) -> Result<()> {
         // Dropped here: the next round's reranker opens the same file of scores.
         match self.teacher.take() {
-            Some(Teacher::Reranker(reranker)) => reranker.keep(&folder.reranker(round)),
+            Some(Teacher::Reranker(reranker)) => reranker.keep(folder, round),
             _ => Ok(()),
         }
     }

@@ -1,7 +1,10 @@
 //! A second encoder beside the one in training: a guide that tells which negatives are probably positives (GISTEmbed, Solatorio 2024,
 //! arXiv 2402.16829), or a teacher whose similarities are distilled.
 //!
-//! Its rows of all texts are computed once and stay on the device; a step only gathers them.
+//! Its rows of all texts are computed once, kept in the run folder, and stay on the device; a step only gathers them.
+
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor};
@@ -9,6 +12,7 @@ use mining::{EmbeddingStore, EncodeError, PairScorer, RowEncoder};
 
 use crate::batches::Batch;
 use crate::data::Data;
+use crate::kept_rows;
 use crate::rows::Rows;
 
 /// Pairs scored at a time.
@@ -20,20 +24,23 @@ pub(crate) struct Guide {
 }
 
 impl Guide {
-    /// Encodes both sides of `data` with `rows`.
+    /// Encodes both sides of `data` with `rows`, or reads what an earlier round or the interrupted run kept in `folder`.
     ///
     /// # Errors
-    /// When the encoder fails.
-    pub(crate) fn new(rows: &mut Rows, data: &Data, device: &Device) -> Result<Self> {
+    /// When the encoder fails, or `folder` cannot be read or written.
+    pub(crate) fn new(rows: &mut Rows, data: &Data, device: &Device, folder: &Path) -> Result<Self> {
         let device = device.clone().without_autodiff();
         let generated = data.side.generated.as_ref().map_or(0, |generated| generated.texts.len());
         let length = |tokens: &[u32]| tokens.len() as u32;
+        let tokens = Arc::clone(rows.tokens());
         let ids = 0..(data.documents() + generated) as u32;
-        let mut documents = AllTexts { rows, lengths: ids.map(|id| length(data.tokens.document(id))).collect(), queries: false };
-        let documents = documents.encode(&device).context("encoding the documents with the guide")?;
+        let path = folder.join(kept_rows::name("documents", rows.network(), ids.clone().map(|id| tokens.document(id))));
+        let mut documents = AllTexts { rows, lengths: ids.map(|id| length(tokens.document(id))).collect(), queries: false };
+        let documents = documents.encode(&device, &path).context("encoding the documents with the guide")?;
         let ids = 0..data.collection.queries.len() as u32;
-        let mut queries = AllTexts { rows, lengths: ids.map(|id| length(data.tokens.query(id))).collect(), queries: true };
-        let queries = queries.encode(&device).context("encoding the queries with the guide")?;
+        let path = folder.join(kept_rows::name("queries", rows.network(), ids.clone().map(|id| tokens.query(id))));
+        let mut queries = AllTexts { rows, lengths: ids.map(|id| length(tokens.query(id))).collect(), queries: true };
+        let queries = queries.encode(&device, &path).context("encoding the queries with the guide")?;
         Ok(Self { queries, documents })
     }
 
@@ -84,9 +91,9 @@ struct AllTexts<'a> {
 }
 
 impl AllTexts<'_> {
-    fn encode(&mut self, device: &Device) -> Result<EmbeddingStore> {
+    fn encode(&mut self, device: &Device, path: &Path) -> Result<EmbeddingStore> {
         let count = self.lengths.len();
-        Ok(EmbeddingStore::encode(self, count, device)?)
+        kept_rows::store(path, self, count, device)
     }
 }
 

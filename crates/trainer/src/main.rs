@@ -15,6 +15,7 @@ mod evaluation;
 mod guide;
 mod inspect;
 mod interrupt;
+mod kept_rows;
 mod labels;
 mod models;
 mod output;

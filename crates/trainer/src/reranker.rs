@@ -1,7 +1,8 @@
 //! The cross-encoder of a round (`[reranker]`): made, trained on what the retriever finds, asked, and trained on at every step where that is wanted.
 //!
 //! Its lists come from the encoder of the round before, because a ranker must see its retriever's own distribution (RocketQA, Qu et al. 2021, arXiv
-//! 2010.08191). Trained, it is kept in the run folder, so that a resumed run and the next round find it; its scores are kept there too.
+//! 2010.08191). Trained, it is kept in the run folder, so that a resumed run and the next round find it; its scores are kept there too. What joint
+//! training makes of it is kept beside it: a run that is killed later and goes on before the round's end must begin with what the round began with.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -9,16 +10,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use corpus::Judgments;
-use encoder::{CrossEncoder, Encoder, TokenPairs, probability};
+use encoder::{CrossEncoder, Encoder, probability};
 use mining::{EncodeError, Miner, Moment, NegativesConfig, PairScorer, Visit};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use teacher::{LearnerState, List, ListLoss, PairTexts, RerankerLearner, RerankerTraining, ScoreCache, tokenize_lists};
+use teacher::{LearnerState, List, PairTexts, RerankerLearner, RerankerTraining, ScoreCache, tokenize_lists};
 
 use crate::batches::Batch;
 use crate::checkpoint::{Parts, from_safetensors, to_safetensors};
@@ -131,15 +131,15 @@ impl Reranker {
         Ok(table)
     }
 
-    /// At the end of a round in which it was trained at every step: keeps what it has learned.
+    /// At the end of a round in which it was trained at every step: keeps what it has learned, beside what the round began with.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(crate) fn keep(&self, folder: &Path) -> Result<()> {
+    pub(crate) fn keep(&self, folder: &RunFolder, round: usize) -> Result<()> {
         if let Some(learner) = &self.learner {
-            let mut model = load(folder, &learner.device().clone().without_autodiff())?;
+            let mut model = load(&folder.reranker(round), &learner.device().clone().without_autodiff())?;
             model.network = learner.snapshot();
-            model.save(folder).context("writing the reranker")?;
+            model.save(&folder.reranker_end(round)).context("writing the reranker")?;
         }
         Ok(())
     }
@@ -208,6 +208,7 @@ fn start(config: &Config, around: &Surroundings, folder: &RunFolder, round: usiz
     match config.reranker.model.as_str() {
         RETRIEVER if round > 0 => under_a_new_head(&Encoder::load(&folder.round(round - 1).display().to_string(), device).or_usage()?),
         START | RETRIEVER => under_a_new_head(&setup::load_encoder(config, &around.data.collection, &around.chosen)?),
+        PREVIOUS_ROUND if round > 0 && folder.reranker_end(round - 1).is_dir() => load(&folder.reranker_end(round - 1), device),
         PREVIOUS_ROUND if round > 0 && folder.reranker(round - 1).is_dir() => load(&folder.reranker(round - 1), device),
         PREVIOUS_ROUND => {
             Err(Usage::new("reranker.model = \"previous-round\", but the round before has no reranker; use \"start\" or \"retriever\"")
@@ -224,7 +225,10 @@ fn training(settings: &RerankerConfig, model: &CrossEncoder, steps: usize, seed:
         _ => RerankerTraining { learning_rate: 3e-5, ..RerankerTraining::default() },
     };
     let learning_rate = settings.learning_rate.unwrap_or(usual.learning_rate);
-    RerankerTraining { steps, lists: settings.lists, negatives: settings.negatives, loss: settings.loss, learning_rate, seed, ..usual }
+    // A step of joint training has as many pairs as the retriever's batch: of a transformer one chunk's graph is kept at a time.
+    let cache_gradients = settings.jointly && model.network.architecture().layers >= 3;
+    let (lists, negatives, loss) = (settings.lists, settings.negatives, settings.loss);
+    RerankerTraining { steps, lists, negatives, loss, learning_rate, seed, cache_gradients, ..usual }
 }
 
 /// Trains `model` on lists that the encoder of the round before finds.
@@ -244,11 +248,16 @@ fn train(
     let per_epoch = pairs.len().div_ceil(settings.lists).max(1);
     let bar = output::progress(settings.steps, "steps of the reranker");
     let mut losses = Vec::with_capacity(settings.steps);
+    let mut shuffled = None;
     let groups = |step: usize| -> Result<Vec<teacher::Group>> {
         // The order of an epoch is a function of seed and epoch.
         let (epoch, place) = (step / per_epoch, step % per_epoch);
-        let mut order = pairs.clone();
-        order.shuffle(&mut ChaCha8Rng::seed_from_u64(config.train.seed ^ (epoch as u64 + 1) << 32));
+        if shuffled.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            let mut order = pairs.clone();
+            order.shuffle(&mut ChaCha8Rng::seed_from_u64(config.train.seed ^ (epoch as u64 + 1) << 32));
+            shuffled = Some((epoch, order));
+        }
+        let order = shuffled.as_ref().map_or(&pairs, |it| &it.1);
         let chosen = order.iter().cycle().skip(place * settings.lists).take(settings.lists.min(order.len()));
         let lists: Vec<List> = chosen
             .map(|&(query, positive)| {
@@ -301,18 +310,5 @@ fn mine(config: &Config, judgments: &Judgments, around: &Surroundings, models: &
 /// One step of joint training on `lists`; the logits before it, list after list.
 fn learn(learner: &mut RerankerLearner, model: &CrossEncoder, texts: &dyn PairTexts, lists: &[List]) -> Result<Vec<f32>> {
     let groups = tokenize_lists(model, texts, lists)?;
-    let sizes: Vec<usize> = groups.iter().map(|group| group.pairs.len()).collect();
-    let rows: Vec<_> = groups.iter().flat_map(|group| &group.pairs).collect();
-    if learner.network().has_dropout() {
-        // A function of seed and step, as everywhere.
-        learner.device().seed(learner.config().seed ^ (learner.steps_done() as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    }
-    let logits = learner.logits(&TokenPairs::new(&rows, model.pad_id(), 1));
-    let scores =
-        logits.clone().detach().try_into_vec_as::<f32>().map_err(|error| anyhow::anyhow!("reading the reranker's scores: {error:?}"))?;
-    let loss: ListLoss = learner.config().loss;
-    let gradients = loss.value(logits, &sizes, learner.device()).backward();
-    let gradients = GradientsParams::from_grads(gradients, learner.network());
-    learner.update(gradients);
-    Ok(scores)
+    Ok(learner.step_scored(&groups).context("training the reranker")?.1)
 }

@@ -34,6 +34,11 @@ impl Rows {
         &self.network
     }
 
+    /// The texts as the network reads them.
+    pub(crate) fn tokens(&self) -> &Arc<TokenRows> {
+        &self.tokens
+    }
+
     /// Rows of any number of queries, `[ids, dimension]`.
     ///
     /// # Errors

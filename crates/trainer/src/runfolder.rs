@@ -89,9 +89,19 @@ impl RunFolder {
         self.root.join("rounds").join(format!("round-{}", round + 1))
     }
 
-    /// The reranker of a round (from 0).
+    /// The reranker of a round (from 0), as the round began with it.
     pub(crate) fn reranker(&self, round: usize) -> PathBuf {
         self.root.join("rerankers").join(format!("round-{}", round + 1))
+    }
+
+    /// What the reranker of a round (from 0) became, where it was trained at every step.
+    pub(crate) fn reranker_end(&self, round: usize) -> PathBuf {
+        self.root.join("rerankers").join(format!("round-{}-end", round + 1))
+    }
+
+    /// Rows of guides and teachers.
+    pub(crate) fn guides(&self) -> PathBuf {
+        self.root.join("guides")
     }
 
     /// The encoder of the documents, where it is not the trained one.

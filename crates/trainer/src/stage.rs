@@ -194,6 +194,9 @@ fn miner(config: &Config, mined: &Judgments, data: &Arc<Data>) -> Result<Miner> 
     let mut miner = Miner::new(&config.negatives, &data.collection, mined, config.train.seed)
         .context("preparing the negatives")?
         .expecting(config.batch.negatives);
+    if config.asks_reranker() {
+        miner = miner.taught_with_probabilities();
+    }
     if let Some(answers) = &data.side.answers {
         miner = miner.answering(AnswerTexts::new(answers.clone(), Arc::clone(data) as Arc<dyn DocumentTexts>));
     }
@@ -238,8 +241,9 @@ fn columns(
     let needs = config.loss.needs();
     let mut other = |wanted: bool, model: &Option<String>, what: &str| -> Result<Option<Guide>> {
         let Some(model) = model.as_ref().filter(|_| wanted) else { return Ok(None) };
+        let folder = models.folder().guides();
         let rows = models.rows(model, round)?;
-        Guide::new(rows, &around.data, &device).with_context(|| format!("the {what} {model}")).map(Some)
+        Guide::new(rows, &around.data, &device, &folder).with_context(|| format!("the {what} {model}")).map(Some)
     };
     let guide = other(needs.guide, &config.guide.model, "guide")?;
     let asked = needs.teacher || config.negatives.reads_teacher();

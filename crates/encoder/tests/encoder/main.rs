@@ -6,7 +6,7 @@
 //! | `golden_training` | twenty training steps against PyTorch |
 //! | `minilm` | all-MiniLM-L6-v2, where its weights are at hand |
 //! | `architectures` | the other families, on models that `scripts/make_architectures.py` writes |
-//! | `cross_encoders` | rerankers of every family, on models that `scripts/make_cross_encoder_golden.py` writes |
+//! | `cross_encoders` | rerankers against sentence-transformers: a BERT that needs no file, and every family on models that `scripts/make_cross_encoder_golden.py` writes |
 //! | `reranker` | rerankers without outside files: scores, round trips, gradients, broken folders |
 //! | `folders` | layouts, weight files, round trips, and what broken folders say |
 //! | `hub` | downloads from a local server that plays the hub |

@@ -38,8 +38,12 @@ pub(crate) enum Play {
     Uncounted,
     /// Answers, and says that the answer was cut off.
     Cut,
+    /// Answers, and says that the answer took as many tokens as the request allows.
+    Full,
     /// Refuses with a message that repeats the key, as some endpoints do.
     EchoesKey(u16),
+    /// The same, with `/` and `+` escaped as JSON may have them.
+    EchoesKeyEscaped(u16),
 }
 
 /// A request as it came.
@@ -132,14 +136,20 @@ impl Double {
         Self { url, shared }
     }
 
-    /// Everything that was asked until now.
+    /// Everything that was asked until now, once no request is under way any more: what one came to is known a moment after its client has it.
     pub(crate) fn records(&self) -> Vec<Record> {
+        for _ in 0..2000 {
+            if self.shared.now.load(Ordering::SeqCst) == 0 {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
         self.shared.records.lock().expect("no test panics in here").clone()
     }
 
     /// Requests until now.
     pub(crate) fn requests(&self) -> usize {
-        self.records().len()
+        self.shared.records.lock().expect("no test panics in here").len()
     }
 
     /// Requests that were under way at once, at most.
@@ -169,6 +179,8 @@ impl Shared {
         let body: Value = serde_json::from_slice(&bytes)?;
         let hash: String = Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let (at, request, play) = {
+            let under_way = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(under_way, Ordering::SeqCst);
             let mut records = self.records.lock().expect("no test panics in here");
             let earlier = records.iter().filter(|record| record.request.hash == hash).count();
             let request = Request { body, authorization, hash, earlier };
@@ -176,14 +188,12 @@ impl Shared {
             records.push(Record { request: request.clone(), played: play.clone(), tokens: 0, sent: false });
             (records.len() - 1, request, play)
         };
-        let under_way = self.now.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most.fetch_max(under_way, Ordering::SeqCst);
         let outcome = self.play(stream, &request, &play);
-        self.now.fetch_sub(1, Ordering::SeqCst);
         let record = &mut self.records.lock().expect("no test panics in here")[at];
         if let Ok(tokens) = outcome {
             (record.tokens, record.sent) = (tokens, true);
         }
+        self.now.fetch_sub(1, Ordering::SeqCst);
         Ok(())
     }
 
@@ -198,12 +208,18 @@ impl Shared {
                 json!({ "error": { "message": format!("bad key {key}, that is {}", key.trim_start_matches("Bearer ")) } }).to_string(),
                 0,
             ),
+            Play::EchoesKeyEscaped(status) => {
+                let escaped = key.replace('/', "\\/").replace('+', "\\u002B");
+                (*status, None, format!("{{\"error\": {{\"message\": \"bad key {escaped}\"}}}}"), 0)
+            }
             _ => {
                 if let Play::Slow(time) = play {
                     thread::sleep(*time);
                 }
                 let text = if let Play::Says(text) = play { (*text).to_owned() } else { answer(request, &self.oracle) };
-                let (prompt, written) = (request.text().len() as u64 / 3 + 20, text.len() as u64 / 4 + 1);
+                let allowed = ["max_tokens", "max_completion_tokens"].into_iter().filter_map(|name| request.body[name].as_u64()).max();
+                let written = if *play == Play::Full { allowed.unwrap_or(100_000) } else { text.len() as u64 / 4 + 1 };
+                let prompt = request.text().len() as u64 / 3 + 20;
                 let mut body = json!({
                     "object": "chat.completion", "model": request.model(),
                     "choices": [{ "index": 0, "message": { "role": "assistant", "content": text },

@@ -5,9 +5,9 @@
 //! reciprocal ranks. Chat endpoints do not give the likelihood of a given text, so that the second score is asked for as well.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Context, Estimate, Outcome, made_by, with};
+use super::{Context, Estimate, Outcome, ids, made_by, with};
 use crate::{
     answers,
     journal::Answer,
@@ -15,6 +15,9 @@ use crate::{
     quality::{Quality, Seen},
     session::{Fault, Halt, Judged, Question},
 };
+
+/// What passages are judged by.
+const STAGES: [&str; 2] = ["relevance", "likelihood"];
 
 /// Finds candidates: for each query text the best documents, best first.
 pub type Retrieve<'a> = dyn Fn(&[String], usize) -> Result<Vec<Vec<u32>>, String> + 'a;
@@ -59,30 +62,44 @@ impl Gecko {
     /// What it costs; passages as long as the documents written for.
     pub fn estimate(&self, context: &Context<'_>) -> Estimate {
         let mut estimate = Estimate::default();
-        self.documents.iter().for_each(|document| estimate.add(context, &self.query_question(context, *document)));
         let like: Vec<u32> = self.documents.iter().copied().cycle().take(self.candidates.min(self.documents.len() * 2)).collect();
-        if let Some(first) = self.documents.first() {
-            for prompt in 0..2 {
-                let text = "word ".repeat(12);
-                let question = self.score_question(context, prompt, *first, (&text, &text), &like);
-                estimate.add_like(context, &question, self.documents.len() as u64);
+        for document in &self.documents {
+            let question = self.query_question(context, *document);
+            estimate.add(context, &question);
+            if let Some(Judged::Rejected { .. }) = context.known(&question, |answer| self.asked(context, *document, answer)) {
+                continue;
+            }
+            for (which, stage) in STAGES.into_iter().enumerate() {
+                // Which passages are shown is known after retrieval alone: the journal is asked by stage, prompt and document.
+                let (id, version) = (context.document_id(*document), &self.score_prompts[which].version);
+                let is_it = |it: &Answer| {
+                    it.stage == stage && it.prompt == *version && it.model == context.model.name && it.sources["document"] == id
+                };
+                if context.session.any(is_it) {
+                    estimate.answered += 1;
+                } else {
+                    let text = "word ".repeat(12);
+                    estimate.add_like(context.model, &self.score_question(context, which, *document, (&text, &text), &like), 1);
+                }
             }
         }
         estimate
     }
 
-    /// Rows `{"_id", "text", "positive": [id], "negatives": [id], "task", "source", "model", "prompt"}`: the positive is the best of the
-    /// candidates and may be another document than the one written for, the negative is the last of them.
+    fn asked(&self, context: &Context<'_>, document: u32, answer: &Answer) -> Result<Asked, Fault> {
+        let asked: Asked = answers::json(&answer.text)?;
+        self.quality.check(&asked.query, &[context.document(document)], answer.logprob)?;
+        if asked.task.trim().is_empty() { Err(Fault::Form("the task is empty".into())) } else { Ok(asked) }
+    }
+
+    /// Rows `{"_id", "text", "positive": [id], "negatives": [id], "task", "source", "model", "prompt", "score_prompts"}`: the positive is the best
+    /// of the candidates and may be another document than the one written for, the negative is the last of them.
     ///
     /// # Errors
     /// What `retrieve` fails with.
     pub fn run(&self, context: &Context<'_>, retrieve: &Retrieve<'_>) -> Result<Outcome, String> {
         let mut driven = context.each("queries", &self.documents, |document| {
-            context.ask(&self.query_question(context, *document), |answer| {
-                let asked: Asked = answers::json(&answer.text)?;
-                self.quality.check(&asked.query, &[context.document(*document)], answer.logprob)?;
-                if asked.task.trim().is_empty() { Err(Fault::Form("the task is empty".into())) } else { Ok(asked) }
-            })
+            context.ask(&self.query_question(context, *document), |answer| self.asked(context, *document, answer))
         });
         let mut asked = Outcome::of(&mut driven, "queries", |at| json!({ "document": context.document_id(self.documents[at]) }));
         let mut seen = Seen::with(context.collection.queries.texts().iter());
@@ -126,7 +143,8 @@ impl Gecko {
                         "_id": format!("written:{seed}"), "text": written.query, "positive": [context.document_id(best)],
                         "negatives": [context.document_id(last)], "task": written.task, "source": seed,
                     });
-                    outcome.rows.push(with(row, made_by(&written.answer)));
+                    let judged_with = json!([self.score_prompts[0].version, self.score_prompts[1].version]);
+                    outcome.rows.push(with(row, made_by(&written.answer).into_iter().chain([("score_prompts", judged_with)])));
                 }
                 Some(Ok(_)) => outcome.reject("no other passage was found for the query".into(), &written.answer),
                 Some(Err((reason, answer))) => outcome.reject(reason, &answer),
@@ -180,12 +198,11 @@ impl Gecko {
     fn score_question(&self, context: &Context<'_>, which: usize, seed: u32, (task, query): (&str, &str), shown: &[u32]) -> Question<'_> {
         let prompt = &self.score_prompts[which];
         let (passages, count) = (context.numbered(shown), shown.len().to_string());
-        let ids: Vec<Value> = shown.iter().map(|document| json!(context.document_id(*document))).collect();
         Question {
-            stage: ["relevance", "likelihood"][which],
+            stage: STAGES[which],
             prompt,
             messages: prompt.filled(&[("task", task), ("query", query), ("passages", &passages), ("count", &count)]),
-            sources: json!({ "document": context.document_id(seed), "passages": ids }),
+            sources: json!({ "document": context.document_id(seed), "passages": ids(context, shown) }),
             sample: 0,
         }
     }

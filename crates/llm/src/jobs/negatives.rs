@@ -2,9 +2,9 @@
 //! (SyNeg, arXiv 2412.17250; Don't Retrieve, Generate, arXiv 2504.21015).
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Context, Estimate, Outcome, Rejected, made_by, with};
+use super::{Context, Estimate, Outcome, Rejected, ids, made_by, with};
 use crate::{
     answers,
     prompt::Prompt,
@@ -59,7 +59,7 @@ impl Negatives {
         estimate
     }
 
-    /// Rows `{"qid", "query", "neg_synth": [{"text", "attr"}], "model", "prompt"}`.
+    /// Rows `{"qid", "query", "pos": [id], "neg_synth": [{"text", "attr"}], "model", "prompt"}`; `pos` are the positives that the model was shown.
     pub fn run(&self, context: &Context<'_>) -> Outcome {
         let mut driven = context.each("negatives", &self.queries, |unit| {
             context.ask(&self.question(context, unit), |answer| {
@@ -67,7 +67,7 @@ impl Negatives {
                 if written.negatives.is_empty() { Err(Fault::Form("it has no negatives".into())) } else { Ok(written.negatives) }
             })
         });
-        let source = |at: usize| json!({ "query": context.query_id(self.queries[at].0) });
+        let source = |at: usize| self.sources(context, &self.queries[at]);
         let mut outcome = Outcome::of(&mut driven, "negatives", source);
         let mut seen = Seen::with(context.collection.documents.texts().iter());
         for (unit, judged) in self.queries.iter().zip(driven.results) {
@@ -89,7 +89,9 @@ impl Negatives {
                         }
                     }
                     if !kept.is_empty() {
-                        let row = json!({ "qid": what_for, "query": context.collection.queries.text(unit.0), "neg_synth": kept });
+                        let row = json!({
+                            "qid": what_for, "query": context.collection.queries.text(unit.0), "pos": ids(context, &unit.1), "neg_synth": kept,
+                        });
                         outcome.rows.push(with(row, made_by(&answer)));
                     }
                 }
@@ -120,7 +122,16 @@ impl Negatives {
         }
     }
 
-    fn question(&self, context: &Context<'_>, (query, positives): &(u32, Vec<u32>)) -> Question<'_> {
+    fn sources(&self, context: &Context<'_>, (query, positives): &(u32, Vec<u32>)) -> Value {
+        let mut sources = json!({ "query": context.query_id(*query) });
+        if !positives.is_empty() {
+            sources["positives"] = ids(context, positives).into();
+        }
+        sources
+    }
+
+    fn question(&self, context: &Context<'_>, unit: &(u32, Vec<u32>)) -> Question<'_> {
+        let (query, positives) = unit;
         let id = context.query_id(*query);
         let (count, shown) = (self.per_query.to_string(), context.numbered(positives));
         let mut values = self.attributes.draw(context.seed, id);
@@ -129,7 +140,7 @@ impl Negatives {
             stage: "negatives",
             prompt: &self.prompt,
             messages: self.prompt.filled(&values),
-            sources: json!({ "query": id }),
+            sources: self.sources(context, unit),
             sample: 0,
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     answers,
     prompt::Prompt,
     quality::{Quality, Seen},
-    session::{Judged, Question},
+    session::{Fault, Judged, Question},
 };
 
 /// The job.
@@ -39,6 +39,10 @@ impl Queries {
         let units = self.units();
         let mut driven = context.each("queries", &units, |unit| {
             context.ask(&self.question(context, *unit), |answer| {
+                // A line that was cut off looks like a whole one.
+                if answer.cut {
+                    return Err(Fault::Form("it was cut off".into()));
+                }
                 let text = answers::line(&answer.text)?;
                 self.quality.check(&text, &[context.document(unit.0)], answer.logprob)?;
                 Ok(text)

@@ -4,13 +4,13 @@
 //! first did not find irrelevant. By ranking (ARHN, arXiv 2604.11092): answers are looked for in the passages, and the passages ranked
 //! together with the positives: what is ranked above the best positive becomes one, what is below and has an answer is dropped.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use corpus::{Judgments, NegativeLists};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Context, Estimate, Outcome, in_range, made_by, with};
+use super::{Context, Estimate, Outcome, ids, in_range, made_by, with};
 use crate::{
     answers,
     journal::Answer,
@@ -72,7 +72,14 @@ struct Ranking {
     ranking: Vec<usize>,
 }
 
-type Decided = Result<(Vec<(u32, &'static str)>, Answer), (String, Answer)>;
+/// A decision on a document, with its provenance.
+type Decision = (u32, &'static str, Vec<(&'static str, Value)>);
+
+/// Decisions, or an answer and what was wrong with it.
+type Decided = Result<Vec<Decision>, (String, Answer)>;
+
+/// What a model said about documents, or an answer and what was wrong with it.
+type Verdict = Result<(HashMap<u32, &'static str>, Answer), (String, Answer)>;
 
 impl Relabel {
     /// The first `depth` negatives of every query of `split` that has a list, at most `at_once` in one request.
@@ -93,29 +100,42 @@ impl Relabel {
         self.units.is_empty()
     }
 
-    /// What it costs. A second look is reckoned with a quarter of the pairs.
+    /// What it costs. A second look at what is not known yet is reckoned with a quarter of the pairs.
     pub fn estimate(&self, context: &Context<'_>) -> Estimate {
         let mut estimate = Estimate::default();
         for unit in &self.units {
             match &self.method {
                 Method::Verdict { prompt, strong } => {
-                    estimate.add(context, &self.verdict(context, prompt, unit, &self.shown(context, unit)));
-                    if strong.is_some() {
-                        let part = &unit.negatives[..unit.negatives.len().div_ceil(4)];
-                        estimate.add_like(context, &self.verdict(context, prompt, unit, part), 1);
+                    let shown = self.shown(context, unit);
+                    let question = self.verdict(context, prompt, unit, &shown);
+                    estimate.add(context, &question);
+                    let Some(strong) = strong else { continue };
+                    match context.known(&question, |answer| verdicts_in(answer, shown.len())) {
+                        None => {
+                            let part = &unit.negatives[..unit.negatives.len().div_ceil(4)];
+                            estimate.add_like(strong, &self.verdict(context, prompt, unit, part), 1);
+                        }
+                        Some(Judged::Rejected { .. }) => {}
+                        Some(Judged::Accepted { value, .. }) => {
+                            let flagged = flagged(&shown, &decided(&value, &shown));
+                            if !flagged.is_empty() {
+                                estimate.add_to(context, strong, &self.verdict(context, prompt, unit, &flagged));
+                            }
+                        }
                     }
                 }
                 Method::Ranking { answers, ranking } => {
                     let shown = self.shown(context, unit);
                     estimate.add(context, &self.listed(context, "answers", answers, unit, &shown));
-                    estimate.add_like(context, &self.listed(context, "ranking", ranking, unit, &shown), 1);
+                    estimate.add(context, &self.listed(context, "ranking", ranking, unit, &shown));
                 }
             }
         }
         estimate
     }
 
-    /// Rows `{"qid", "pid", "decision": "neg", "drop" or "pos", "model", "prompt"}`.
+    /// Rows `{"qid", "pid", "decision": "neg", "drop" or "pos", "model", "prompt"}`, by ranking with `"answers_prompt"`. The model is the last that was
+    /// asked about the pair.
     pub fn run(&self, context: &Context<'_>) -> Outcome {
         let mut driven = context.each("queries", &self.units, |unit| match &self.method {
             Method::Verdict { prompt, strong } => self.by_verdict(context, prompt, strong.as_ref(), unit),
@@ -124,9 +144,9 @@ impl Relabel {
         let mut outcome = Outcome::of(&mut driven, "queries", |at| json!({ "query": context.query_id(self.units[at].query) }));
         for (unit, decided) in self.units.iter().zip(driven.results) {
             match decided {
-                Some(Ok((decisions, answer))) => outcome.rows.extend(decisions.into_iter().map(|(document, decision)| {
+                Some(Ok(decisions)) => outcome.rows.extend(decisions.into_iter().map(|(document, decision, made)| {
                     let row = json!({ "qid": context.query_id(unit.query), "pid": context.document_id(document), "decision": decision });
-                    with(row, made_by(&answer))
+                    with(row, made)
                 })),
                 Some(Err((reason, answer))) => outcome.reject(reason, &answer),
                 None => {}
@@ -142,39 +162,28 @@ impl Relabel {
             Ok(found) => found,
             Err(bad) => return Ok(Err(bad)),
         };
-        let flagged: Vec<u32> = shown.iter().copied().filter(|document| verdicts.contains_key(document)).collect();
-        let (verdicts, answer) = match strong {
-            Some(strong) if !flagged.is_empty() => match self.ask_verdict(context, prompt, strong, unit, &flagged)? {
-                Ok(found) => found,
+        let flagged = flagged(&shown, &verdicts);
+        let second = match strong.filter(|_| !flagged.is_empty()) {
+            None => None,
+            Some(strong) => match self.ask_verdict(context, prompt, strong, unit, &flagged)? {
+                Ok(found) => Some(found),
                 Err(bad) => return Ok(Err(bad)),
             },
-            _ => (verdicts, answer),
         };
-        let decide = |document: &u32| (*document, verdicts.get(document).copied().unwrap_or("neg"));
-        Ok(Ok((unit.negatives.iter().map(decide).collect(), answer)))
+        let decide = |document: &u32| {
+            let (verdicts, answer) = match &second {
+                Some((verdicts, answer)) if flagged.contains(document) => (verdicts, answer),
+                _ => (&verdicts, &answer),
+            };
+            (*document, verdicts.get(document).copied().unwrap_or("neg"), made_by(answer).to_vec())
+        };
+        Ok(Ok(unit.negatives.iter().map(decide).collect()))
     }
 
-    #[expect(clippy::type_complexity, reason = "an answer or what is wrong with it, or no answer")]
-    fn ask_verdict(
-        &self,
-        context: &Context<'_>,
-        prompt: &Prompt,
-        model: &Model,
-        unit: &Unit,
-        shown: &[u32],
-    ) -> Result<Result<(std::collections::HashMap<u32, &'static str>, Answer), (String, Answer)>, Halt> {
-        let judged = context.session.ask(model, &self.verdict(context, prompt, unit, shown), |answer| {
-            let verdicts: Verdicts = answers::json(&answer.text)?;
-            in_range(&verdicts.relevant, shown.len())?;
-            in_range(&verdicts.unsure, shown.len())?;
-            Ok(verdicts)
-        })?;
-        Ok(match judged {
-            Judged::Accepted { value, answer } => {
-                let unsure = value.unsure.iter().map(|number| (shown[number - 1], "drop"));
-                // Named in both lists: not sure.
-                Ok((value.relevant.iter().map(|number| (shown[number - 1], "pos")).chain(unsure).collect(), answer))
-            }
+    fn ask_verdict(&self, context: &Context<'_>, prompt: &Prompt, model: &Model, unit: &Unit, shown: &[u32]) -> Result<Verdict, Halt> {
+        let question = self.verdict(context, prompt, unit, shown);
+        Ok(match context.session.ask(model, &question, |answer| verdicts_in(answer, shown.len()))? {
+            Judged::Accepted { value, answer } => Ok((decided(&value, shown), answer)),
             Judged::Rejected { reason, answer } => Err((reason, answer)),
         })
     }
@@ -205,24 +214,21 @@ impl Relabel {
             Judged::Accepted { value, answer } => (value, answer),
             Judged::Rejected { reason, answer } => return Ok(Err((reason, answer))),
         };
+        let made: Vec<_> = made_by(&answer).into_iter().chain([("answers_prompt", json!(answers_prompt.version))]).collect();
         // Of several positives the best ranked: fewer negatives are moved.
         let best = ranking.iter().position(|number| unit.positives.contains(&shown[number - 1])).unwrap_or(0);
         let decide = |document: &u32| {
             let at = shown.iter().position(|it| it == document).unwrap_or(0);
             let rank = ranking.iter().position(|number| number - 1 == at).unwrap_or(usize::MAX);
             let has_answer = found[at].as_deref().is_some_and(|answer| !answer.trim().is_empty());
-            (
-                *document,
-                if rank < best {
-                    "pos"
-                } else if has_answer {
-                    "drop"
-                } else {
-                    "neg"
-                },
-            )
+            let decision = match (rank < best, has_answer) {
+                (true, _) => "pos",
+                (false, true) => "drop",
+                (false, false) => "neg",
+            };
+            (*document, decision, made.clone())
         };
-        Ok(Ok((unit.negatives.iter().map(decide).collect(), answer)))
+        Ok(Ok(unit.negatives.iter().map(decide).collect()))
     }
 
     /// The passages of a unit in an order that says nothing: the negatives, and for a ranking the positives among them.
@@ -239,13 +245,33 @@ impl Relabel {
     fn listed<'a>(&self, context: &Context<'_>, stage: &'static str, prompt: &'a Prompt, unit: &Unit, shown: &[u32]) -> Question<'a> {
         let (positives, passages, count) = (context.numbered(&unit.positives), context.numbered(shown), shown.len().to_string());
         let query = context.collection.queries.text(unit.query);
-        let ids: Vec<Value> = shown.iter().map(|document| json!(context.document_id(*document))).collect();
         Question {
             stage,
             prompt,
             messages: prompt.filled(&[("query", query), ("positives", &positives), ("passages", &passages), ("count", &count)]),
-            sources: json!({ "query": context.query_id(unit.query), "passages": ids }),
+            sources: json!({
+                "query": context.query_id(unit.query), "positives": ids(context, &unit.positives), "passages": ids(context, shown),
+            }),
             sample: 0,
         }
     }
+}
+
+/// The verdicts of an answer on so many passages.
+fn verdicts_in(answer: &Answer, passages: usize) -> Result<Verdicts, Fault> {
+    let verdicts: Verdicts = answers::json(&answer.text)?;
+    in_range(&verdicts.relevant, passages)?;
+    in_range(&verdicts.unsure, passages)?;
+    Ok(verdicts)
+}
+
+/// What they come to for the passages that are not irrelevant. Named in both lists: not sure.
+fn decided(verdicts: &Verdicts, shown: &[u32]) -> HashMap<u32, &'static str> {
+    let named = |numbers: &[usize], decision| numbers.iter().map(move |number| (shown[number - 1], decision)).collect::<Vec<_>>();
+    named(&verdicts.relevant, "pos").into_iter().chain(named(&verdicts.unsure, "drop")).collect()
+}
+
+/// The passages that a model did not find irrelevant, in the order in which they were shown.
+fn flagged(shown: &[u32], verdicts: &HashMap<u32, &'static str>) -> Vec<u32> {
+    shown.iter().copied().filter(|document| verdicts.contains_key(document)).collect()
 }

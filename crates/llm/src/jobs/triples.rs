@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{Context, Estimate, Outcome, Rejected, made_by, with};
 use crate::{
     answers,
+    journal::Answer,
     prompt::Prompt,
     prompts::Attributes,
     quality::{Quality, Seen},
@@ -38,6 +39,25 @@ pub struct Triples {
     pub passages: Quality,
 }
 
+/// Tasks that differ.
+#[derive(Default)]
+struct Plan {
+    tasks: Vec<String>,
+    seen: Seen,
+}
+
+impl Plan {
+    /// Takes up what is new, and gives back what is not.
+    fn add(&mut self, tasks: Vec<String>) -> Vec<String> {
+        let mut again = Vec::new();
+        for task in tasks.into_iter().filter(|task| !task.trim().is_empty()) {
+            let place = if self.seen.first(&task) { &mut self.tasks } else { &mut again };
+            place.push(task.trim().to_owned());
+        }
+        again
+    }
+}
+
 #[derive(Deserialize)]
 struct Triple {
     query: String,
@@ -49,39 +69,56 @@ impl Triples {
     /// What it costs; triples as if each task were a sentence of 20 words.
     pub fn estimate(&self, context: &Context<'_>) -> Estimate {
         let mut estimate = Estimate::default();
-        (0..self.rounds()).for_each(|round| estimate.add(context, &self.task_question(round)));
-        let task = "word ".repeat(20);
-        estimate.add_like(context, &self.question(context, &(task, 0)), self.tasks as u64 * u64::from(self.per_task));
+        let (mut plan, mut open) = (Plan::default(), 0);
+        for round in 0..self.rounds() {
+            let question = self.task_question(round);
+            estimate.add(context, &question);
+            match context.known(&question, Self::tasks_of) {
+                Some(Judged::Accepted { value, .. }) => drop(plan.add(value)),
+                Some(Judged::Rejected { .. }) => {}
+                None => open += self.at_once(),
+            }
+        }
+        plan.tasks.truncate(self.tasks);
+        let more = open.min(self.tasks - plan.tasks.len());
+        self.units(&plan.tasks).iter().for_each(|unit| estimate.add(context, &self.question(context, unit)));
+        let like = self.question(context, &("word ".repeat(20), 0));
+        estimate.add_like(context.model, &like, more as u64 * u64::from(self.per_task));
         estimate
     }
 
-    /// Rows `{"query", "positive", "negative", "task", "model", "prompt"}`.
+    /// Rows `{"query", "positive", "negative", "task", "model", "prompt", "task_prompt"}`.
     pub fn run(&self, context: &Context<'_>) -> Outcome {
         let rounds: Vec<u32> = (0..self.rounds()).collect();
-        let mut driven = context.each("tasks", &rounds, |round| {
-            context.ask(&self.task_question(*round), |answer| {
-                let tasks: Vec<String> = answers::json(&answer.text)?;
-                if tasks.iter().all(|task| task.trim().is_empty()) { Err(Fault::Form("it names no task".into())) } else { Ok(tasks) }
-            })
-        });
-        let mut planned = Outcome::of(&mut driven, "tasks", |at| json!({ "round": at }));
-        let (mut tasks, mut seen) = (Vec::new(), Seen::default());
+        let mut driven = context.each("tasks", &rounds, |round| context.ask(&self.task_question(*round), Self::tasks_of));
+        let mut planned = Outcome::of(&mut driven, "tasks", |at| json!({ "round": at + 1 }));
+        let mut plan = Plan::default();
         for judged in driven.results.into_iter().flatten() {
             match judged {
-                Judged::Accepted { value, .. } => {
-                    tasks.extend(
-                        value.into_iter().filter(|task| !task.trim().is_empty() && seen.first(task)).map(|task| task.trim().to_owned()),
-                    );
-                }
+                Judged::Accepted { value, answer } => planned.rejected.extend(plan.add(value).into_iter().map(|task| Rejected {
+                    stage: answer.stage.clone(),
+                    sources: answer.sources.clone(),
+                    reason: "duplicate: another task says the same".into(),
+                    answer: task,
+                })),
                 Judged::Rejected { reason, answer } => planned.reject(reason, &answer),
             }
         }
-        tasks.truncate(self.tasks);
-        planned.then(self.write(context, &tasks))
+        plan.tasks.truncate(self.tasks);
+        planned.then(self.write(context, &plan.tasks))
+    }
+
+    fn tasks_of(answer: &Answer) -> Result<Vec<String>, Fault> {
+        let tasks: Vec<String> = answers::json(&answer.text)?;
+        if tasks.iter().all(|task| task.trim().is_empty()) { Err(Fault::Form("it names no task".into())) } else { Ok(tasks) }
+    }
+
+    fn units(&self, tasks: &[String]) -> Vec<(String, u32)> {
+        tasks.iter().flat_map(|task| (0..self.per_task).map(|sample| (task.clone(), sample))).collect()
     }
 
     fn write(&self, context: &Context<'_>, tasks: &[String]) -> Outcome {
-        let units: Vec<(String, u32)> = tasks.iter().flat_map(|task| (0..self.per_task).map(|sample| (task.clone(), sample))).collect();
+        let units = self.units(tasks);
         let mut driven = context.each("triples", &units, |unit| {
             context.ask(&self.question(context, unit), |answer| {
                 let triple: Triple = answers::json(&answer.text)?;
@@ -94,11 +131,12 @@ impl Triples {
         let source = |at: usize| json!({ "task": units[at].0 });
         let mut outcome = Outcome::of(&mut driven, "triples", source);
         let mut seen = Seen::default();
+        let planned_with = ("task_prompt", json!(self.task_prompt.version));
         for (unit, judged) in units.iter().zip(driven.results) {
             match judged {
                 Some(Judged::Accepted { value, answer }) if seen.first(&value.query) => {
                     let row = json!({ "query": value.query.trim(), "positive": value.positive.trim(), "negative": value.negative.trim() });
-                    outcome.rows.push(with(row, made_by(&answer).into_iter().chain([("task", json!(unit.0))])));
+                    outcome.rows.push(with(row, made_by(&answer).into_iter().chain([("task", json!(unit.0)), planned_with.clone()])));
                 }
                 Some(Judged::Accepted { answer, .. }) => outcome.reject("duplicate: another triple has this query".into(), &answer),
                 Some(Judged::Rejected { reason, answer }) => outcome.reject(reason, &answer),
@@ -116,13 +154,18 @@ impl Triples {
         self.tasks.div_ceil(AT_ONCE) as u32
     }
 
+    /// Tasks that a round asks for; of the last round more than are lacking, as some will say the same.
+    fn at_once(&self) -> usize {
+        AT_ONCE.min(self.tasks)
+    }
+
     fn task_question(&self, round: u32) -> Question<'_> {
-        let count = AT_ONCE.min(self.tasks).to_string();
+        let (count, number, rounds) = (self.at_once().to_string(), (round + 1).to_string(), self.rounds().to_string());
         Question {
             stage: "tasks",
             prompt: &self.task_prompt,
-            messages: self.task_prompt.filled(&[("topic", &self.topic), ("count", &count)]),
-            sources: json!({ "topic": self.topic }),
+            messages: self.task_prompt.filled(&[("topic", &self.topic), ("count", &count), ("round", &number), ("rounds", &rounds)]),
+            sources: json!({ "topic": self.topic, "round": round + 1 }),
             sample: round,
         }
     }

@@ -151,6 +151,27 @@ fn a_refused_request_leaves_the_others_and_is_asked_again_another_time() {
     assert_eq!((outcome.rows.len(), outcome.open, double.requests()), (12, 0, 1));
 }
 
+/// An endpoint that refuses the first twelve works: what comes after them is asked, at every resume.
+#[test]
+fn refusals_one_after_the_other_do_not_end_a_job() {
+    let mut collection = animals();
+    for at in 12..16 {
+        collection
+            .documents
+            .push(&format!("d{at}"), &format!("The bird number {at} sings in the morning, and sleeps in the top of a tree."))
+            .unwrap();
+    }
+    let double =
+        Double::start(|request| if request.text().contains("The bird") { Play::Good } else { Play::Status(413, None, "too long") });
+    let (folder, model) = (tempfile::tempdir().unwrap(), model(&double));
+    for requests in [16, 28] {
+        let session = session(folder.path(), Limits::default());
+        let outcome = queries(&collection).run(&crate::jobs::Context { concurrency: 1, ..context(&session, &model, &collection) });
+        assert!(outcome.stop.is_none(), "{:?}", outcome.stop);
+        assert_eq!((outcome.rows.len(), outcome.open, double.requests()), (4, 12, requests));
+    }
+}
+
 #[test]
 fn an_endpoint_that_is_down_ends_the_job() {
     let folder = tempfile::tempdir().unwrap();
@@ -197,6 +218,45 @@ fn the_budget_is_never_passed() {
     }
 }
 
+/// The body's own longest answer is set aside, whatever the usual one is.
+#[test]
+fn the_budget_holds_where_the_body_allows_longer_answers() {
+    for body in [serde_json::json!({ "max_tokens": 2000 }), serde_json::json!({ "max_tokens": null, "max_completion_tokens": 2000 })] {
+        let double = Double::start(|_| Play::Full);
+        let mut model = model(&double);
+        model.sampling.body = body.as_object().unwrap().clone();
+        for limit in [2000, 6000, 9000] {
+            let folder = tempfile::tempdir().unwrap();
+            let before = double.requests();
+            let (outcome, _) = write_queries(folder.path(), &model, Limits { requests: None, tokens: Some(limit) });
+            let counted: u64 = double.records()[before..].iter().map(|record| record.tokens).sum();
+            assert!(counted <= limit, "{body}: {counted} of {limit}");
+            assert!(matches!(outcome.stop, Some(Stop::Budget)));
+            assert_eq!(limit > 2000, counted > 0);
+        }
+    }
+}
+
+/// A request that waits for the budget while the job is stopped is not made.
+#[test]
+fn what_waits_for_the_budget_hears_that_the_job_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    let double = Double::start(move |_| {
+        flag.store(true, Ordering::SeqCst);
+        Play::Slow(Duration::from_millis(200))
+    });
+    let (collection, model) = (animals(), model(&double));
+    let one = 128 + 32 + 600 + 512;
+    // Enough for one at a time.
+    let limits = Limits { requests: None, tokens: Some(one + one / 2) };
+    let session = Session::open(folder.path(), limits, IMPATIENT, interrupted).unwrap();
+    let outcome = queries(&collection).run(&context(&session, &model, &collection));
+    assert!(matches!(outcome.stop, Some(Stop::Interrupted)), "{:?}", outcome.stop);
+    assert_eq!((double.requests(), outcome.rows.len(), session.spent().requests), (1, 1, 1));
+}
+
 #[test]
 fn without_a_count_all_that_was_set_aside_is_spent() {
     let folder = tempfile::tempdir().unwrap();
@@ -216,15 +276,16 @@ fn a_cut_answer_is_asked_for_again_at_a_greater_length_alone() {
     });
     let mut short = model(&double);
     short.sampling.max_answer_tokens = 50;
-    // A whole query in spite of the cut: taken.
-    assert_eq!(write_queries(folder.path(), &short, Limits::default()).0.rows.len(), 12);
-    assert_eq!(double.requests(), 12);
+    // What was cut off looks like a whole query, and is none.
+    let (outcome, _) = write_queries(folder.path(), &short, Limits::default());
+    assert_eq!((outcome.rows.len(), outcome.open, double.requests()), (11, 0, 12));
+    assert!(outcome.rejected[0].reason.starts_with("cut off"), "{:?}", outcome.rejected);
     write_queries(folder.path(), &short, Limits::default());
     assert_eq!(double.requests(), 12);
     let mut long = short;
     long.sampling.max_answer_tokens = 100;
-    write_queries(folder.path(), &long, Limits::default());
-    assert_eq!(double.requests(), 13, "only the cut one");
+    let (outcome, _) = write_queries(folder.path(), &long, Limits::default());
+    assert_eq!((outcome.rows.len(), double.requests()), (12, 13), "only the cut one");
 }
 
 /// The endpoint repeats the key in errors and in answers; it stands in no file and in no message.
@@ -251,6 +312,26 @@ fn the_key_is_sent_and_nowhere_kept() {
         let path = file.unwrap().path();
         assert!(!fs::read_to_string(&path).unwrap().contains(secret), "{}", path.display());
     }
+}
+
+/// A key with characters that JSON may escape, in an echo that escapes them.
+#[test]
+fn an_escaped_key_is_hidden_too() {
+    let secret = "sk/a+b/0123456789";
+    let double = Double::start(|request| match request.earlier {
+        0 => Play::EchoesKeyEscaped(500),
+        _ if request.text().contains("elk") => Play::EchoesKeyEscaped(400),
+        _ if request.text().contains("yak") => Play::Says("is sk/a+b/0123456789 the key"),
+        _ => Play::Good,
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = model(&double);
+    model.endpoint = Arc::new(Endpoint::new(&double.url, Some(Key::for_tests(secret)), Duration::from_secs(5)).unwrap());
+    let (outcome, _) = write_queries(folder.path(), &model, Limits::default());
+    assert_eq!((outcome.rows.len(), outcome.rejected.len()), (11, 1));
+    let journal = fs::read_to_string(folder.path().join("journal.jsonl")).unwrap();
+    assert!(journal.contains("bad key Bearer [key]"), "{journal}");
+    assert!(!format!("{outcome:?} {journal}").contains("0123456789"), "{outcome:?} {journal}");
 }
 
 #[test]

@@ -48,15 +48,43 @@ fn queries_have_log_probabilities_and_samples_of_their_own() {
     assert_eq!(seeds.len(), 24, "each sample has a seed of its own");
 }
 
+/// A job that goes on with log-probabilities asks again for what was answered without them, and once only.
 #[test]
-fn triples_come_of_tasks() {
+fn log_probabilities_are_asked_for_where_they_are_missing() {
     let folder = tempfile::tempdir().unwrap();
     let double = Double::start(|_| Play::Good);
+    let collection = animals();
+    let mut model = model(&double);
+    for (logprobs, requests) in [(false, 12), (true, 24), (true, 24), (false, 24)] {
+        model.sampling.logprobs = logprobs;
+        let session = session(folder.path(), Limits::default());
+        let context = context(&session, &model, &collection);
+        assert_eq!(queries(&collection).estimate(&context).requests as usize, requests - double.requests());
+        let outcome = queries(&collection).run(&context);
+        assert_eq!((outcome.rows.len(), double.requests()), (12, requests));
+        assert!(!logprobs || outcome.rows.iter().all(|row| row["logprob"].is_f64()));
+    }
+}
+
+/// Rounds of tasks that say the same: they are numbered, and what is said twice is rejected with the reason.
+#[test]
+fn tasks_that_come_twice_are_told() {
+    let tasks = json!((0..20).map(|at| format!("Task number {at}")).collect::<Vec<_>>()).to_string();
+    let tasks: &'static str = Box::leak(tasks.into_boxed_str());
+    let double = Double::start(move |request| if request.text().contains("JSON list of") { Play::Says(tasks) } else { Play::Good });
+    let folder = tempfile::tempdir().unwrap();
     let (collection, session, model) = (animals(), session(folder.path(), Limits::default()), model(&double));
-    let context = context(&session, &model, &collection);
-    let job = Triples {
-        tasks: 25,
-        per_task: 2,
+    let outcome = triples(25, 1).run(&context(&session, &model, &collection));
+    assert_eq!((outcome.rows.len(), outcome.rejected.len()), (20, 20));
+    assert!(outcome.rejected.iter().all(|it| it.stage == "tasks" && it.reason.starts_with("duplicate") && it.sources["round"] == 2));
+    let asked: Vec<String> = double.records()[..2].iter().map(|record| record.request.text()).collect();
+    assert!(asked.iter().any(|text| text.contains("list 1 of 2")) && asked.iter().any(|text| text.contains("list 2 of 2")), "{asked:?}");
+}
+
+fn triples(tasks: usize, per_task: u32) -> Triples {
+    Triples {
+        tasks,
+        per_task,
         topic: "animals".into(),
         languages: vec!["English".into(), "German".into()],
         task_prompt: prompts::triple_tasks(None).unwrap(),
@@ -64,10 +92,24 @@ fn triples_come_of_tasks() {
         attributes: Attributes::of_triples(None).unwrap(),
         queries: Quality::QUERIES,
         passages: Quality::PASSAGES,
-    };
+    }
+}
+
+#[test]
+fn triples_come_of_tasks() {
+    let folder = tempfile::tempdir().unwrap();
+    let double = Double::start(|_| Play::Good);
+    let (collection, session, model) = (animals(), session(folder.path(), Limits::default()), model(&double));
+    let context = context(&session, &model, &collection);
+    let job = triples(25, 2);
     assert_eq!(job.estimate(&context).requests, 2 + 50);
     let outcome = job.run(&context);
+    // The second round asks for more than are lacking, as some could say the same: 15 of its tasks are not used.
     assert_eq!((outcome.rows.len(), double.requests()), (50, 52), "{:?}", outcome.rejected);
+    let after = job.estimate(&context);
+    assert_eq!((after.requests, after.answered, after.most_tokens), (0, 52, 0));
+    let prompts = [&job.prompt.version, &job.task_prompt.version].map(|version| json!(version));
+    assert!(outcome.rows.iter().all(|row| [&row["prompt"], &row["task_prompt"]] == [&prompts[0], &prompts[1]]));
     let tasks: HashSet<_> = outcome.rows.iter().map(|row| row["task"].as_str().unwrap()).collect();
     assert_eq!(tasks.len(), 25);
     let records = double.records();
@@ -104,6 +146,8 @@ fn negatives_are_drawn_reflected_on_and_read_back() {
     let outcome = job.run(&context);
     assert_eq!(outcome.rows.len(), 3);
     assert_eq!(outcome.rows[0]["neg_synth"].as_array().unwrap().len(), 1);
+    assert_eq!(outcome.rows[0]["pos"], json!(["d0"]));
+    assert_eq!(outcome.rejected[0].sources, json!({ "query": "q0", "positives": ["d0"] }));
     assert_eq!(outcome.rows[1]["neg_synth"].as_array().unwrap().len(), 3);
     assert!(outcome.rows[1]["neg_synth"][0]["attr"].as_str().unwrap().contains("length: "));
     let reasons: Vec<_> = outcome.rejected.iter().map(|it| it.reason.split([':', ' ']).next().unwrap()).collect();
@@ -119,8 +163,9 @@ fn negatives_are_drawn_reflected_on_and_read_back() {
     job.queries = queries_of(&collection, split, false);
     job.prompt = prompts::negatives_query(None).unwrap();
     let before = double.requests();
-    job.run(&context);
+    let outcome = job.run(&context);
     assert!(double.records()[before..].iter().all(|record| !record.request.text().contains("The fox eats what it finds")));
+    assert!(outcome.rows.iter().all(|row| row["pos"] == json!([])));
 }
 
 /// The positive is the candidate that both scores rank first by reciprocal ranks, and need not be the document written for.
@@ -180,7 +225,10 @@ fn gecko_chooses_among_candidates() {
     assert_eq!(outcome.rows[0]["negatives"], json!(["d3"]));
     assert_eq!((&outcome.rows[1]["positive"], &outcome.rows[1]["negatives"]), (&json!(["d1"]), &json!(["d5"])));
     assert_eq!(outcome.rows[1]["task"], "given a question, find a passage");
+    assert_eq!(outcome.rows[1]["score_prompts"], json!([job.score_prompts[0].version, job.score_prompts[1].version]));
     assert_eq!(double.requests(), 6);
+    let after = job.estimate(&context);
+    assert_eq!((after.requests, after.answered), (0, 6));
 }
 
 fn lists() -> NegativeLists {
@@ -248,6 +296,30 @@ fn verdicts_find_the_false_negatives_and_a_strong_model_looks_again() {
         found.iter().all(|(pair, decision)| decision == "neg" || expected("pos")[pair] == "pos"),
         "only what the strong model confirms"
     );
+}
+
+/// Each decision carries the model that made it, and the estimate knows what was answered, in both stages.
+#[test]
+fn decisions_name_who_made_them() {
+    let double = Double::on(0, oracle(Vec::new()), |_| Play::Good);
+    let folder = tempfile::tempdir().unwrap();
+    let (collection, session, model) = (animals(), session(folder.path(), Limits::default()), model(&double));
+    let context = context(&session, &model, &collection);
+    let mut strong = model.clone();
+    strong.name = "strong".into();
+    let method = Method::Verdict { prompt: prompts::relabel(None).unwrap(), strong: Some(strong) };
+    let job = Relabel::new(&lists(), collection.split("train").unwrap(), 10, 3, method);
+    assert_eq!(job.estimate(&context).requests, 6, "a second look for each of three");
+    let outcome = job.run(&context);
+    // The hen and the cat are relevant for the fox's query: they alone were shown to the strong model.
+    for row in &outcome.rows {
+        let expected = if row["decision"] == "neg" { "stand-in" } else { "strong" };
+        assert_eq!(row["model"], expected, "{row}");
+    }
+    let asked: Vec<_> = double.records().into_iter().filter(|record| record.request.body["model"] == "strong").collect();
+    let after = job.estimate(&context);
+    assert_eq!((after.requests, after.answered as usize), (0, 3 + asked.len()));
+    assert!(!asked.is_empty() && asked.len() < 3);
 }
 
 #[test]

@@ -124,7 +124,7 @@ pub(crate) fn build(config: &DrawConfig) -> Box<dyn Draw> {
             Box::new(Triangle { candidates, first })
         }
         DrawConfig::RankCurve { depth, .. } => Box::new(RankCurve { depth: depth.unwrap_or(usize::MAX) }),
-        DrawConfig::MarginBins { bins } => Box::new(MarginBins { bins }),
+        DrawConfig::MarginBins { bins } => Box::new(MarginBins { bins, probabilities: false }),
         DrawConfig::Window { size, skip } => Box::new(Window { size, skip }),
         DrawConfig::Diverse { per_visit, visits, by, random_below } => Box::new(Diverse { per_visit, visits, by, random_below }),
     }

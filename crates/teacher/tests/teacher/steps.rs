@@ -185,6 +185,25 @@ fn a_loss_of_ones_own_takes_the_same_step() {
     assert_eq!(outside.steps_done(), 1);
 }
 
+/// Joint training: the scores that come with a step are those of the model before it, list after list, however it is cut.
+#[test]
+fn a_step_gives_the_scores_that_it_began_with() {
+    let model = model(1);
+    let mut groups = groups(&model);
+    groups[1].pairs.truncate(1);
+    let rows: Vec<_> = groups.iter().flat_map(|group| &group.pairs).collect();
+    let expected = model.score_rows(&rows).unwrap();
+    let settings = RerankerTraining { warmup: 0.into(), ..training() };
+    for (chunk, cache_gradients) in [(100, false), (2, false), (2, true)] {
+        let mut learner = RerankerLearner::new(&model, RerankerTraining { chunk, cache_gradients, ..settings.clone() }).unwrap();
+        let before = weights(&learner);
+        let (_, scores) = learner.step_scored(&groups).unwrap();
+        close(&scores, &expected, 1e-5);
+        assert!(weights(&learner) != before && learner.steps_done() == 1);
+        assert!(learner.step(&groups).is_err(), "a list without a negative teaches nothing");
+    }
+}
+
 #[test]
 fn impossible_steps_are_refused_and_change_nothing() {
     let model = model(1);

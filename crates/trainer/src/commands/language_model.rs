@@ -44,6 +44,10 @@ pub(super) fn model(
     let key = Key::from_variable(variable).or_usage()?;
     let endpoint = Endpoint::new(endpoint, key, Duration::from_secs_f64(args.timeout)).or_usage()?;
     let sampling = Sampling { temperature, max_answer_tokens: args.max_answer_tokens, logprobs, body };
+    sampling.validate().map_err(|error| Usage::new(format!("--body: {error}")))?;
+    if endpoint.key_is_readable_on_the_way() {
+        output::note(&format!("warning: the key of {variable} goes to {} unencrypted; use https", endpoint.url()));
+    }
     Ok(Model { endpoint: Arc::new(endpoint), name: name.to_owned(), sampling })
 }
 
@@ -84,6 +88,7 @@ impl<'a> Desk<'a> {
         let interrupted = interrupt::listen(&runtime, "waiting for the requests under way");
         let limits = Limits { requests: args.max_requests, tokens: args.max_tokens };
         let (folder, session) = if args.dry_run {
+            Folder::check(&args.output, &identity).map_err(wrong_request)?;
             (None, Session::for_estimates(&args.output)?)
         } else {
             let folder = Folder::open(&args.output, &identity).map_err(wrong_request)?;

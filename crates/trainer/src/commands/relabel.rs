@@ -23,7 +23,15 @@ pub(super) fn run(args: &RelabelArgs) -> Result<()> {
         Some(name) => {
             let endpoint = args.strong_endpoint.as_deref().unwrap_or(&own.endpoint);
             let variable = args.strong_key_variable.as_deref().unwrap_or(&own.key_variable);
-            Some(shared::model(own, name, endpoint, variable, 0.0, false)?)
+            let strong = shared::model(own, name, endpoint, variable, 0.0, false)?;
+            if args.strong_key_variable.is_none() && !strong.endpoint.same_host(&model.endpoint) {
+                return Err(Usage::new(
+                    "--strong-key-variable is missing: --strong-endpoint is another host, and the key of --endpoint is not sent there; name the \
+                     environment variable with its key (unset where it needs none)",
+                )
+                .into());
+            }
+            Some(strong)
         }
         None => None,
     };
@@ -42,6 +50,10 @@ pub(super) fn run(args: &RelabelArgs) -> Result<()> {
     settings["negatives"] = json!(args.negatives);
     settings["split"] = json!(args.split);
     settings["depth"] = json!(args.depth);
+    settings["passages"] = json!(args.passages);
+    if let Some(strong) = &strong {
+        settings["strong_endpoint"] = json!(strong.endpoint.url());
+    }
     let (method, used) = match args.method {
         RelabelMethod::Verdict => {
             let files = shared::prompts(own, &["verdict"])?;

@@ -86,6 +86,12 @@ impl Config {
             (per_step && queue, "from = \"per-step\" and from = \"queue\" cannot be combined"),
             (per_step && self.batch.negatives > 0, "with from = \"per-step\" nothing else is drawn: set batch.negatives = 0"),
             (self.batch.compose == Compose::Groups && self.data.groups.is_none(), "batch.compose = \"groups\" needs data.groups = FILE"),
+            (
+                // It is asked about own pairs alone: the term would have no pair and say 0.
+                self.asks_reranker() && (self.loss.in_batch || self.loss.term.iter().any(|term| term.in_batch)),
+                "in_batch = true of `margin-mse` needs the teacher's scores of other queries' documents, and the reranker scores a query's own pairs \
+                 alone: take the term out (loss.term = []), or name an encoder in teacher.model",
+            ),
             (self.train.round_trip == Some(0), "train.round_trip must be at least 1"),
             (self.data.queries_keep == Some(0), "data.queries_keep must be at least 1"),
             (
