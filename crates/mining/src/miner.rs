@@ -24,7 +24,7 @@ use crate::candidate::Candidate;
 use crate::config::{DrawConfig, FilterConfig, Merge, Model, NegativesConfig, SourceConfig, SourceKind};
 use crate::draws::{self, Draw};
 use crate::error::MiningError;
-use crate::filters::{AnswerTexts, Chain};
+use crate::filters::{AnswerTexts, Chain, Dropped};
 use crate::knowledge::Knowledge;
 use crate::lists::Lists;
 use crate::schedule::{Moment, Schedule};
@@ -73,6 +73,8 @@ struct Supply {
     curve: Vec<f32>,
     decay: Decay,
     lists: Lists,
+    /// Of the mining that made the lists, by query: to look at, not part of the state.
+    dropped: BTreeMap<u32, Vec<Dropped>>,
 }
 
 /// Of a schedule on decay, by training query.
@@ -159,6 +161,7 @@ impl Miner {
                 curve: Vec::new(),
                 decay: Decay::default(),
                 lists: Lists::default(),
+                dropped: BTreeMap::new(),
             });
         }
         Ok(Self {

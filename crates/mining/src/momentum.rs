@@ -167,12 +167,28 @@ mod tests {
 
         #[test]
         fn every_parameter_is_the_weighted_mean(m in 0.0_f64..=1.0, seed in 0_usize..200) {
-            let (key, query) = (encoder(seed, &Device::flex()), encoder(seed + 31, &Device::flex().autodiff()));
-            let (before, followed) = (flat(&key), flat(&query));
-            let after = flat(&momentum_update(key, &query, m).unwrap());
-            close(&after.floats, &before.floats, &followed.floats, m);
-            prop_assert_eq!(after.ids, before.ids);
+            follows(m, seed, &Device::flex());
         }
+    }
+
+    fn follows(m: f64, seed: usize, device: &Device) {
+        let (key, query) = (encoder(seed, device), encoder(seed + 31, &device.clone().autodiff()));
+        let (before, followed) = (flat(&key), flat(&query));
+        let after = flat(&momentum_update(key, &query, m).unwrap());
+        close(&after.floats, &before.floats, &followed.floats, m);
+        assert_eq!((after.ids, after.tracked), (before.ids, 0));
+    }
+
+    #[test]
+    fn every_parameter_follows_on_a_software_gpu() {
+        if std::env::var("DREDGE_TEST_DEVICE").as_deref() != Ok("software") {
+            #[allow(clippy::print_stderr)]
+            {
+                eprintln!("skipped: software GPU (DREDGE_TEST_DEVICE is not software)");
+            }
+            return;
+        }
+        follows(0.75, 7, &kernels::software_device().expect("a software Vulkan driver"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{BatchConfig, Compose};
 use crate::data::Data;
-use crate::rounds::Course;
+use crate::rounds::{Clock, Course};
 
 /// Batches waiting for the device.
 const AHEAD: usize = 3;
@@ -188,11 +188,11 @@ pub(crate) struct Assembler {
     pub(crate) data: Arc<Data>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) miner: Arc<Miner>,
-    pub(crate) judgments: Arc<Judgments>,
     pub(crate) config: BatchConfig,
     /// Whether the other queries' positives are candidates.
     pub(crate) in_batch: bool,
     pub(crate) course: Course,
+    pub(crate) clock: Clock,
     /// With `batch.compose` = topics or groups.
     pub(crate) topics: Option<Arc<Topics>>,
 }
@@ -231,7 +231,11 @@ impl Assembler {
 
     fn assemble(&self, step: usize, epoch: usize, mut pairs: Vec<(u32, u32)>) -> Batch {
         pairs.sort_by_key(|&(query, positive)| (Reverse(self.data.tokens.query(query).len()), query, positive));
-        let drawn: Vec<Vec<Candidate>> = pairs.iter().map(|&(query, positive)| self.draw(query, positive, step, epoch)).collect();
+        let progress = self.course.progress(step, self.clock.seconds());
+        let draw = |&(query, positive): &(u32, u32)| {
+            self.miner.draw(&Visit { query, positive, n: self.config.negatives, visit: epoch as u64, progress })
+        };
+        let drawn: Vec<Vec<Candidate>> = pairs.iter().map(draw).collect();
         let own: Vec<Vec<u32>> = drawn.iter().map(|drawn| drawn.iter().map(|candidate| candidate.document).collect()).collect();
         // A document is one column however often it was drawn: counting it twice would weigh it twice (and encode it twice).
         let mut columns: Vec<u32> = Vec::new();
@@ -260,11 +264,6 @@ impl Assembler {
         let any_synthetic = columns.iter().any(|&document| document >= corpus);
         let synthetic = if any_synthetic { columns.iter().map(|&document| document >= corpus).collect() } else { Vec::new() };
         Batch { step, query_chunks, document_chunks, pairs, columns, targets, drawn, blocked, own: mine, teacher, synthetic }
-    }
-
-    fn draw(&self, query: u32, positive: u32, step: usize, epoch: usize) -> Vec<Candidate> {
-        let progress = self.course.progress(step, 0.0);
-        self.miner.draw(&Visit { query, positive, n: self.config.negatives, visit: epoch as u64, progress })
     }
 
     /// The column was drawn for the query, or is its positive.
@@ -308,11 +307,13 @@ impl Assembler {
                 own.iter().flatten().for_each(&mut admit);
             }
         }
+        let knowledge = self.miner.knowledge();
         for (row, &(query, positive)) in pairs.iter().enumerate() {
-            // By document id and by text: another judged positive, or a copy of one, is never a negative.
-            let texts: HashSet<u32> = self.judgments.positives(query).map(|document| self.data.text_class(document)).collect();
+            // By text, so that copies count: whatever was judged for the query, with grade 0 as well (dropped by a relabelling, refused by a
+            // round trip), the query's own text, and the positive of this row.
+            let target = knowledge.class(positive);
             for (column, &document) in columns.iter().enumerate() {
-                if texts.contains(&self.data.text_class(document)) {
+                if knowledge.class(document) == target || knowledge.is_copy(query, document) {
                     open[row * count + column] = false;
                 }
             }
@@ -324,7 +325,16 @@ impl Assembler {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+    use corpus::{Collection, Decision, Decisions, Generated, Listed, NegativeLists, Policy};
+    use encoder::Encoder;
+    use mining::{Moment, NegativesConfig, Only};
+    use rand::RngExt;
+
     use super::*;
+    use crate::config::Config;
+    use crate::rows::Rows;
+    use crate::side_files::SideFiles;
 
     #[test]
     fn no_text_and_no_query_stands_twice_in_a_batch_and_no_pair_is_lost() {
@@ -339,6 +349,132 @@ mod tests {
             let queries: HashSet<_> = batch.iter().map(|pair| pair.0).collect();
             let texts: HashSet<_> = batch.iter().map(|pair| same_text[pair.1 as usize]).collect();
             assert_eq!((queries.len(), texts.len()), (batch.len(), batch.len()), "{batch:?}");
+        }
+    }
+
+    const WORDS: [&str; 8] = ["alpha", "beta", "gamma", "delta", "alpha beta", "beta gamma", "delta alpha", "gamma gamma"];
+
+    /// A small collection with few different texts, random judgments of grades 0 to 2, a decision that drops a pair, and generated texts.
+    fn world(chance: &mut ChaCha8Rng) -> (Collection, Judgments, Generated) {
+        let text = |chance: &mut ChaCha8Rng| WORDS[chance.random_range(0..WORDS.len())];
+        let (documents, queries) = (chance.random_range(4..24), chance.random_range(2..8));
+        let mut collection = Collection::default();
+        for number in 0..documents {
+            collection.documents.push(&format!("d{number}"), text(chance)).unwrap();
+        }
+        for number in 0..queries {
+            collection.queries.push(&format!("q{number}"), text(chance)).unwrap();
+        }
+        let pair = |chance: &mut ChaCha8Rng| (chance.random_range(0..queries), chance.random_range(0..documents));
+        let judged: Vec<(u32, u32, i32)> = (0..chance.random_range(4..20))
+            .map(|_| {
+                let (query, document) = pair(chance);
+                (query, document, chance.random_range(0..3))
+            })
+            .chain([(0, 0, 1), (1, 1, 1)])
+            .collect();
+        let (query, document) = pair(chance);
+        let decisions = Decisions::from_pairs(vec![(query, document, Decision::Drop), (0, 1, Decision::Drop)]);
+        let (judgments, _) = decisions.apply(&Judgments::from_pairs(queries as usize, judged), Policy::Promote);
+        let mut generated = Generated { offset: documents, ..Generated::default() };
+        ["alpha", "written", "beta gamma"].iter().for_each(|text| _ = generated.texts.push(text));
+        let lists = (0..queries).map(|_| (0..3).map(|it| Listed { document: documents + it, score: None }).collect()).collect();
+        generated.lists = NegativeLists::from_rows(lists);
+        (collection, judgments, generated)
+    }
+
+    /// The assembler of a world, its lists mined.
+    fn assembler(
+        (collection, judgments, generated): (Collection, Judgments, Generated),
+        sources: &str,
+        share: bool,
+        seed: u64,
+    ) -> Assembler {
+        let device = Device::flex();
+        let texts = || collection.documents.texts().iter().chain(collection.queries.texts().iter());
+        let encoder = Encoder::tiny(texts().chain(generated.texts.iter()), 1, &device);
+        let config = BatchConfig { queries: 4, negatives: 3, share_negatives: share, ..BatchConfig::default() };
+        let plan = Arc::new(Plan::new(&judgments, 0, &config, seed));
+        let negatives: NegativesConfig = toml::from_str(sources).unwrap();
+        let mined = plan.judgments(&judgments, collection.queries.len());
+        let mut miner = Miner::new(&negatives, &collection, &mined, seed).unwrap().expecting(3);
+        if sources.contains("generated") {
+            miner = miner.generated(&collection, &generated.texts, generated.lists.clone()).unwrap();
+        }
+        let mut side = SideFiles::default();
+        side.generated = Some(generated);
+        let data = Arc::new(Data::cached(None, collection, side, &encoder.tokenizer, &encoder.settings).unwrap());
+        let mut rows = Rows::new(encoder.network, &device, &data.tokens);
+        if miner.due(Moment::new(0, 0)) {
+            miner.refresh(Moment::new(0, 0), &mut Only(&mut rows)).unwrap();
+        }
+        let (course, clock) = (Course::new(&Config::default()), Clock::default());
+        Assembler { data, plan, miner: Arc::new(miner), in_batch: negatives.in_batch(), config, course, clock, topics: None }
+    }
+
+    #[test]
+    fn a_column_is_open_unless_its_text_was_judged_for_the_query_or_is_the_querys_own() {
+        let source = |from: &str| format!("[[source]]\nfrom = {from}\n");
+        let [in_batch, random, bm25, dense, generated] =
+            ["\"in-batch\"", "\"random\"", "\"bm25\"", "\"dense\"", "\"generated\"\npath = \"x\""].map(source);
+        let recipes =
+            [in_batch.clone(), random.clone(), in_batch.clone() + &bm25 + &random, dense + &in_batch, in_batch + &generated, generated];
+        let (mut open, mut barred) = (0, 0);
+        for seed in 0..60 {
+            for (recipe, share) in recipes.iter().flat_map(|recipe| [(recipe, true), (recipe, false)]) {
+                let mut chance = generator(seed, 7);
+                let (collection, judgments, texts) = world(&mut chance);
+                let assembler = assembler((collection.clone(), judgments.clone(), texts.clone()), recipe, share, seed);
+                let batch = assembler.batch(0).unwrap();
+                let first = texts.offset;
+                let text =
+                    |document: u32| if document < first { collection.documents.text(document) } else { texts.texts.get(document - first) };
+                let all: Vec<u32> = batch.drawn.iter().flatten().map(|it| it.document).collect();
+                for (row, &(query, positive)) in batch.pairs.iter().enumerate() {
+                    for (column, &document) in batch.columns.iter().enumerate() {
+                        let own = batch.drawn[row].iter().any(|it| it.document == document);
+                        let foreign =
+                            assembler.in_batch && batch.pairs.iter().any(|pair| pair.1 == document) || share && all.contains(&document);
+                        let judged = judgments.judged(query).iter().any(|&(other, _)| text(other) == text(document));
+                        let known = judged || text(document) == collection.queries.text(query);
+                        let expected = document == positive || (own || foreign) && !known;
+                        assert_eq!(
+                            !batch.blocked[row * batch.columns.len() + column],
+                            expected,
+                            "{recipe}, seed {seed}: {document} for {query}"
+                        );
+                        assert!(!(own && known), "drawn though known");
+                        open += usize::from(expected && document != positive);
+                        barred += usize::from(foreign && known && document != positive);
+                    }
+                }
+            }
+        }
+        assert!(open > 1000 && barred > 1000, "{open} cells open, {barred} barred");
+    }
+
+    #[test]
+    fn what_a_decision_dropped_is_no_column_where_it_is_another_rows_positive() {
+        let mut collection = Collection::default();
+        ["one", "two", "three"].iter().for_each(|text| _ = collection.documents.push(text, text).unwrap());
+        ["first", "second"].iter().for_each(|text| _ = collection.queries.push(text, text).unwrap());
+        // The second query's positive was found to answer the first as well, but not to be fit to train on.
+        let decisions = Decisions::from_pairs(vec![(0, 1, Decision::Drop)]);
+        for policy in [Policy::Promote, Policy::Remove] {
+            let (judgments, changed) = decisions.apply(&Judgments::from_pairs(2, vec![(0, 0, 1), (1, 1, 1)]), policy);
+            assert_eq!(changed.removed, 1);
+            let batch = assembler(
+                (collection.clone(), judgments, Generated { offset: 3, ..Generated::default() }),
+                "[[source]]\nfrom = \"in-batch\"",
+                true,
+                1,
+            );
+            let batch = Assembler { config: BatchConfig { negatives: 0, ..batch.config.clone() }, ..batch }.batch(0).unwrap();
+            let open = |query: u32, document: u32| {
+                let row = batch.pairs.iter().position(|pair| pair.0 == query).unwrap();
+                !batch.blocked[row * 2 + batch.columns.iter().position(|&it| it == document).unwrap()]
+            };
+            assert_eq!([open(0, 0), open(0, 1), open(1, 0), open(1, 1)], [true, false, true, true]);
         }
     }
 

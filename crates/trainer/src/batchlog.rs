@@ -1,5 +1,7 @@
-//! batches.jsonl: what every step was trained on. One line a step with each query, its positive, and the negatives drawn for it, each with its source,
-//! rank and score. Written when `train.log_batches` asks for it: it grows by a few hundred bytes a query.
+//! batches.jsonl: what every step was trained on. One line a step with each query, its positive, and the negatives drawn for it, each with its source
+//! (all that list it, where lists are one), rank, score, and the teacher's score where there is one; with retrieval in the step what each query
+//! retrieved, best first; with a queue the documents that it added as columns. Written when `train.log_batches` asks for it: it grows by a few
+//! hundred bytes a query, and by about ten for every document retrieved or in the queue.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -7,10 +9,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use corpus::Collection;
+use mining::Candidate;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::batches::Batch;
+use crate::compared::Seen;
 use crate::runfolder::write_whole;
 use crate::stage::Stage;
 
@@ -42,16 +46,37 @@ impl BatchLog {
         Ok(Self { file: BufWriter::new(file) })
     }
 
-    /// Appends a step.
-    pub(crate) fn write(&mut self, batch: &Batch, stage: &Stage, collection: &Collection) -> Result<()> {
-        let rows = batch.pairs.iter().zip(&batch.drawn).map(|(&(query, positive), drawn)| {
-            let negatives = drawn.iter().map(|it| {
-                let score = Some(it.score).filter(|score| score.is_finite());
-                json!({ "id": document_id(collection, it.document), "source": stage.miner.source_name(it.source), "rank": it.rank, "score": score })
+    /// Appends a step; `seen` are its columns.
+    pub(crate) fn write(&mut self, batch: &Batch, seen: Option<Seen>, stage: &Stage, collection: &Collection) -> Result<()> {
+        let (miner, ids) = (&stage.miner, |documents: &[u32]| documents.iter().map(|&it| document_id(collection, it)).collect::<Vec<_>>());
+        let negative = |it: &Candidate| {
+            let number = |score: f32| Some(score).filter(|score| score.is_finite());
+            let mut line = json!({
+                "id": document_id(collection, it.document), "source": miner.source_name(it.source), "rank": it.rank, "score": number(it.score),
             });
-            json!({ "query": collection.queries.id(query), "topic": stage.topic(query), "positive": collection.documents.id(positive), "negatives": negatives.collect::<Vec<_>>() })
-        });
-        let line = json!({ "step": batch.step, "columns": batch.columns.len(), "rows": rows.collect::<Vec<_>>() });
+            if let Some(teacher) = it.teacher.and_then(number) {
+                line["teacher"] = teacher.into();
+            }
+            let sources: Vec<_> = miner.sources_of(it).filter_map(|number| miner.source_name(number)).collect();
+            if sources.len() > 1 {
+                line["sources"] = sources.into();
+            }
+            line
+        };
+        let row = |(place, (&(query, positive), drawn)): (usize, (&(u32, u32), &Vec<Candidate>))| {
+            let negatives: Vec<Value> = drawn.iter().map(negative).collect();
+            let (query_id, positive) = (collection.queries.id(query), collection.documents.id(positive));
+            let mut row = json!({ "query": query_id, "topic": stage.topic(query), "positive": positive, "negatives": negatives });
+            if let Some(retrieved) = seen.as_ref().and_then(|seen| seen.retrieved.get(place)) {
+                row["retrieved"] = ids(retrieved).into();
+            }
+            row
+        };
+        let rows: Vec<Value> = batch.pairs.iter().zip(&batch.drawn).enumerate().map(row).collect();
+        let mut line = json!({ "step": batch.step, "columns": batch.columns.len(), "rows": rows });
+        if let Some(seen) = seen.as_ref().filter(|seen| !seen.queue.is_empty()) {
+            line["queue"] = ids(&seen.queue).into();
+        }
         writeln!(self.file, "{line}").context("writing batches.jsonl")
     }
 

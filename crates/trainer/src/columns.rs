@@ -13,6 +13,7 @@ use objective::{Embedded, Side};
 
 use crate::batches::Batch;
 use crate::checkpoint::{Parts, from_safetensors, to_safetensors};
+use crate::compared::{Compared, Handed, Seen, Watch};
 use crate::guide::Guide;
 use crate::reranker::Reranker;
 use crate::runfolder::RunFolder;
@@ -93,6 +94,15 @@ pub(crate) struct Columns {
     pub(crate) teacher: Option<Teacher>,
     pub(crate) distils: bool,
     pub(crate) knowledge: Arc<Knowledge>,
+    /// What is counted of them.
+    pub(crate) watch: Watch,
+}
+
+/// The columns of a step for the loss, and what is to be logged about them.
+pub(crate) struct Made {
+    pub(crate) embedded: Embedded,
+    pub(crate) compared: Option<Compared>,
+    pub(crate) seen: Option<Seen>,
 }
 
 impl Columns {
@@ -112,11 +122,11 @@ impl Columns {
         Ok(())
     }
 
-    /// The embedded batch: `queries` are its query rows, `encoded` the rows of its document chunks where [`Self::are_encoded`].
+    /// The embedded batch and its accounts: `queries` are its query rows, `encoded` the rows of its document chunks where [`Self::are_encoded`].
     ///
     /// # Errors
     /// When rows cannot be had or parts do not fit together.
-    pub(crate) fn embed(&mut self, batch: &Batch, queries: Tensor<2>, encoded: Vec<Tensor<2>>) -> Result<Embedded> {
+    pub(crate) fn embed(&mut self, batch: &Batch, queries: Tensor<2>, encoded: Vec<Tensor<2>>) -> Result<Made> {
         let mut columns = batch.columns.clone();
         let mut embedded = match &self.documents {
             DocumentSide::Shared => plain(batch, queries, Tensor::cat(encoded, 0)),
@@ -137,6 +147,7 @@ impl Columns {
                 Embedded { queries, documents: found.rows.autodiff(), targets: found.targets, blocked: found.blocked, side }
             }
         };
+        let before_queue = columns.len();
         if let Some(bank) = &mut self.bank {
             let pushed = embedded.documents.clone();
             if batch.step >= bank.start_after && !bank.queue.is_empty() {
@@ -151,7 +162,11 @@ impl Columns {
         if let Some(teacher) = self.teacher.as_mut().filter(|_| self.distils) {
             embedded.side.teacher = teacher.table(batch, &columns)?;
         }
-        Ok(embedded)
+        embedded.side.relevant = self.watch.relevant(batch, &columns);
+        let retrieved = matches!(self.documents, DocumentSide::Retrieved(_));
+        let handed = Handed { embedded: &embedded, columns: &columns, before_queue, retrieved };
+        let (compared, seen) = (self.watch.count(batch, &handed), self.watch.see(&handed));
+        Ok(Made { embedded, compared, seen })
     }
 
     /// At the end of a round: lets the teacher go and keeps in the run folder what the next round may start from.

@@ -4,7 +4,7 @@
 //! through token rows of its own.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -32,14 +32,20 @@ impl Data {
 
     /// The same, with files beside the collection.
     pub(crate) fn with(collection: Collection, side: SideFiles, tokenizer: &TextTokenizer, settings: &Settings) -> Result<Self> {
-        let tokens = Arc::new(TokenRows::prepare(&collection, &side, tokenizer, settings)?);
-        let same_text = first_with_same_text(&collection);
-        Ok(Self { collection, side, tokens, same_text })
+        Self::cached(token_cache().as_deref(), collection, side, tokenizer, settings)
     }
 
-    /// The class of a document's text: equal where texts are. A generated text is equal to none.
-    pub(crate) fn text_class(&self, document: u32) -> u32 {
-        self.same_text.get(document as usize).copied().unwrap_or(document)
+    /// The same with this folder for tokens; without one they stay in memory.
+    pub(crate) fn cached(
+        cache: Option<&Path>,
+        collection: Collection,
+        side: SideFiles,
+        tokenizer: &TextTokenizer,
+        settings: &Settings,
+    ) -> Result<Self> {
+        let tokens = Arc::new(TokenRows::prepare_in(cache, &collection, &side, tokenizer, settings)?);
+        let same_text = first_with_same_text(&collection);
+        Ok(Self { collection, side, tokens, same_text })
     }
 
     /// Documents of the corpus.
@@ -66,17 +72,22 @@ pub(crate) struct TokenRows {
 
 impl TokenRows {
     pub(crate) fn prepare(collection: &Collection, side: &SideFiles, tokenizer: &TextTokenizer, settings: &Settings) -> Result<Self> {
-        let cache = token_cache();
+        Self::prepare_in(token_cache().as_deref(), collection, side, tokenizer, settings)
+    }
+
+    fn prepare_in(
+        cache: Option<&Path>,
+        collection: &Collection,
+        side: &SideFiles,
+        tokenizer: &TextTokenizer,
+        settings: &Settings,
+    ) -> Result<Self> {
         let queries = TokenSpec { prompt: &settings.query_prompt, max_length: settings.query_length };
         let spec = TokenSpec { prompt: &settings.document_prompt, max_length: settings.document_length };
-        let queries =
-            Tokens::prepare(cache.as_deref(), tokenizer, &queries, collection.queries.texts()).context("tokenising the queries")?;
-        let documents =
-            Tokens::prepare(cache.as_deref(), tokenizer, &spec, collection.documents.texts()).context("tokenising the documents")?;
+        let queries = Tokens::prepare(cache, tokenizer, &queries, collection.queries.texts()).context("tokenising the queries")?;
+        let documents = Tokens::prepare(cache, tokenizer, &spec, collection.documents.texts()).context("tokenising the documents")?;
         let generated = match &side.generated {
-            Some(generated) => {
-                Some(Tokens::prepare(cache.as_deref(), tokenizer, &spec, &generated.texts).context("tokenising the generated texts")?)
-            }
+            Some(generated) => Some(Tokens::prepare(cache, tokenizer, &spec, &generated.texts).context("tokenising the generated texts")?),
             None => None,
         };
         Ok(Self { queries, documents, generated, pad: tokenizer.pad_id() })

@@ -1,4 +1,5 @@
-//! The negatives of single queries over a run: what each version held, what came and what went.
+//! The negatives of single queries over a run: what each version held, what filters dropped, what came and what went. A run that keeps no lists
+//! but wrote batches.jsonl is shown by visits instead: what the query was trained against each time.
 //!
 //! Reads the files of `negatives/` as their writer's successors may write them: of a candidate only the id must be there. Files are read
 //! line by line, since those of a large collection do not fit into memory.
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use corpus::{Collection, Judgments};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::config;
 use crate::data;
@@ -25,6 +26,15 @@ pub(crate) struct Inspection {
     pub(crate) collection: Collection,
     judgments: Judgments,
     versions: Vec<VersionFile>,
+    /// In a run without lists: its batches.jsonl.
+    visits: Option<Visits>,
+}
+
+/// What a run was trained on, step by step.
+struct Visits {
+    path: PathBuf,
+    /// The other queries' positives are negatives too.
+    in_batch: bool,
 }
 
 /// One file of `negatives/`.
@@ -49,12 +59,14 @@ pub(crate) struct Document {
     pub(crate) text: String,
 }
 
-/// The list of one query in one version.
+/// The list of one query in one version, or what it was trained against in one visit.
 #[derive(Debug, Serialize)]
 pub(crate) struct Version {
     pub(crate) version: u64,
-    /// Steps done when it was mined.
+    /// Steps done when it was mined, or when it was visited.
     pub(crate) step: Option<u64>,
+    /// The positive's score on the scale of the negatives', where the file has it.
+    pub(crate) positive_score: Option<f64>,
     /// Length of the list.
     pub(crate) candidates: usize,
     /// Candidates that the version before did not have; `None` in the first.
@@ -66,6 +78,25 @@ pub(crate) struct Version {
     /// How many of the version before are gone, and the best of them, as they were there.
     pub(crate) dropped: usize,
     pub(crate) dropped_negatives: Vec<Candidate>,
+    /// The best of the candidates that were found and that a filter took out, by rank.
+    pub(crate) removed: Vec<Removed>,
+}
+
+/// A candidate that is in no list, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Removed {
+    /// The filter that dropped it.
+    pub(crate) filter: String,
+    #[serde(flatten)]
+    pub(crate) candidate: Candidate,
+}
+
+/// A query's list as it stands in a file.
+#[derive(Clone, Debug, Default)]
+struct List {
+    candidates: Vec<Candidate>,
+    removed: Vec<Removed>,
+    positive_score: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -108,11 +139,14 @@ impl Inspection {
         let path = folder.config();
         let config = config::merge(&path.display().to_string(), &config::read(&path)?, &[])?;
         let versions = versions(root)?;
-        if versions.is_empty() {
+        let batches = root.join("batches.jsonl");
+        let visits = (versions.is_empty() && batches.is_file()).then(|| Visits { path: batches, in_batch: config.negatives.in_batch() });
+        if versions.is_empty() && visits.is_none() {
             let negatives = serde_json::to_value(&config.negatives)?;
             let sources = negatives["source"].as_array().into_iter().flatten().filter_map(|source| source["from"].as_str());
             return Err(Usage::new(format!(
-                "the run {} has no lists of negatives: its sources ({}) keep none, or it has not come to its first refresh",
+                "the run {} has no lists of negatives: its sources ({}) keep none, or it has not come to its first refresh; \
+                 with train.log_batches = true it shows what each step compared",
                 root.display(),
                 sources.collect::<Vec<_>>().join(", ")
             ))
@@ -121,10 +155,10 @@ impl Inspection {
         let mut collection = data::open(&config.data.path)?;
         data::add_queries(&mut collection, &config.data)?;
         let judgments = collection.split(&config.data.train).or_usage()?.clone();
-        Ok(Self { run: root.display().to_string(), collection, judgments, versions })
+        Ok(Self { run: root.display().to_string(), collection, judgments, versions, visits })
     }
 
-    /// Versions of the negatives.
+    /// Versions of the negatives; 0 where visits are shown instead.
     pub(crate) fn versions(&self) -> usize {
         self.versions.len()
     }
@@ -177,6 +211,14 @@ impl Inspection {
         let mut changes = vec![0usize; queries];
         let mut listed = vec![false; queries];
         let mut before: Vec<Vec<u32>> = vec![Vec::new(); queries];
+        if let Some(visits) = &self.visits {
+            // Whatever was drawn is new each time, so the queries visited most.
+            visits.each(|_, row, _| {
+                if let Some(query) = row["query"].as_str().and_then(|id| self.collection.queries.find(id)) {
+                    (listed[query as usize], changes[query as usize]) = (true, changes[query as usize] + 1);
+                }
+            })?;
+        }
         for (position, version) in self.versions.iter().enumerate() {
             let mut now: Vec<Vec<u32>> = vec![Vec::new(); queries];
             each_row(&version.path, |number, line| {
@@ -208,13 +250,16 @@ impl Inspection {
     /// The negatives of each query over all versions, `limit` of each list (0 = all). Every file is read once.
     pub(crate) fn histories(&self, queries: &[u32], limit: usize) -> Result<Vec<History>> {
         let mut histories: Vec<History> = queries.iter().map(|&query| self.without_versions(query)).collect();
-        let mut before: Option<HashMap<u32, Vec<Candidate>>> = None;
+        if let Some(visits) = &self.visits {
+            self.visited(visits, queries, limit, &mut histories)?;
+        }
+        let mut before: Option<HashMap<u32, List>> = None;
         for file in &self.versions {
             let mut lists = self.lists(file, queries)?;
             for (history, &query) in histories.iter_mut().zip(queries) {
                 let list = lists.entry(query).or_default();
-                let before = before.as_ref().map(|before| before.get(&query).map_or(&[][..], Vec::as_slice));
-                history.versions.push(self.version(file, list, before, limit));
+                let before = before.as_ref().map(|before| before.get(&query).map_or(&[][..], |list| &list.candidates));
+                history.versions.push(self.version((file.number, file.step), list, before, limit));
             }
             before = Some(lists);
         }
@@ -233,7 +278,8 @@ impl Inspection {
     }
 
     /// Marks what is new in a list, and says what of it is to be shown and what is gone.
-    fn version(&self, file: &VersionFile, list: &mut [Candidate], before: Option<&[Candidate]>, limit: usize) -> Version {
+    fn version(&self, (number, step): (u64, Option<u64>), whole: &mut List, before: Option<&[Candidate]>, limit: usize) -> Version {
+        let list = &mut whole.candidates;
         if let Some(before) = before {
             let known: HashSet<&str> = before.iter().map(|it| it.id.as_str()).collect();
             list.iter_mut().for_each(|candidate| candidate.new = Some(!known.contains(candidate.id.as_str())));
@@ -244,8 +290,9 @@ impl Inspection {
         let ranked = list.iter().enumerate().filter(|(position, it)| shown(*position) || it.relevant == Some(true));
         let count = |holds: fn(&Candidate) -> bool| list.iter().filter(|it| holds(it)).count();
         Version {
-            version: file.number,
-            step: file.step,
+            version: number,
+            step,
+            positive_score: whole.positive_score,
             candidates: list.len(),
             new: before.map(|_| count(|it| it.new == Some(true))),
             false_negatives: list.iter().any(|it| it.relevant.is_some()).then(|| count(|it| it.relevant == Some(true))),
@@ -257,11 +304,45 @@ impl Inspection {
                 .filter(|(position, _)| shown(*position))
                 .map(|(_, it)| self.with_text(it))
                 .collect(),
+            removed: whole
+                .removed
+                .iter()
+                .map(|it| Removed { filter: it.filter.clone(), candidate: self.with_text(&it.candidate) })
+                .collect(),
         }
     }
 
+    /// The visits of the queries, in the order of the steps.
+    fn visited(&self, visits: &Visits, queries: &[u32], limit: usize, histories: &mut [History]) -> Result<()> {
+        let place: HashMap<&str, usize> =
+            queries.iter().enumerate().map(|(place, &query)| (self.collection.queries.id(query), place)).collect();
+        let mut before: Vec<Option<Vec<Candidate>>> = vec![None; queries.len()];
+        visits.each(|step, row, positives| {
+            let Some(&place) = row["query"].as_str().and_then(|id| place.get(id)) else { return };
+            let query = queries[place];
+            let mut candidates: Vec<Candidate> =
+                row["negatives"].as_array().into_iter().flatten().filter_map(|it| self.candidate(query, it)).collect();
+            let mut known: HashSet<String> = candidates.iter().map(|it| it.id.clone()).collect();
+            let mut more = |id: &str, rank: Option<u64>, source: &str| {
+                let judged = self.collection.documents.find(id).is_some_and(|document| self.judgments.grade(query, document).is_some());
+                if !judged && known.insert(id.to_owned()) {
+                    candidates.extend(self.candidate(query, &json!({ "id": id, "rank": rank, "source": source })));
+                }
+            };
+            let retrieved = row["retrieved"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            retrieved.zip(1..).for_each(|(id, rank)| more(id, Some(rank), "per-step"));
+            if visits.in_batch {
+                positives.iter().for_each(|id| more(id, None, "in-batch"));
+            }
+            let mut list = List { candidates, ..List::default() };
+            let number = histories[place].versions.len() as u64 + 1;
+            histories[place].versions.push(self.version((number, Some(step)), &mut list, before[place].as_deref(), limit));
+            before[place] = Some(list.candidates);
+        })
+    }
+
     /// The candidates of the queries in one version, by rank, those without rank last; a query that has none is left out.
-    fn lists(&self, file: &VersionFile, queries: &[u32]) -> Result<HashMap<u32, Vec<Candidate>>> {
+    fn lists(&self, file: &VersionFile, queries: &[u32]) -> Result<HashMap<u32, List>> {
         let wanted: HashSet<u32> = queries.iter().copied().collect();
         // Rows are long: for a single query, only those that hold its id somewhere are taken apart.
         let quoted = (queries.len() == 1).then(|| Value::from(self.collection.queries.id(queries[0])).to_string());
@@ -275,10 +356,13 @@ impl Inspection {
             let query = self.collection.queries.find(&query_id).filter(|query| wanted.contains(query) && !lists.contains_key(query));
             if let Some(query) = query {
                 let row: Value = serde_json::from_str(line).with_context(faulty)?;
-                let written = row["negatives"].as_array().into_iter().flatten();
-                let mut list: Vec<Candidate> = written.filter_map(|it| self.candidate(query, it)).collect();
-                list.sort_by_key(|candidate| candidate.rank.unwrap_or(u64::MAX));
-                lists.insert(query, list);
+                let written = |key: &str| row[key].as_array().into_iter().flatten();
+                let mut candidates: Vec<Candidate> = written("negatives").filter_map(|it| self.candidate(query, it)).collect();
+                candidates.sort_by_key(|candidate| candidate.rank.unwrap_or(u64::MAX));
+                let removed =
+                    |it: &Value| Some(Removed { filter: it["filter"].as_str()?.to_owned(), candidate: self.candidate(query, it)? });
+                let removed = written("removed").filter_map(removed).collect();
+                lists.insert(query, List { candidates, removed, positive_score: row["positive_score"].as_f64() });
             }
             Ok(lists.len() < wanted.len())
         })?;
@@ -308,6 +392,21 @@ impl Inspection {
         let documents = &self.collection.documents;
         let text = documents.find(&candidate.id).map_or("(not in the collection)", |document| documents.text(document));
         Candidate { text: text.to_owned(), ..candidate.clone() }
+    }
+}
+
+impl Visits {
+    /// Calls `row` with step, row and all positives of the step for every row of the file. The last line of a run that was killed may be cut short.
+    fn each(&self, mut row: impl FnMut(u64, &Value, &[&str])) -> Result<()> {
+        let reading = || format!("reading {}", self.path.display());
+        for line in BufReader::with_capacity(1 << 18, File::open(&self.path).with_context(reading)?).split(b'\n') {
+            let Ok(line) = serde_json::from_slice::<Value>(&line.with_context(reading)?) else { continue };
+            let Some(step) = line["step"].as_u64() else { continue };
+            let rows = || line["rows"].as_array().into_iter().flatten();
+            let positives: Vec<&str> = rows().filter_map(|row| row["positive"].as_str()).collect();
+            rows().for_each(|it| row(step, it, &positives));
+        }
+        Ok(())
     }
 }
 
@@ -370,7 +469,6 @@ fn each_row(path: &Path, mut row: impl FnMut(usize, &str) -> Result<bool>) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     /// Two training queries and one that is not; the text of document `dN` is "text N"; `d4` is relevant to `q1` without being judged.
     fn inspection(folder: &Path, versions: &[Value]) -> Inspection {
@@ -396,6 +494,7 @@ mod tests {
             collection,
             judgments: Judgments::from_pairs(3, vec![(0, 0, 1), (1, 1, 1)]),
             versions: super::versions(folder).unwrap(),
+            visits: None,
         }
     }
 

@@ -7,6 +7,7 @@ mod checkpoint;
 mod columns;
 mod commands;
 mod compare;
+mod compared;
 mod config;
 mod data;
 mod device;

@@ -129,6 +129,55 @@ mod tests {
         }
     }
 
+    /// The words of code, identifiers taken apart, without comments and without its tests.
+    fn words(code: &str) -> Vec<String> {
+        let code = code.split("\n#[cfg(test)]").next().unwrap_or_default();
+        let mut words = vec![String::new()];
+        for line in code.lines() {
+            // A string that holds two slashes would be cut too; there is none.
+            for letter in line.split("//").next().unwrap_or_default().chars() {
+                let last = words.len() - 1;
+                if !letter.is_ascii_alphanumeric() || letter.is_ascii_uppercase() && words[last].chars().any(|it| it.is_ascii_lowercase()) {
+                    words.push(String::new());
+                }
+                let last = words.len() - 1;
+                words[last].extend(letter.to_lowercase().filter(char::is_ascii_alphanumeric));
+            }
+            words.push(String::new());
+        }
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    #[test]
+    fn no_technique_has_a_name_in_the_training_loop() {
+        // Recipes that are called after a part of the algebra or a plain word: a source of columns, a way to compose batches, the lexical
+        // baseline, a query with its positive.
+        const WORDS_OF_THE_ALGEBRA: [&str; 4] = ["in-batch", "random", "bm25", "pair"];
+        let loops = [
+            ("train.rs", include_str!("train.rs")),
+            ("train/milestones.rs", include_str!("train/milestones.rs")),
+            ("step.rs", include_str!("step.rs")),
+            ("columns.rs", include_str!("columns.rs")),
+            ("batches.rs", include_str!("batches.rs")),
+            ("stage.rs", include_str!("stage.rs")),
+            ("rounds.rs", include_str!("rounds.rs")),
+            ("compared.rs", include_str!("compared.rs")),
+        ];
+        for (file, code) in loops {
+            let words = words(code);
+            assert!(words.len() > 100, "{file}");
+            for recipe in ALL.iter().filter(|recipe| !WORDS_OF_THE_ALGEBRA.contains(&recipe.name)) {
+                let name: Vec<&str> = recipe.name.split('-').collect();
+                let there = |name: &[&str]| words.windows(name.len()).any(|window| window.iter().zip(name).all(|(a, b)| a == b));
+                let joined = name.concat();
+                assert!(!there(&name) && !there(&[joined.as_str()]), "{file} names {}", recipe.name);
+            }
+        }
+        let found = words("let x = Ance::new(tas_b, \"grad-cache\"); // star\n#[cfg(test)]\nmod dpr");
+        assert_eq!(found, ["let", "x", "ance", "new", "tas", "b", "grad", "cache"]);
+    }
+
     #[test]
     fn a_misspelt_recipe_names_the_nearest() {
         assert!(find("anse").expect_err("no such recipe").to_string().contains("`ance`"));

@@ -2,7 +2,11 @@
 //!
 //! A round (`[[round]]` in the configuration) is a training run of its own inside the run: the learning rate starts over, and with `train.restart` so do the weights,
 //! while what the round before has learned lives on as the model that mines for this one (DPR's second training set; RocketQA; coCondenser).
-//! A run is measured in steps, or, with `train.seconds`, in seconds of training and mining.
+//! A run is measured in steps, or, with `train.seconds`, in seconds of training and mining: then rounds divide the seconds, as evenly as they
+//! divide steps, and whatever changes over the run follows the time. A run that is given both ends with what comes first.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::Config;
 
@@ -11,6 +15,20 @@ pub(crate) struct Course {
     steps: usize,
     rounds: usize,
     seconds: Option<f64>,
+}
+
+/// Seconds of training and mining so far, for those who work ahead of the loop. Runs without `train.seconds` never look at it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    pub(crate) fn set(&self, seconds: f64) {
+        self.0.store(seconds.to_bits(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
 }
 
 impl Course {
@@ -25,19 +43,17 @@ impl Course {
         self.steps
     }
 
-    /// The round of a step, from 0. Rounds differ by at most one step.
-    pub(crate) fn round_of(&self, step: usize) -> usize {
-        (0..self.rounds).rev().find(|&round| self.start(round) <= step).unwrap_or(0)
+    /// The round, from 0, that a step belongs to which begins after `seconds`. Rounds differ by at most one step; under a budget of seconds
+    /// each has the same time.
+    pub(crate) fn round_of(&self, step: usize, seconds: f64) -> usize {
+        let by_steps = (0..self.rounds).rev().find(|&round| self.start(round) <= step).unwrap_or(0);
+        let by_time = self.seconds.map_or(0, |budget| (seconds / budget * self.rounds as f64) as usize);
+        by_steps.max(by_time).min(self.rounds - 1)
     }
 
-    /// Whether a round other than the first begins with this step.
-    pub(crate) fn begins_round(&self, step: usize) -> bool {
-        step > 0 && step < self.steps && self.start(self.round_of(step)) == step
-    }
-
-    /// The first step of the next round, or the end of the run.
-    pub(crate) fn round_end(&self, step: usize) -> usize {
-        self.start(self.round_of(step) + 1)
+    /// The first step of the round after `round`, or the end of the run, as far as steps tell.
+    pub(crate) fn round_end(&self, round: usize) -> usize {
+        self.start(round + 1)
     }
 
     /// Steps of the longest round: what the learning rate's schedule spans.
@@ -45,19 +61,26 @@ impl Course {
         self.steps.div_ceil(self.rounds)
     }
 
-    /// How much of the whole run is done, 0 to 1.
+    /// How much of the whole run is done before a step, 0 to 1.
     pub(crate) fn progress(&self, step: usize, seconds: f64) -> f64 {
-        match self.seconds {
-            Some(budget) => (seconds / budget).min(1.0),
-            None => step as f64 / self.steps as f64,
-        }
+        let by_steps = step as f64 / self.steps as f64;
+        self.seconds.map_or(by_steps, |budget| by_steps.max(seconds / budget).min(1.0))
     }
 
-    /// The step within its round, for the learning rate; under a budget of seconds the one that corresponds to the time that has passed.
-    pub(crate) fn step_in_round(&self, step: usize, seconds: f64) -> usize {
+    /// The same from 0 at the first step to 1 at the last.
+    pub(crate) fn progress_to_last(&self, step: usize, seconds: f64) -> f64 {
+        let by_steps = step as f64 / self.steps.saturating_sub(1).max(1) as f64;
+        self.seconds.map_or(by_steps, |budget| by_steps.max(seconds / budget)).min(1.0)
+    }
+
+    /// The step within `round`, for the learning rate; under a budget of seconds the one that corresponds to the time that has passed.
+    pub(crate) fn step_in_round(&self, round: usize, step: usize, seconds: f64) -> usize {
         match self.seconds {
-            Some(_) => (self.progress(step, seconds) * self.round_steps() as f64) as usize,
-            None => step - self.start(self.round_of(step)),
+            Some(_) => {
+                let passed = (self.progress(step, seconds) * self.rounds as f64 - round as f64).clamp(0.0, 1.0);
+                (passed * self.round_steps() as f64) as usize
+            }
+            None => step - self.start(round),
         }
     }
 
@@ -83,21 +106,41 @@ mod tests {
     fn rounds_divide_the_steps_without_gap() {
         for (steps, rounds) in [(10, 1), (10, 2), (10, 3), (7, 7), (3, 9), (1000, 13)] {
             let course = course(steps, rounds, None);
-            let of: Vec<usize> = (0..steps).map(|step| course.round_of(step)).collect();
+            let of: Vec<usize> = (0..steps).map(|step| course.round_of(step, 1e9)).collect();
             assert!(of.is_sorted() && of[0] == 0 && of[steps - 1] == rounds.min(steps) - 1, "{steps} {rounds}: {of:?}");
             for step in 0..steps {
-                assert_eq!(course.begins_round(step), step > 0 && of[step] != of[step - 1], "{steps} {rounds} {step}");
                 let end = (step..steps).find(|&later| of[later] != of[step]).unwrap_or(steps);
-                assert_eq!(course.round_end(step), end, "{steps} {rounds} {step}");
-                assert!(course.step_in_round(step, 0.0) < course.round_steps());
+                assert_eq!(course.round_end(of[step]), end, "{steps} {rounds} {step}");
+                assert!(course.step_in_round(of[step], step, 0.0) < course.round_steps());
             }
         }
     }
 
     #[test]
-    fn a_budget_of_seconds_ends_the_run_and_drives_the_learning_rate() {
+    fn a_budget_of_seconds_ends_the_run_and_drives_what_changes_over_it() {
         let course = course(1000, 1, Some(20.0));
         assert!(!course.is_over(10, 19.9) && course.is_over(10, 20.0) && course.is_over(1000, 1.0));
-        assert_eq!((course.progress(10, 5.0), course.step_in_round(10, 5.0)), (0.25, 250));
+        assert_eq!((course.progress(10, 5.0), course.step_in_round(0, 10, 5.0)), (0.25, 250));
+        assert_eq!((course.progress_to_last(10, 5.0), course.progress_to_last(10, 25.0)), (0.25, 1.0));
+        // What comes first, where both are given.
+        assert_eq!((course.progress(500, 5.0), course.progress_to_last(999, 5.0)), (0.5, 1.0));
+    }
+
+    #[test]
+    fn rounds_divide_a_budget_of_seconds() {
+        let course = course(1_000_000, 3, Some(30.0));
+        let rounds = [0.0, 9.9, 10.0, 19.9, 20.0, 29.9, 31.0].map(|seconds| course.round_of(50, seconds));
+        assert_eq!(rounds, [0, 0, 1, 1, 2, 2, 2]);
+        // The learning rate starts over, and is at its middle in the middle of the round's time.
+        let near = |round, seconds, share: f64| {
+            let step = course.step_in_round(round, 50, seconds) as f64;
+            assert!((step - share * course.round_steps() as f64).abs() < 200.0, "{step} in round {round} after {seconds} s");
+        };
+        near(0, 5.0, 0.5);
+        near(1, 10.0, 0.0);
+        near(1, 15.0, 0.5);
+        near(2, 29.9, 0.99);
+        // A round that begins late, the one before it having mined for long, has what is left of its time.
+        near(1, 19.0, 0.9);
     }
 }

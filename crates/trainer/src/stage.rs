@@ -12,6 +12,7 @@ use objective::{AdamW, AdamWConfig, Schedule, Warmup};
 use crate::batches::{Assembler, Plan};
 use crate::checkpoint::{Checkpoint, Parts};
 use crate::columns::{Bank, Columns, DocumentSide, Teacher};
+use crate::compared::Watch;
 use crate::config::{BatchConfig, Compose, Config, DocumentEncoder, TopicSide};
 use crate::data::Data;
 use crate::device::Chosen;
@@ -20,7 +21,7 @@ use crate::guide::Guide;
 use crate::labels;
 use crate::models::Models;
 use crate::reranker::Reranker;
-use crate::rounds::Course;
+use crate::rounds::{Clock, Course};
 use crate::rows::Rows;
 use crate::step::Learner;
 
@@ -31,13 +32,13 @@ pub(crate) struct Surroundings {
     /// The training split.
     pub(crate) judgments: Arc<Judgments>,
     pub(crate) course: Course,
+    pub(crate) clock: Clock,
 }
 
 /// The parts of one round.
 pub(crate) struct Stage {
     /// The run's configuration with this round's changes.
     pub(crate) config: Config,
-    judgments: Arc<Judgments>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) miner: Arc<Miner>,
     pub(crate) learner: Learner,
@@ -91,7 +92,7 @@ impl Stage {
         let rate = train.learning_rate.unwrap_or(2e-5) * train.rate_factor;
         let schedule = Schedule::new(train.schedule, warmup, around.course.round_steps(), rate).or_usage()?;
         let events = events.into_iter().collect::<Result<_, _>>()?;
-        Ok(Self { config, judgments, plan, miner: Arc::new(miner), learner, schedule, topics: None, events })
+        Ok(Self { config, plan, miner: Arc::new(miner), learner, schedule, topics: None, events })
     }
 
     /// Goes on where a checkpoint of this round was written.
@@ -180,10 +181,10 @@ impl Stage {
             data: Arc::clone(&around.data),
             plan: Arc::clone(&self.plan),
             miner: Arc::clone(&self.miner),
-            judgments: Arc::clone(&self.judgments),
             config: self.config.batch.clone(),
             in_batch: self.config.negatives.in_batch(),
             course: around.course,
+            clock: around.clock.clone(),
             topics: self.topics.clone(),
         })
     }
@@ -252,5 +253,5 @@ fn columns(
         None => other(asked && around.data.side.teacher.is_none(), &config.teacher.model, "teacher")?
             .map(|guide| Teacher::Encoder(Box::new(guide))),
     };
-    Ok(Columns { documents, bank, guide, teacher, distils: needs.teacher, knowledge })
+    Ok(Columns { documents, bank, guide, teacher, distils: needs.teacher, knowledge, watch: Watch::new(&around.data, config) })
 }

@@ -1,5 +1,7 @@
 //! One training step: encode, scores, loss, backward, clip, update.
 
+use std::borrow::Cow;
+
 use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -8,7 +10,8 @@ use objective::{AdamW, Clipping, LossConfig, LossState, Now, gradient_cache};
 
 use crate::batches::Batch;
 use crate::checkpoint::{Parts, Tensors, from_safetensors, to_safetensors};
-use crate::columns::Columns;
+use crate::columns::{Columns, Made};
+use crate::compared::{Compared, Seen};
 use crate::config::Config;
 
 /// The file of a checkpoint that holds what the loss learns.
@@ -32,7 +35,11 @@ pub(crate) struct Outcome {
     pub(crate) loss: Tensor<1>,
     pub(crate) gradient_norm: Tensor<1>,
     /// What else the loss has to say, by name.
-    pub(crate) parts: Vec<(&'static str, Tensor<1>)>,
+    pub(crate) parts: Vec<(Cow<'static, str>, Tensor<1>)>,
+    /// Counts of what was compared, of some steps; on the host.
+    pub(crate) compared: Option<Compared>,
+    /// The columns, where batches are logged.
+    pub(crate) seen: Option<Seen>,
 }
 
 impl Learner {
@@ -108,15 +115,17 @@ impl Learner {
         };
         let encode = |network: &Network, chunk: &&TokenBatch| network.encode(chunk, &self.device);
         let (mut parts, mut failure) = (Vec::new(), None);
+        let (mut compared, mut seen) = (None, None);
         let scored = |mut rows: Vec<Tensor<2>>| {
             let encoded = rows.split_off(batch.query_chunks.len());
             let queries = Tensor::cat(rows, 0);
-            let embedded = self
+            let made = self
                 .columns
                 .embed(batch, queries.clone(), encoded)
-                .and_then(|embedded| loss.check(&embedded).map(|()| embedded).context("the loss cannot be taken over this batch"));
-            match embedded {
-                Ok(embedded) => {
+                .and_then(|made| loss.check(&made.embedded).map(|()| made).context("the loss cannot be taken over this batch"));
+            match made {
+                Ok(Made { embedded, compared: counts, seen: columns }) => {
+                    (compared, seen) = (counts, columns);
                     let evaluated = loss.evaluate(&embedded, now, &self.loss_state);
                     parts = evaluated.parts;
                     evaluated.value
@@ -136,7 +145,7 @@ impl Learner {
         let clipping = Clipping::measure(&network, &stepped.gradients, self.clip);
         self.network = Some(self.optimizer.step_clipped(learning_rate, network, stepped.gradients, &clipping));
         self.loss_state.update(stepped.leaves);
-        Ok(Outcome { loss: stepped.value, gradient_norm: clipping.norm, parts })
+        Ok(Outcome { loss: stepped.value, gradient_norm: clipping.norm, parts, compared, seen })
     }
 }
 

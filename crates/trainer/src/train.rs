@@ -27,7 +27,7 @@ use crate::evaluation::Summary;
 use crate::interrupt;
 use crate::models::{Models, Views, Written};
 use crate::output;
-use crate::rounds::Course;
+use crate::rounds::{Clock, Course};
 use crate::rows::Rows;
 use crate::runfolder::{RunFolder, write_whole};
 use crate::runlog::RunLog;
@@ -116,7 +116,7 @@ impl Session {
     ) -> Result<Self> {
         let (judgments, relabelled) = setup::training_judgments(&config, &data)?;
         let judgments = Arc::new(judgments);
-        let around = Surroundings { chosen, data, judgments, course: Course::new(&config) };
+        let around = Surroundings { chosen, data, judgments, course: Course::new(&config), clock: Clock::default() };
         let mut models = Models::new(encoder.network.clone(), &around.data, &around.chosen.device, &folder);
         let position = checkpoint.as_ref().map_or_else(Position::default, |checkpoint| checkpoint.position.clone());
         let mut stage = Stage::new(config.of_round(position.round)?, position.round, &around, &mut models)?;
@@ -173,6 +173,7 @@ impl Session {
             self.begin_round_if_due()?;
             self.regroup_if_due()?;
             self.refresh_if_due(&bar)?;
+            self.around.clock.set(self.busy_seconds());
             let until = self.next_boundary();
             let assembler = self.stage.assembler(&self.around);
             let (mut batches, task) = {
@@ -182,17 +183,23 @@ impl Session {
             let mut pending: Option<Pending> = None;
             while let Some(batch) = batches.blocking_recv() {
                 let begun = Instant::now();
-                let rate = self.stage.schedule.rate(self.course().step_in_round(batch.step, self.busy_seconds()));
-                let now = Now { step: batch.step, steps: self.course().steps(), seed: self.config.train.seed };
-                let outcome = self.stage.learner.step(&batch, &self.stage.config.loss, &now, rate)?;
+                let busy = self.busy_seconds();
+                self.around.clock.set(busy);
+                let rate = self.stage.schedule.rate(self.course().step_in_round(self.position.round, batch.step, busy));
+                let progress = self.course().progress_to_last(batch.step, busy);
+                let now = Now { step: batch.step, progress, seed: self.config.train.seed };
+                let loss = &self.stage.config.loss;
+                let mut outcome = self.stage.learner.step(&batch, loss, &now, rate)?;
+                let temperature = loss.temperature.is_scheduled().then(|| loss.temperature.at(&now));
                 self.position.step = batch.step + 1;
                 let texts = batch.pairs.len() + batch.columns.len();
                 // The loss of the step before: reading this one's would wait for the device.
                 let drawn = batch.drawn_by_source(&self.stage.miner);
                 if let Some(log) = &mut self.batch_log {
-                    log.write(&batch, &self.stage, &self.around.data.collection)?;
+                    log.write(&batch, outcome.seen.take(), &self.stage, &self.around.data.collection)?;
                 }
-                let previous = pending.replace(Pending { step: batch.step, outcome, rate, texts, drawn, begun });
+                let now = Pending { step: batch.step, outcome, rate, temperature, texts, drawn, begun };
+                let previous = pending.replace(now);
                 self.log_step(previous, &bar)?;
                 bar.set_position(self.position.step as u64);
                 let step = self.position.step;
@@ -219,7 +226,8 @@ impl Session {
                     break;
                 }
                 self.busy_since = if evaluate || checkpoint { Instant::now() } else { self.busy_since };
-                if self.stage.miner.by_the_clock() && self.stage.miner.due(self.moment(step)) {
+                let relisted = self.stage.miner.by_the_clock() && self.stage.miner.due(self.moment(step));
+                if relisted || self.next_round_is_due() {
                     // Batches ahead hold negatives of lists that are to be replaced.
                     self.log_step(pending.take(), &bar)?;
                     self.pause_clock();
@@ -246,13 +254,17 @@ impl Session {
         self.busy_since = Instant::now();
     }
 
+    /// Whether the round has had its steps, or its share of the seconds. Rounds come one after another, however long one of them took.
+    fn next_round_is_due(&self) -> bool {
+        self.course().round_of(self.position.step, self.busy_seconds()) > self.position.round
+    }
+
     /// At the first step of a later round: keeps what the round before has learned, and starts over.
     fn begin_round_if_due(&mut self) -> Result<()> {
-        let step = self.position.step;
-        if !self.course().begins_round(step) {
+        if !self.next_round_is_due() {
             return Ok(());
         }
-        let round = self.course().round_of(step);
+        let (step, round) = (self.position.step, self.position.round + 1);
         self.encoder.network = self.stage.learner.snapshot();
         self.encoder.save(&self.folder.round(round - 1)).context("writing the model of a round")?;
         self.stage.learner.columns.end_round(&self.folder, round - 1)?;
@@ -298,7 +310,7 @@ impl Session {
         if !self.stage.miner.due(now) {
             return Ok(());
         }
-        let round = self.course().round_of(step);
+        let round = self.position.round;
         bar.set_message("refreshing negatives");
         let current = Rows::new(self.stage.learner.snapshot(), &self.around.chosen.device, &self.around.data.tokens);
         let mut written = self.around.data.side.teacher.as_ref().map(Written);
@@ -329,14 +341,14 @@ impl Session {
     fn next_boundary(&self) -> usize {
         let step = self.position.step;
         // Looking ahead further than an epoch would take long where nothing ever comes.
-        let end = self.course().round_end(step).min(step + self.stage.plan.steps_per_epoch());
+        let end = self.course().round_end(self.position.round).min(step + self.stage.plan.steps_per_epoch());
         let changes = |next: usize| self.stage.miner.due(self.moment(next)) || self.stage.regroups(next);
         (step + 1..end).find(|&next| changes(next)).unwrap_or(end)
     }
 
     fn log_step(&mut self, pending: Option<Pending>, bar: &indicatif::ProgressBar) -> Result<()> {
         let Some(pending) = pending else { return Ok(()) };
-        let Outcome { loss, gradient_norm, parts } = pending.outcome;
+        let Outcome { loss, gradient_norm, parts, compared, .. } = pending.outcome;
         if !pending.step.is_multiple_of(self.config.train.log_every) {
             return Ok(());
         }
@@ -353,8 +365,20 @@ impl Session {
             "loss": loss, "gradient_norm": gradient_norm, "learning_rate": pending.rate, "seconds": seconds,
             "texts_per_second": pending.texts as f64 / seconds, "epoch": self.stage.plan.epoch_of(pending.step), "drawn": pending.drawn,
         });
+        if let Some(temperature) = pending.temperature {
+            fields["temperature"] = temperature.into();
+        }
+        if let Some(compared) = compared {
+            fields["compared"] = compared.json(&self.stage.miner);
+            fields["false_negative_rate"] = compared.false_negative_rate().into();
+        }
         for (name, value) in parts {
-            fields[name] = scalar(value)?.into();
+            let value = scalar(value)?;
+            if name == "false_share" {
+                // Masks have the last word on what is compared.
+                fields["false_negative_rate"] = value.into();
+            }
+            fields[name.as_ref()] = value.into();
         }
         self.log.event("step", pending.step, &fields)
     }
@@ -365,6 +389,8 @@ struct Pending {
     step: usize,
     outcome: Outcome,
     rate: f64,
+    /// Of the scores, where it is scheduled.
+    temperature: Option<f64>,
     texts: usize,
     /// Negatives drawn, by source.
     drawn: BTreeMap<&'static str, usize>,

@@ -120,9 +120,25 @@ pub(crate) struct Filtered {
     pub(crate) removed: Removed,
     /// Of these, relevant documents that are not judged so.
     pub(crate) removed_relevant: Removed,
+    /// The best of the list that are gone, each with the filter that dropped it; judged documents and copies left out: no filter
+    /// chose them.
+    pub(crate) dropped: Vec<Dropped>,
     /// Generated candidates that stayed although a filter would have dropped them.
     pub(crate) spared: Removed,
 }
+
+/// A candidate that a filter dropped.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Dropped {
+    pub(crate) document: u32,
+    pub(crate) rank: u32,
+    /// On the scale that it was compared with the positive; NaN when unknown.
+    pub(crate) similarity: f32,
+    pub(crate) filter: &'static str,
+}
+
+/// Dropped candidates kept of a list: enough to see why, little beside what stays.
+const MOST_DROPPED: usize = 10;
 
 impl Chain {
     /// No filter at all.
@@ -218,6 +234,7 @@ impl Chain {
             let of_list = filter.keep_of_list(&context, &filtered.kept);
             let mut place = 0;
             let (removed, spared, relevant) = (&mut filtered.removed, &mut filtered.spared, &mut filtered.removed_relevant);
+            let dropped = &mut filtered.dropped;
             let truth = self.truth.as_ref().filter(|_| !filter.is_identity());
             filtered.kept.retain(|it| {
                 let keep = match &of_list {
@@ -233,6 +250,10 @@ impl Chain {
                     spared.count(filter.name());
                 } else {
                     removed.count(filter.name());
+                    if !filter.is_identity() {
+                        let (document, rank) = (it.candidate.document, it.candidate.rank);
+                        dropped.push(Dropped { document, rank, similarity: it.similarity, filter: filter.name() });
+                    }
                     if truth.is_some_and(|truth| truth.is_positive(context.query, it.candidate.document)) {
                         relevant.count(filter.name());
                     }
@@ -240,6 +261,8 @@ impl Chain {
                 exempt
             });
         }
+        filtered.dropped.sort_by_key(|it| it.rank);
+        filtered.dropped.truncate(MOST_DROPPED);
         filtered
     }
 

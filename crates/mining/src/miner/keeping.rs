@@ -7,6 +7,7 @@ use super::{Decay, Miner, Supply, Visit};
 use crate::candidate::Candidate;
 use crate::config::Model;
 use crate::error::MiningError;
+use crate::filters::Dropped;
 use crate::lists::Lists;
 use crate::schedule::Schedule;
 use crate::state::{self, faulty};
@@ -92,7 +93,8 @@ impl Miner {
     }
 
     /// The lists in the own form of mined negatives, with the source of each candidate, or with merge = "union" all sources of each text: a
-    /// header line, then a line per training query that has candidates, under its first positive. Generated texts are left out: the collection
+    /// header line, then a line per training query that has candidates or had some that
+    /// filters dropped (the best of these under `removed`), under its first positive. Generated texts are left out: the collection
     /// has no ids for them.
     ///
     /// # Errors
@@ -107,7 +109,8 @@ impl Miner {
             let found = self.listed(query, positive);
             let found = found.iter().filter(|it| (it.document as usize) < self.knowledge.documents());
             let negatives: Vec<_> = found.map(|it| self.listed_json(it, collection)).collect();
-            if negatives.is_empty() {
+            let removed = self.removed_json(query, collection);
+            if negatives.is_empty() && removed.is_empty() {
                 continue;
             }
             let mut row = json!({ "query_id": collection.queries.id(query), "positive_id": collection.documents.id(positive) });
@@ -115,6 +118,9 @@ impl Miner {
                 row["positive_score"] = score.into();
             }
             row["negatives"] = negatives.into();
+            if !removed.is_empty() {
+                row["removed"] = removed.into();
+            }
             text.push_str(&row.to_string());
             text.push('\n');
         }
@@ -137,6 +143,20 @@ impl Miner {
             return numbered().flat_map(|(number, supply)| supply.lists.candidates(query, number, None, supply.comparable())).collect();
         }
         self.union(&Visit::new(query, positive, 0, 0))
+    }
+
+    /// The best of the candidates that filters dropped, with the filter and the score that it went by.
+    fn removed_json(&self, query: u32, collection: &Collection) -> Vec<serde_json::Value> {
+        let of = |supply: &Supply| {
+            let dropped = supply.dropped.get(&query).into_iter().flatten().filter(|it| (it.document as usize) < self.knowledge.documents());
+            let row = |it: &Dropped| {
+                let score = Some(it.similarity).filter(|score| score.is_finite());
+                let (id, source) = (collection.documents.id(it.document), supply.name);
+                json!({ "id": id, "score": score, "rank": it.rank, "source": source, "filter": it.filter })
+            };
+            dropped.map(row).collect::<Vec<_>>()
+        };
+        self.supplies.iter().flat_map(of).collect()
     }
 
     fn listed_json(&self, it: &Candidate, collection: &Collection) -> serde_json::Value {

@@ -92,7 +92,7 @@ impl Miner {
                 lists.par_iter().enumerate().map(|(row, list)| self.chain.reach_teacher(context(row), list)).collect();
             teach(known.queries, &mut lists, &reached, encoders)?;
         }
-        let filtered: Vec<Filtered> =
+        let mut filtered: Vec<Filtered> =
             lists.into_par_iter().enumerate().map(|(row, list)| self.filter(number as u8, context(row), list)).collect();
         work.filter_seconds += filtering.elapsed().as_secs_f64();
 
@@ -111,6 +111,9 @@ impl Miner {
             tally.scores.extend(filtered.kept.iter().map(|it| it.similarity));
             tally.differences.extend(filtered.kept.iter().map(|it| bound - it.similarity));
         }
+        let dropped = work.dropped.entry(number).or_default();
+        // Entered even when empty, in the place of those of the version before.
+        dropped.extend(known.queries.iter().zip(&mut filtered).map(|(&query, it)| (query, std::mem::take(&mut it.dropped))));
         let searching = Instant::now();
         let mut kept: Vec<Vec<Scored>> = filtered.into_iter().map(|it| it.kept).collect();
         if self.draw.needs().teacher {

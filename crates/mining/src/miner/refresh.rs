@@ -9,7 +9,7 @@ use super::encode::stretch;
 use super::{Decay, Job, Miner};
 use crate::encoders::Encoders;
 use crate::error::MiningError;
-use crate::filters::Removed;
+use crate::filters::{Dropped, Removed};
 use crate::lists::{Lists, Row};
 use crate::report::RefreshReport;
 use crate::schedule::{Moment, Schedule};
@@ -26,6 +26,8 @@ pub(super) struct Work {
     pub(super) filter_seconds: f64,
     pub(super) removed: Removed,
     pub(super) positives: Vec<f32>,
+    /// By number of the source, by query.
+    pub(super) dropped: BTreeMap<usize, BTreeMap<u32, Vec<Dropped>>>,
     /// By number of the source.
     pub(super) tallies: BTreeMap<usize, Tally>,
 }
@@ -81,6 +83,10 @@ impl Miner {
         let accounts = self.accounts(now, &due, &outcomes);
         for outcome in outcomes {
             let supply = &mut self.supplies[outcome.number];
+            if let Some(dropped) = work.dropped.remove(&outcome.number) {
+                // Of slices only the queries that were mined again.
+                supply.dropped.extend(dropped);
+            }
             if let Some(lists) = outcome.lists {
                 supply.lists = lists;
             }

@@ -89,6 +89,7 @@ fn the_ring_on_a_software_gpu() {
     }
     let device = kernels::software_device().expect("a software Vulkan driver");
     pushes_are_held_in_their_slots(&device, 5, &[vec![1, 2, 3], vec![4, 5, 6, 7], vec![], (10..22).collect(), vec![30]]);
+    no_gradient_passes(&device);
 }
 
 #[test]
@@ -104,7 +105,11 @@ fn columns_handed_out_before_do_not_change() {
 
 #[test]
 fn no_gradient_enters_or_leaves() {
-    let device = Device::flex().autodiff();
+    no_gradient_passes(&Device::flex());
+}
+
+fn no_gradient_passes(device: &Device) {
+    let device = device.clone().autodiff();
     let weights = tensor(vec![1.0, 2.0, 3.0, 4.0], 2, &device).require_grad();
     let mut queue = Queue::new(4, 2, &device).unwrap();
     queue.push(weights.clone() * 2.0, &[5, 6]).unwrap();

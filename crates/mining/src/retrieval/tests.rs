@@ -211,6 +211,10 @@ fn against_a_plain_sort(rows: &[(i8, i8)], queries: &[(i8, i8)], pairs: &[(u32, 
         assert_eq!(found.marked(&found.blocked, row), copies.copied().collect::<Vec<_>>());
     }
     assert!(found.columns.iter().all(|column| used.contains(column)));
+    // No step changes the documents, to the bit.
+    let all: Vec<u32> = (0..rows.len() as u32).collect();
+    let stored: Vec<u32> = values(retrieval.store().rows(&all).unwrap()).into_iter().map(f32::to_bits).collect();
+    assert_eq!(stored, documents.concat().into_iter().map(f32::to_bits).collect::<Vec<_>>());
     let again = retrieval.step(&tensor(queries.iter().flat_map(place).collect(), 2, device), &ids, &positives).unwrap();
     assert_eq!((again.columns, again.ranks, again.blocked), (found.columns, found.ranks, found.blocked));
 }

@@ -105,6 +105,10 @@ fn no_recipe_presents_a_judged_document_on_a_software_gpu() {
     let device = kernels::software_device().expect("a software Vulkan driver");
     let mut runner = TestRunner::new(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() });
     runner.run(&(worlds(), 0_u64..100), |(world, seed)| presents_no_judged_document(&world, seed, &device)).unwrap();
+    // The searched ones: shaders are there by now.
+    let searched = [recipes()[0].clone(), config("[[source]]\nfrom = \"dense\"\n[draw]\nrule = \"simans\"")];
+    let mut runner = TestRunner::new(ProptestConfig { cases: 4, failure_persistence: None, ..ProptestConfig::default() });
+    runner.run(&(worlds(), 0_u64..100), |(world, seed)| draws_alike(&world, seed, &searched, &device)).unwrap();
 }
 
 proptest! {
@@ -117,27 +121,34 @@ proptest! {
 
     #[test]
     fn draws_do_not_depend_on_threads_or_order(world in worlds(), seed in 0_u64..100) {
-        let (data, judgments, _) = world.build();
-        for recipe in recipes() {
-            let run = |threads: usize, backwards: bool| {
-                let (_, _, mut encoder) = world.build();
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(|| {
-                    let mut miner = Miner::new(&recipe, &data, &judgments, seed).unwrap();
-                    if miner.due(Moment::new(0, 0)) {
-                        miner.refresh(Moment::new(0, 0), &mut Only(&mut encoder)).unwrap();
-                    }
-                    if backwards {
-                        for (query, positive) in judgments.pairs().into_iter().rev() {
-                            miner.draw(&Visit::new(query, positive, 2, 1));
-                        }
-                    }
-                    draws(&miner, &judgments)
-                })
-            };
-            prop_assert_eq!(run(1, false), run(4, true));
-        }
+        draws_alike(&world, seed, &recipes(), &Device::flex())?;
     }
+}
+
+/// Property 16: draws are a function of configuration, seed and visit, whatever the threads and whatever was drawn before.
+fn draws_alike(world: &World, seed: u64, recipes: &[NegativesConfig], device: &Device) -> Result<(), TestCaseError> {
+    let (data, judgments, _) = world.build();
+    for recipe in recipes {
+        let run = |threads: usize, backwards: bool| {
+            let (_, _, mut encoder) = world.build();
+            encoder.device = device.clone();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut miner = Miner::new(recipe, &data, &judgments, seed).unwrap();
+                if miner.due(Moment::new(0, 0)) {
+                    miner.refresh(Moment::new(0, 0), &mut Only(&mut encoder)).unwrap();
+                }
+                if backwards {
+                    for (query, positive) in judgments.pairs().into_iter().rev() {
+                        miner.draw(&Visit::new(query, positive, 2, 1));
+                    }
+                }
+                draws(&miner, &judgments)
+            })
+        };
+        prop_assert_eq!(run(1, false), run(4, true));
+    }
+    Ok(())
 }
 
 /// One encoder under all names.

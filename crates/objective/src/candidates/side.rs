@@ -20,6 +20,9 @@ pub struct Side {
     /// Cells: the document is a positive of the query. The target always is; empty: the target alone. The others are negatives for
     /// no loss, whether blocked or not.
     pub positives: Vec<bool>,
+    /// Cells: the document is known to be relevant to the query, judged so or not. No loss reads it: it is there to report how many false
+    /// negatives masks leave.
+    pub relevant: Vec<bool>,
     /// `[candidates]`: the document was written by a generator, not found in the corpus. Empty: none was.
     pub synthetic: Vec<bool>,
     /// The same texts, as another encoder sees them.
@@ -49,15 +52,21 @@ impl Side {
             own: cut(&self.own, cells.clone()),
             teacher: cut(&self.teacher, cells.clone()),
             ranks: cut(&self.ranks, cells.clone()),
-            positives: cut(&self.positives, cells),
+            positives: cut(&self.positives, cells.clone()),
+            relevant: cut(&self.relevant, cells),
             synthetic: self.synthetic.clone(),
             guide,
         }
     }
 
     pub(super) fn validate(&self, queries: usize, columns: usize) -> Result<(), BatchError> {
-        let cells =
-            [("own", self.own.len()), ("teacher", self.teacher.len()), ("ranks", self.ranks.len()), ("positives", self.positives.len())];
+        let cells = [
+            ("own", self.own.len()),
+            ("teacher", self.teacher.len()),
+            ("ranks", self.ranks.len()),
+            ("positives", self.positives.len()),
+            ("relevant", self.relevant.len()),
+        ];
         if let Some(&(what, got)) = cells.iter().find(|&&(_, got)| got != 0 && got != queries * columns) {
             return Err(BatchError::Cells { what, got, queries, columns });
         }

@@ -229,6 +229,12 @@ impl LossConfig {
         Needs { guide: needs.guide || self.mask.iter().any(|mask| mask.rule == MaskRule::Guide), ..needs }
     }
 
+    /// Whether some loss of the sum reads columns beside the query's own group.
+    pub fn reads_foreign_columns(&self) -> bool {
+        let kinds = std::iter::once((self.kind, self.in_batch)).chain(self.term.iter().map(|term| (term.kind, term.in_batch)));
+        kinds.into_iter().any(|(kind, in_batch)| in_batch || !kind.entry().needs.own)
+    }
+
     /// Checks a batch: its own parts, and that it carries what this loss needs. Does not touch the device.
     ///
     /// # Errors

@@ -52,5 +52,5 @@ pub(super) fn corrected(scored: &Scored<'_>, tau_plus: f64, mass: impl FnOnce(Te
     let floored = corrected.clone().inner().lower(floor.clone().inner());
     let kept = corrected.mask_where(floored.clone(), floor);
     let value = (positive + kept).log() + highest - target;
-    Evaluated { value: value.mean(), parts: vec![("floor_share", floored.float().cast(DType::F32).mean())] }
+    Evaluated { value: value.mean(), parts: vec![("floor_share".into(), floored.float().cast(DType::F32).mean())] }
 }

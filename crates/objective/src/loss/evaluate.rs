@@ -1,5 +1,7 @@
 //! The value of a whole configuration: the weighted sum of its losses, averaged over truncated embeddings when asked for.
 
+use std::borrow::Cow;
+
 use burn::tensor::{DType, Tensor};
 
 use super::by_rows::by_rows;
@@ -10,12 +12,12 @@ use super::{LossConfig, LossState, unit};
 use crate::candidates::Embedded;
 
 /// Where a run stands when a loss is taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Now {
     /// The step, from 0.
     pub step: usize,
-    /// Steps of the run, for what changes over it.
-    pub steps: usize,
+    /// How far along the run is, for what changes over it: 0 at the first step, 1 at the last.
+    pub progress: f64,
     /// The seed of the run, for what is drawn.
     pub seed: u64,
 }
@@ -26,11 +28,12 @@ pub struct Evaluated {
     /// `[1]`, f32, in the graph.
     pub value: Tensor<1>,
     /// Named scalars, each `[1]` and without a graph, still on the device: whoever reads one waits for the device. With terms each loss
-    /// under its kind, unweighted; `masked_share`, the share of the negatives that masks took out; `spared_share`, the share of the
-    /// generated negatives that they would have taken out but for their exemption; `floor_share`, the share of the
+    /// under its kind, unweighted, the second of one kind under `kind-2` and so on; `masked_share`, the share of the negatives that masks took out; `spared_share`, the share of the
+    /// generated negatives that they would have taken out but for their exemption; `false_share`, where [`Side::relevant`](crate::Side::relevant) is
+    /// given, the share of the documents they left that are relevant; `floor_share`, the share of the
     /// queries whose correction stands at its floor; `temperature`, when it is learned. With truncated embeddings they are those of the
     /// widest.
-    pub parts: Vec<(&'static str, Tensor<1>)>,
+    pub parts: Vec<(Cow<'static, str>, Tensor<1>)>,
 }
 
 impl From<Tensor<1>> for Evaluated {
@@ -64,7 +67,7 @@ impl LossConfig {
                 self.over_widths(part, now, &summands, &main)
             }),
         };
-        evaluated.parts.extend(state.temperature().map(|temperature| ("temperature", temperature)));
+        evaluated.parts.extend(state.temperature().map(|temperature| ("temperature".into(), temperature)));
         evaluated
     }
 
@@ -100,18 +103,28 @@ impl LossConfig {
 /// The weighted sum over one score matrix.
 fn sum(matrix: &ScoreMatrix, batch: &Embedded, now: &Now, summands: &[Summand], main: &Divisor) -> Evaluated {
     let (mut value, mut parts) = (None, Vec::new());
-    for Summand { kind, weight, temperature, loss } in summands {
+    for (place, Summand { weight, temperature, loss, .. }) in summands.iter().enumerate() {
         let divisor = temperature.map_or_else(|| main.clone(), |temperature| Divisor::Constant(temperature.at(now)));
         let taken = loss.value(&Scored { batch, matrix, divisor });
         if summands.len() > 1 {
-            parts.push((kind.name(), taken.value.clone().inner()));
+            parts.push((key(summands, place), taken.value.clone().inner()));
         }
         parts.extend(taken.parts);
         add(&mut value, if *weight == 1.0 { taken.value } else { taken.value.mul_scalar(*weight) });
     }
-    parts.extend(matrix.masked_share.clone().map(|share| ("masked_share", share)));
-    parts.extend(matrix.spared_share.clone().map(|share| ("spared_share", share)));
+    parts.extend(matrix.masked_share.clone().map(|share| ("masked_share".into(), share)));
+    parts.extend(matrix.spared_share.clone().map(|share| ("spared_share".into(), share)));
+    parts.extend(matrix.false_share.clone().map(|share| ("false_share".into(), share)));
     Evaluated { value: value.expect("there is a main loss"), parts }
+}
+
+/// What the log calls a loss of a sum: its kind, and from the second of that kind on its number among them.
+fn key(summands: &[Summand], place: usize) -> Cow<'static, str> {
+    let kind = summands[place].kind;
+    match summands[..place].iter().filter(|it| it.kind == kind).count() {
+        0 => kind.name().into(),
+        before => format!("{}-{}", kind.name(), before + 1).into(),
+    }
 }
 
 fn add(sum: &mut Option<Tensor<1>>, value: Tensor<1>) {

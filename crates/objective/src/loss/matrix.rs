@@ -53,6 +53,8 @@ pub(crate) struct ScoreMatrix {
     pub(super) masked_share: Option<Tensor<1>>,
     /// Share of the generated negatives that masks would have taken out but for their exemption, `[1]`; `None` when none is exempt.
     pub(super) spared_share: Option<Tensor<1>>,
+    /// Share of the documents left as negatives by masks that are relevant, `[1]`; `None` when no mask is in force or that is not known.
+    pub(super) false_share: Option<Tensor<1>>,
     /// The mixed vectors, if any.
     pub(crate) mixed: Option<Mixed>,
 }
@@ -78,6 +80,7 @@ impl ScoreMatrix {
             negatives,
             masked_share: None,
             spared_share: None,
+            false_share: None,
             mixed: None,
         };
         if !config.mask.is_empty() {
@@ -111,6 +114,13 @@ impl ScoreMatrix {
             Some(excluded) => excluded.bool_or(removed),
             None => removed,
         });
+        if !batch.side.relevant.is_empty() {
+            let shape = [batch.rows(), batch.columns()];
+            let relevant: Tensor<2, Bool> = Tensor::from_data(TensorData::new(batch.side.relevant.clone(), shape), &scores.device());
+            let count = |cells: Tensor<2, Bool>| cells.float().cast(DType::F32).sum();
+            let left = self.document_negatives().bool_not();
+            self.false_share = Some(count(left.clone().bool_and(relevant)) / count(left).clamp_min(1.0));
+        }
     }
 
     /// `[queries, candidates]`, true where a document is not a negative of the query.

@@ -40,18 +40,20 @@ impl From<f64> for Temperature {
 }
 
 impl Temperature {
+    /// Whether it changes along a line.
+    pub fn is_scheduled(&self) -> bool {
+        matches!(self, Self::Linear { .. })
+    }
+
     pub(crate) fn is_learned(&self) -> bool {
         matches!(self, Self::Learned { .. })
     }
 
     /// The temperature of a step; the start of a learned one.
-    pub(crate) fn at(&self, now: &Now) -> f64 {
+    pub fn at(&self, now: &Now) -> f64 {
         match *self {
             Self::Fixed(temperature) | Self::Learned { learned: temperature, .. } => temperature,
-            Self::Linear { from, to } => {
-                let progress = now.step as f64 / now.steps.saturating_sub(1).max(1) as f64;
-                from + (to - from) * progress.min(1.0)
-            }
+            Self::Linear { from, to } => from + (to - from) * now.progress.clamp(0.0, 1.0),
         }
     }
 }

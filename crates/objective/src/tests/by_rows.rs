@@ -44,12 +44,12 @@ fn parts_and_the_temperature_are_those_of_the_whole() {
             let evaluated = config.evaluate(&batch, &Now::default(), &state);
             let mut gradients = evaluated.value.backward();
             let temperature = state.leaves()[0].grad_remove(&mut gradients).map(|gradient| scalar(&gradient));
-            let parts: Vec<_> = evaluated.parts.iter().map(|(name, part)| (*name, scalar(part))).collect();
+            let parts: Vec<_> = evaluated.parts.iter().map(|(name, part)| (name.clone(), scalar(part))).collect();
             (temperature.expect("it has a gradient"), parts)
         };
         let (whole, parted) = (all(0), all(2));
         assert_close(&format!("{config:?}: temperature"), &[parted.0], &[f64::from(whole.0)], 1e-6, 1e-5);
-        assert_eq!(parted.1.iter().map(|it| it.0).collect::<Vec<_>>(), whole.1.iter().map(|it| it.0).collect::<Vec<_>>());
+        assert_eq!(parted.1.iter().map(|it| &it.0).collect::<Vec<_>>(), whole.1.iter().map(|it| &it.0).collect::<Vec<_>>());
         for ((name, got), (_, expected)) in parted.1.iter().zip(&whole.1) {
             // Shares of cells are means of the parts' shares, which have other numbers of cells.
             let tolerance = if name.ends_with("_share") { 0.2 } else { 1e-6 };

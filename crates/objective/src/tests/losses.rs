@@ -235,7 +235,38 @@ fn terms_are_reported_unweighted_under_their_kind() {
     let data = Data::full(&[0, 1, 2], 6, 4, 9);
     let config = LossConfig { weight: 0.9, term: vec![term("kl", 0.5)], ..config("info-nce", 0.2) };
     let evaluated = config.evaluate(&data.embedded(), &Now::default(), &LossState::default());
-    let parts: Vec<(&str, f32)> = evaluated.parts.iter().map(|(name, value)| (*name, scalar(value))).collect();
+    let parts: Vec<(&str, f32)> = evaluated.parts.iter().map(|(name, value)| (name.as_ref(), scalar(value))).collect();
     assert_eq!(parts.iter().map(|part| part.0).collect::<Vec<_>>(), ["info-nce", "kl"]);
     assert!((0.9 * parts[0].1 + 0.5 * parts[1].1 - scalar(&evaluated.value)).abs() < 1e-6);
+    // Terms of one kind are told apart by number.
+    let mut again =
+        LossConfig { term: vec![term("margin-mse", 0.75), term("margin-mse", 0.5)], ..super::fixture::config("margin-mse", 0.5) };
+    (again.term[0].in_batch, again.term[1].temperature) = (true, Some(Temperature::Fixed(2.0)));
+    let evaluated = again.evaluate(&data.embedded(), &Now::default(), &LossState::default());
+    let parts: Vec<(&str, f32)> = evaluated.parts.iter().map(|(name, value)| (name.as_ref(), scalar(value))).collect();
+    assert_eq!(parts.iter().map(|part| part.0).collect::<Vec<_>>(), ["margin-mse", "margin-mse-2", "margin-mse-3"]);
+    assert!((parts[0].1 + 0.75 * parts[1].1 + 0.5 * parts[2].1 - scalar(&evaluated.value)).abs() < 1e-5, "{parts:?}");
+}
+
+#[test]
+fn truncated_embeddings_go_with_every_loss() {
+    let data = Data { blocked: some_blocked(), ..Data::full(&[0, 2, 4, 6, 8], 9, 4, 33) };
+    for loss in every_loss() {
+        for (normalize, weights) in [(true, vec![]), (false, vec![1.0, 3.0])] {
+            let config =
+                LossConfig { matryoshka: vec![2, 4], matryoshka_weights: weights, matryoshka_normalize: normalize, ..loss.clone() };
+            config.validate().unwrap_or_else(|error| panic!("{config:?}: {error}"));
+            check(&format!("{config:?}"), &config, &data, &Now::default());
+        }
+    }
+}
+
+#[test]
+fn losses_say_whether_they_read_other_groups() {
+    for (kind, foreign) in [("info-nce", true), ("pairwise", true), ("hcl", true), ("lce", false), ("kl", false), ("lambda-mrr", false)] {
+        assert_eq!(config(kind, 1.0).reads_foreign_columns(), foreign, "{kind}");
+    }
+    assert!(!config("margin-mse", 1.0).reads_foreign_columns());
+    assert!(LossConfig { in_batch: true, ..config("margin-mse", 1.0) }.reads_foreign_columns());
+    assert!(LossConfig { term: vec![term("info-nce", 0.2)], ..config("kl", 1.0) }.reads_foreign_columns());
 }

@@ -81,6 +81,26 @@ fn the_student_rule_takes_out_what_is_above_the_margin_only() {
 }
 
 #[test]
+fn false_negatives_that_masks_leave_are_counted() {
+    let config = LossConfig { mask: vec![student(0.1)], ..config("info-nce", 0.1) };
+    let left = |relevant: Vec<bool>, blocked: Vec<bool>| {
+        let mut batch = Data { blocked, ..placed() }.embedded();
+        batch.side.relevant = relevant;
+        batch.validate().unwrap();
+        let evaluated = config.evaluate(&batch, &Now::default(), &LossState::default());
+        evaluated.parts.iter().find(|(name, _)| *name == "false_share").map(|(_, share)| scalar(share))
+    };
+    // The mask takes out column 1; of columns 2 and 3, which it leaves, one is relevant. The target never counts.
+    assert_eq!(left(vec![true, true, true, false], vec![]), Some(0.5));
+    assert_eq!(left(vec![true, true, false, false], vec![]), Some(0.0));
+    assert_eq!(left(vec![true, true, true, false], vec![false, false, true, false]), Some(0.0), "blocked cells are not compared");
+    assert_eq!(left(vec![], vec![]), None, "nothing is known");
+    let mut batch = placed().embedded();
+    batch.side.relevant = vec![true; 3];
+    assert!(batch.validate().unwrap_err().to_string().contains("relevant"));
+}
+
+#[test]
 fn a_rule_acts_from_its_step_on() {
     let late = LossConfig { mask: vec![MaskConfig { from_step: 5, ..student(0.1) }], ..config("info-nce", 0.1) };
     let never = config("info-nce", 0.1);

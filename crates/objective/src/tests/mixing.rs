@@ -31,7 +31,7 @@ pub(super) fn mixtures() -> [LossConfig; 8] {
 
 #[test]
 fn mixed_columns_follow_the_reference() {
-    let now = Now { step: 3, steps: 10, seed: 9 };
+    let now = Now { step: 3, progress: 0.0, seed: 9 };
     // Rows with all negatives, a few, one and none.
     let mut blocked = vec![false; 5 * 9];
     blocked[9..14].fill(true);
@@ -84,7 +84,7 @@ fn each_kind_of_mix_starts_at_its_step() {
 fn mixes_are_a_function_of_seed_and_step() {
     let data = Data { positives: vec![], ..Data::full(&[0, 1, 2], 9, 4, 47) };
     let config = mixed("info-nce", mixing(6, 2, 2));
-    let vectors = |seed, step| values(&data.matrix(&config, &Now { step, steps: 9, seed }).mixed.unwrap().vectors);
+    let vectors = |seed, step| values(&data.matrix(&config, &Now { step, progress: 0.0, seed }).mixed.unwrap().vectors);
     assert_eq!(vectors(1, 2), vectors(1, 2));
     assert_ne!(vectors(1, 2), vectors(1, 3));
     assert_ne!(vectors(1, 2), vectors(2, 2));
@@ -114,7 +114,7 @@ proptest! {
             targets: vec![0, 4, 8],
             ..Data::default()
         };
-        let matrix = data.matrix(&mixed("info-nce", mixing(hardest, 3, 3)), &Now { step, steps: 100, seed });
+        let matrix = data.matrix(&mixed("info-nce", mixing(hardest, 3, 3)), &Now { step, progress: 0.0, seed });
         let vectors = matrix.mixed.unwrap().vectors;
         prop_assert!(!vectors.is_tracked());
         for vector in values(&vectors).chunks(5) {

@@ -164,6 +164,58 @@ proptest! {
     }
 }
 
+/// What holds between losses of other names, on the device of the thread: pairwise and InfoNCE over one negative and over more; HCL without β,
+/// debiased without a prior and CCR without β; margins and distributions under a constant on the teacher's scores; LCE as InfoNCE over the
+/// own columns; the passage-centric term of weight 0; a cross-batch as the concatenation of its blocks.
+pub(super) fn identities(seed: u64) {
+    let value = |config: &LossConfig, data: &Data| take(config, data, &Now::default()).value;
+    let same = |what: &str, a: f32, b: f32| assert!(near(a, b), "{what}, seed {seed}: {a} and {b}");
+    let plain =
+        |columns: usize, targets: &[usize]| Data { own: vec![], positives: vec![], ..Data::full(targets, columns, DIMENSION, seed) };
+    let (one, more) = (plain(2, &[0]), plain(6, &[0]));
+    same("one negative", value(&config("pairwise", 1.0), &one), value(&config("info-nce", 1.0), &one));
+    assert!(value(&config("pairwise", 1.0), &more) < value(&config("info-nce", 1.0), &more) - 1e-2, "the sum is not the mean");
+
+    let data = Data { blocked: (0..28).map(|cell| cell % 5 == 2).collect(), ..Data::full(&[0, 3, 5, 5], 7, 4, seed) };
+    let nce = value(&config("info-nce", 0.5), &data);
+    let hcl = LossConfig { beta: Some(0.0), tau_plus: Some(0.1), ..config("hcl", 0.5) };
+    let debiased = |tau_plus| LossConfig { tau_plus: Some(tau_plus), ..config("debiased", 0.5) };
+    same("hcl without beta", value(&hcl, &data), value(&debiased(0.1), &data));
+    same("debiased without a prior", value(&debiased(0.0), &data), nce);
+    same("ccr without beta", value(&LossConfig { beta: Some(0.0), ..config("ccr", 0.5) }, &data), nce);
+    let pair = LossConfig { weight: 1.0, term: vec![term("passage-centric", 0.0)], ..config("info-nce", 0.5) };
+    same("a term of weight 0", value(&pair, &data), nce);
+
+    let shifted =
+        Data { teacher: data.teacher.iter().enumerate().map(|(cell, score)| score + 3.0 * (cell / 7) as f32).collect(), ..data.clone() };
+    for kind in ["margin-mse", "kl"] {
+        let (before, after) = (value(&config(kind, 0.5), &data), value(&config(kind, 0.5), &shifted));
+        assert!((before - after).abs() <= 1e-4 + 1e-4 * before.abs(), "{kind}, seed {seed}: {before} and {after}");
+    }
+    let private = Data { blocked: data.own.iter().map(|own| !own).collect(), ..data.clone() };
+    let open = Data { blocked: vec![], ..data };
+    same("lce", value(&config("lce", 0.5), &open), value(&config("info-nce", 0.5), &private));
+
+    // Two workers of two queries: the mean of their losses over all columns.
+    let whole = plain(8, &[0, 3, 4, 7]);
+    let worker = |from: usize| Data {
+        queries: whole.queries[from * DIMENSION..(from + 2) * DIMENSION].to_vec(),
+        targets: whole.targets[from..from + 2].to_vec(),
+        teacher: vec![],
+        ranks: vec![],
+        guide_queries: vec![],
+        guide_documents: vec![],
+        ..whole.clone()
+    };
+    let nce = |data: &Data| value(&config("info-nce", 0.3), data);
+    same("cross-batch", (nce(&worker(0)) + nce(&worker(2))) / 2.0, nce(&whole));
+}
+
+#[test]
+fn identities_hold() {
+    (0..6).for_each(identities);
+}
+
 /// Value and gradients alike.
 fn equal(a: &fixture::Taken, b: &fixture::Taken) -> bool {
     let close = |(a, b): (f32, f32)| (a - b).abs() <= 2e-5 + 2e-4 * b.abs();

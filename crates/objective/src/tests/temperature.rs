@@ -22,7 +22,7 @@ fn a_line_runs_from_the_first_step_to_the_last() {
     let data = Data::full(&[0, 1, 2], 6, 4, 71);
     let line = LossConfig { temperature: Temperature::Linear { from: 0.1, to: 0.02 }, ..config("info-nce", 1.0) };
     for (step, temperature) in [(0, 0.1), (5, 0.06), (10, 0.02), (99, 0.02)] {
-        let now = Now { step, steps: 11, seed: 0 };
+        let now = Now { step, progress: step as f64 / 10.0, seed: 0 };
         let (got, expected) = (take(&line, &data, &now), take(&config("info-nce", temperature), &data, &now));
         assert!((got.value - expected.value).abs() < 1e-5, "step {step}: {} against {}", got.value, expected.value);
     }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::args::InspectArgs;
 use crate::errors::Usage;
-use crate::inspect::{Candidate, Document, History, Inspection, Version};
+use crate::inspect::{Candidate, Document, History, Inspection, Removed, Version};
 use crate::output;
 
 /// Columns of a terminal line.
@@ -32,9 +32,12 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
         }));
     }
     let versions = inspection.versions();
-    output::line(&format!("{}: {versions} version{} of the negatives, {name}", inspection.run, plural(versions)));
+    output::line(&match versions {
+        0 => format!("{}: no lists of negatives; by visit, what each query was trained against, {name}", inspection.run),
+        versions => format!("{}: {versions} version{} of the negatives, {name}", inspection.run, plural(versions)),
+    });
     for history in &histories {
-        for line in lines(history) {
+        for line in lines(history, if versions == 0 { "visit" } else { "version" }) {
             output::line(&line);
         }
     }
@@ -53,19 +56,20 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
 }
 
 /// A query as lines of at most [`WIDTH`] columns.
-fn lines(history: &History) -> Vec<String> {
+fn lines(history: &History, noun: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     lines.extend(wrapped(&format!("{}  {}", history.id, one_line(&history.text)), 4));
     lines.extend(history.positives.iter().map(|Document { id, text }| cut(format!("  positive  {id}  {}", one_line(text)))));
     for version in &history.versions {
         lines.push(String::new());
-        lines.push(heading(version));
+        lines.push(heading(version, noun));
         let widths = Widths::of(&version.negatives);
         lines.extend(version.negatives.iter().map(|candidate| cut(line(candidate, &widths))));
         let beyond = version.candidates - version.negatives.len();
         if beyond > 0 {
             lines.push(format!("       and {beyond} more"));
         }
+        lines.extend(by_filter(&version.removed).flat_map(|line| wrapped(&line, 4)));
         if version.dropped > 0 {
             let mut names: Vec<String> = version.dropped_negatives.iter().map(dropped).collect();
             let beyond = version.dropped - names.len();
@@ -76,8 +80,8 @@ fn lines(history: &History) -> Vec<String> {
     lines
 }
 
-fn heading(version: &Version) -> String {
-    let mut line = format!("version {}", version.version);
+fn heading(version: &Version, noun: &str) -> String {
+    let mut line = format!("{noun} {}", version.version);
     if let Some(step) = version.step {
         line.push_str(&format!(", step {step}"));
     }
@@ -85,6 +89,9 @@ fn heading(version: &Version) -> String {
         0 => ": no candidates".to_owned(),
         count => format!(": {count} candidate{}", plural(count)),
     });
+    if let Some(score) = version.positive_score {
+        line.push_str(&format!(", positive at {score:.4}"));
+    }
     if let Some(new) = version.new {
         line.push_str(&format!(", {new} new, {} dropped", version.dropped));
     }
@@ -132,6 +139,21 @@ fn dropped(candidate: &Candidate) -> String {
         Some(rank) => format!("{}{mark} (rank {rank})", candidate.id),
         None => format!("{}{mark}", candidate.id),
     }
+}
+
+/// One line for each filter with what it took out, in the order of ranks.
+fn by_filter(removed: &[Removed]) -> impl Iterator<Item = String> {
+    let mut filters: Vec<(&str, Vec<String>)> = Vec::new();
+    for Removed { filter, candidate } in removed {
+        let score = candidate.score.map_or_else(String::new, |score| format!(", {score:.4}"));
+        let mark = if candidate.relevant == Some(true) { "!" } else { "" };
+        let name = format!("{}{mark} (rank {}{score})", candidate.id, candidate.rank.unwrap_or(0));
+        match filters.iter_mut().find(|it| it.0 == filter) {
+            Some((_, names)) => names.push(name),
+            None => filters.push((filter, vec![name])),
+        }
+    }
+    filters.into_iter().map(|(filter, names)| format!("  removed by {filter}: {}", names.join(", ")))
 }
 
 fn plural(count: usize) -> &'static str {
@@ -200,21 +222,27 @@ mod tests {
             versions: vec![Version {
                 version: 2,
                 step: Some(10),
+                positive_score: Some(0.75),
                 candidates: 5,
                 new: Some(2),
                 false_negatives: Some(1),
                 negatives,
                 dropped: 40,
                 dropped_negatives: (1..=30).map(|rank| candidate(&format!("d{rank}"), rank)).collect(),
+                removed: [("margin", 2), ("score", 3), ("margin", 4)]
+                    .map(|(filter, rank)| Removed { filter: filter.into(), candidate: candidate(&format!("d{rank}"), rank) })
+                    .into(),
             }],
         };
-        let lines = lines(&history);
+        let lines = lines(&history, "version");
         assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{lines:#?}");
         for part in [
-            "version 2, step 10: 5 candidates, 2 new, 40 dropped, 1 false negative",
+            "version 2, step 10: 5 candidates, positive at 0.7500, 2 new, 40 dropped, 1 false negative",
             "  +      1    0.5000  dense  d1   a text of several",
             "  +!     2    0.5000  dense  d22  a text of several",
             "       and 3 more",
+            "  removed by margin: d2! (rank 2, 0.5000), d4 (rank 4, 0.5000)",
+            "  removed by score: d3 (rank 3, 0.5000)",
             "  dropped: d1 (rank 1), d2! (rank 2), d3 (rank 3)",
         ] {
             assert!(lines.iter().any(|line| line.starts_with(part)), "{part:?} is missing in {lines:#?}");

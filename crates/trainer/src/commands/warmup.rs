@@ -16,11 +16,12 @@ use super::train::configured;
 use crate::args::WarmupArgs;
 use crate::batches::{Assembler, Plan};
 use crate::columns::{Columns, DocumentSide};
+use crate::compared::Watch;
 use crate::config::{Compose, Config};
 use crate::errors::{OrUsage, Usage};
 use crate::evaluation;
 use crate::output;
-use crate::rounds::Course;
+use crate::rounds::{Clock, Course};
 use crate::rows::Rows;
 use crate::setup;
 use crate::step::Learner;
@@ -51,6 +52,7 @@ pub(super) fn run(args: &WarmupArgs) -> Result<()> {
         teacher: None,
         distils: false,
         knowledge: Arc::clone(miner.knowledge()),
+        watch: Watch::new(&data, &config),
     };
     let optimizer = AdamW::new(AdamWConfig { weight_decay: config.train.weight_decay, ..AdamWConfig::default() }).or_usage()?;
     let mut learner = Learner::new(&encoder.network, optimizer, columns, &chosen.device, &config);
@@ -58,10 +60,10 @@ pub(super) fn run(args: &WarmupArgs) -> Result<()> {
         data: Arc::clone(&data),
         plan,
         miner: Arc::new(miner),
-        judgments: Arc::new(judgments),
         config: config.batch.clone(),
         in_batch: config.negatives.in_batch(),
         course: Course::new(&config),
+        clock: Clock::default(),
         topics: None,
     });
     output::note(&format!("warming up {} with {} batches of {}", chosen.name, args.steps, data.collection.name));
@@ -70,7 +72,7 @@ pub(super) fn run(args: &WarmupArgs) -> Result<()> {
     for step in 0..args.steps {
         let batch = assembler.batch(step)?;
         let begun = Instant::now();
-        let now = Now { step, steps: args.steps, seed: config.train.seed };
+        let now = Now { step, progress: 0.0, seed: config.train.seed };
         let outcome = learner.step(&batch, &config.loss, &now, RATE)?;
         outcome.loss.try_into_scalar::<f32>().map_err(|error| anyhow::anyhow!("reading the loss from the device: {error:?}"))?;
         seconds.push(begun.elapsed().as_secs_f64());

@@ -69,7 +69,7 @@ pub(crate) struct Figures {
     pub(crate) before: Summary,
     pub(crate) after: Summary,
     pub(crate) cost: Cost,
-    /// Of the last refresh; `None` without refreshes, or where relevance is not completely known.
+    /// Of what the steps compared, on the average over the run; `None` where relevance is not completely known.
     pub(crate) false_negative_rate: Option<f64>,
     /// The run's ranking scored query by query.
     pub(crate) evaluation: Evaluation,
@@ -114,13 +114,18 @@ impl Figures {
             before,
             after,
             cost: Cost::of(&events).with_context(place)?,
-            false_negative_rate: events
-                .iter()
-                .rfind(|event| event["event"] == "refresh")
-                .and_then(|event| event["false_negative_rate"].as_f64()),
+            false_negative_rate: false_negative_rate(&events),
             evaluation,
         })
     }
+}
+
+/// Mean over the steps that were counted, masks of the loss included. A log from before steps were counted has only the rate of its lists: the
+/// last refresh's.
+fn false_negative_rate(events: &[Value]) -> Option<f64> {
+    let of = |name: &'static str| events.iter().filter(move |it| it["event"] == name).filter_map(|it| it["false_negative_rate"].as_f64());
+    let (sum, count) = of("step").fold((0.0, 0), |(sum, count), rate| (sum + rate, count + 1));
+    if count > 0 { Some(sum / f64::from(count)) } else { of("refresh").next_back() }
 }
 
 #[cfg(test)]
@@ -140,6 +145,16 @@ mod tests {
         events.push(json!({ "event": "end", "step": 10, "seconds": 20.0, "training_seconds": 9.0, "mining_seconds": 4.5 }));
         assert_eq!(Cost::of(&events).unwrap(), Cost { training: 9.0, mining: 4.5, steps: 10 });
         assert!(Cost::of(&events[..3]).is_err());
+    }
+
+    #[test]
+    fn false_negatives_are_those_of_the_steps_or_else_of_the_last_lists() {
+        let mut events = vec![json!({ "event": "step", "step": 0, "loss": 1.0 })];
+        assert_eq!(false_negative_rate(&events), None);
+        events.extend([0.2, 0.1].map(|rate| json!({ "event": "refresh", "false_negative_rate": rate })));
+        assert_eq!(false_negative_rate(&events), Some(0.1));
+        events.extend([0.25, 0.75].map(|rate| json!({ "event": "step", "false_negative_rate": rate })));
+        assert_eq!(false_negative_rate(&events), Some(0.5));
     }
 
     #[test]

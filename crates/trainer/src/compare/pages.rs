@@ -94,7 +94,9 @@ fn notes(table: &Table) -> Vec<String> {
         ));
     }
     notes.push(
-        "Seconds are means over the seeds; false negatives are those of the last refresh, where relevance is completely known.".into(),
+        "Seconds are means over the seeds; false negatives are those among what the steps compared, masks of the loss included, where relevance is \
+         completely known."
+            .into(),
     );
     if table.devices.len() > 1 {
         notes.push("The runs were made on different devices: their seconds cannot be compared.".into());

@@ -105,7 +105,7 @@ pub(crate) struct Row {
     pub(crate) against_first: Option<Against>,
     pub(crate) training_seconds: Option<Spread>,
     pub(crate) mining_seconds: Option<Spread>,
-    /// Of each run's last refresh, where it is known.
+    /// Of what each run's steps compared, where it is known.
     pub(crate) false_negative_rate: Option<Spread>,
     pub(crate) failure: Option<String>,
     pub(crate) runs: Vec<Single>,

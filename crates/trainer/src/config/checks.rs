@@ -126,10 +126,6 @@ impl Config {
             (self.batch.queries >= 1, "batch.queries must be at least 1"),
             (self.train.steps != Some(0), "train.steps must be at least 1"),
             (self.train.seconds.is_none_or(|seconds| seconds > 0.0 && seconds.is_finite()), "train.seconds must be above 0"),
-            (
-                self.train.seconds.is_none() || self.round.len() < 2,
-                "train.seconds and several [[round]]s cannot be combined; set train.steps",
-            ),
             ((0.0..=1.0).contains(&self.encoder.momentum), "encoder.momentum must be 0 to 1, for instance 0.999"),
             (self.train.epochs.is_none_or(|epochs| epochs > 0.0 && epochs.is_finite()), "train.epochs must be above 0"),
             (self.train.learning_rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()), "train.learning_rate must be above 0"),
