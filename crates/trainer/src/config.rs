@@ -272,7 +272,29 @@ impl Default for BatchConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Precision {
+    /// 32-bit floats throughout.
     F32,
+    /// 16-bit operands of the linear layers and of the search for negatives, sums in 32 bits; weights, optimiser, loss and everything else stay in 32 bits. Evaluation searches in 32 bits. On the
+    /// CPU the same roundings, for comparison, and no gain.
+    Mixed,
+}
+
+impl Precision {
+    /// Of the encoder's linear layers.
+    pub(crate) fn layers(self) -> kernels::layers::Precision {
+        match self {
+            Self::F32 => kernels::layers::Precision::F32,
+            Self::Mixed => kernels::layers::Precision::Mixed,
+        }
+    }
+
+    /// Of the rows that negatives are searched in.
+    pub(crate) fn rows(self) -> mining::StorePrecision {
+        match self {
+            Self::F32 => mining::StorePrecision::F32,
+            Self::Mixed => mining::StorePrecision::F16,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -303,6 +325,7 @@ pub(crate) struct TrainConfig {
     /// Largest global gradient norm; 0 = no clipping.
     pub(crate) clip: f64,
     pub(crate) seed: u64,
+    /// f32 or mixed.
     pub(crate) precision: Precision,
     /// auto, gpu, gpu:N or cpu; the flag --device wins.
     pub(crate) device: String,

@@ -21,6 +21,7 @@ mod labels;
 mod models;
 mod output;
 mod plot;
+mod reading;
 mod recipes;
 mod report;
 mod reranker;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use corpus::{Collection, Judgments, Relabelled};
 use encoder::Encoder;
+use serde_json::json;
 
 use crate::batches::Plan;
-use crate::config::Config;
+use crate::config::{Config, Precision};
 use crate::data::{self, Data};
 use crate::device::{self, Chosen};
 use crate::errors::{OrUsage, Usage};
@@ -42,8 +43,31 @@ pub(crate) fn load_encoder(config: &Config, collection: &Collection, chosen: &Ch
     settings.query_length = wanted.query_length.unwrap_or(settings.query_length);
     settings.document_length = wanted.document_length.unwrap_or(settings.document_length);
     encoder.configure(settings).or_usage()?;
+    encoder.network = encoder.network.clone().with_precision(config.train.precision.layers()).or_usage()?;
     encoder.card.datasets = vec![collection.name.clone()];
     Ok(encoder)
+}
+
+/// What the device offers and what of it the run uses, for the log; and a line for people, where that is not 32 bits throughout.
+pub(crate) fn precision_used(precision: Precision, chosen: &Chosen) -> (serde_json::Value, Option<String>) {
+    let limits = kernels::describe(&chosen.device);
+    let units = limits.as_ref().map_or_else(|| Err("the CPU has none".to_owned()), |limits| limits.matrix_units.clone());
+    let offered = json!({
+        "f16": limits.as_ref().is_none_or(|limits| limits.f16), "matrix_units": units.as_ref().ok(), "no_matrix_units": units.as_ref().err(),
+    });
+    let (linear, rows, note) = match precision {
+        Precision::F32 => ("f32", "f32", None),
+        Precision::Mixed => {
+            let by = match (&units, limits.is_some()) {
+                (Ok(shape), _) => format!("matrix units of {shape}"),
+                (Err(reason), true) => format!("no matrix units: {reason}"),
+                (Err(_), false) => "on the CPU the same roundings, and no gain".to_owned(),
+            };
+            let note = format!("mixed precision: 16-bit operands in linear layers and in the search for negatives, everything else in 32 bits; {by}");
+            ("f16 operands, f32 sums", "f16", Some(note))
+        }
+    };
+    (json!({ "asked": precision, "offered": offered, "linear_layers": linear, "rows_of_negatives": rows, "rest": "f32" }), note)
 }
 
 /// A built-in encoder, a folder or a hub id. `builtin:tiny` makes its vocabulary from the collection.

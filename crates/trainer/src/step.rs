@@ -13,6 +13,7 @@ use crate::checkpoint::{Parts, Tensors, from_safetensors, to_safetensors};
 use crate::columns::{Columns, Made};
 use crate::compared::{Compared, Seen};
 use crate::config::Config;
+use crate::reading::Reading;
 
 /// The file of a checkpoint that holds what the loss learns.
 const LOSS_STATE: &str = "loss.safetensors";
@@ -40,6 +41,14 @@ pub(crate) struct Outcome {
     pub(crate) compared: Option<Compared>,
     /// The columns, where batches are logged.
     pub(crate) seen: Option<Seen>,
+}
+
+impl Outcome {
+    /// Asks the device for the loss, the norm of the gradient and then the parts, without waiting.
+    pub(crate) fn ask(&self) -> Reading {
+        let parts = self.parts.iter().map(|(_, value)| value);
+        Reading::begin([&self.loss, &self.gradient_norm].into_iter().chain(parts).cloned())
+    }
 }
 
 impl Learner {

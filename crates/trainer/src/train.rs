@@ -27,6 +27,7 @@ use crate::evaluation::Summary;
 use crate::interrupt;
 use crate::models::{Models, Views, Written};
 use crate::output;
+use crate::reading::Reading;
 use crate::rounds::{Clock, Course};
 use crate::rows::Rows;
 use crate::runfolder::{RunFolder, write_whole};
@@ -134,6 +135,9 @@ impl Session {
             if let Some(relabelled) = relabelled {
                 log.event("relabelled", 0, &relabelled)?;
             }
+            let (fields, note) = setup::precision_used(config.train.precision, &around.chosen);
+            log.event("precision", 0, &fields)?;
+            note.iter().for_each(|note| output::note(note));
             for (event, fields) in stage.events.drain(..) {
                 log.event(event, 0, &fields)?;
             }
@@ -193,12 +197,13 @@ impl Session {
                 let temperature = loss.temperature.is_scheduled().then(|| loss.temperature.at(&now));
                 self.position.step = batch.step + 1;
                 let texts = batch.pairs.len() + batch.columns.len();
-                // The loss of the step before: reading this one's would wait for the device.
+                let reading = batch.step.is_multiple_of(self.config.train.log_every).then(|| outcome.ask());
                 let drawn = batch.drawn_by_source(&self.stage.miner);
                 if let Some(log) = &mut self.batch_log {
                     log.write(&batch, outcome.seen.take(), &self.stage, &self.around.data.collection)?;
                 }
-                let now = Pending { step: batch.step, outcome, rate, temperature, texts, drawn, begun };
+                let now = Pending { step: batch.step, outcome, reading, rate, temperature, texts, drawn, begun };
+                // The step before: waiting for this one's numbers would leave the device without work.
                 let previous = pending.replace(now);
                 self.log_step(previous, &bar)?;
                 bar.set_position(self.position.step as u64);
@@ -348,11 +353,11 @@ impl Session {
 
     fn log_step(&mut self, pending: Option<Pending>, bar: &indicatif::ProgressBar) -> Result<()> {
         let Some(pending) = pending else { return Ok(()) };
-        let Outcome { loss, gradient_norm, parts, compared, .. } = pending.outcome;
-        if !pending.step.is_multiple_of(self.config.train.log_every) {
-            return Ok(());
-        }
-        let (loss, gradient_norm) = (scalar(loss)?, scalar(gradient_norm)?);
+        let Some(reading) = pending.reading else { return Ok(()) };
+        let Outcome { parts, compared, .. } = pending.outcome;
+        let mut numbers = reading.finish()?.into_iter();
+        let mut number = || numbers.next().context("the device gave fewer numbers than it was asked for");
+        let (loss, gradient_norm) = (number()?, number()?);
         if !loss.is_finite() || !gradient_norm.is_finite() {
             bail!(
                 "step {}: the loss is {loss} and the gradient norm {gradient_norm}; lower train.learning_rate or raise loss.temperature",
@@ -372,8 +377,8 @@ impl Session {
             fields["compared"] = compared.json(&self.stage.miner);
             fields["false_negative_rate"] = compared.false_negative_rate().into();
         }
-        for (name, value) in parts {
-            let value = scalar(value)?;
+        for (name, _) in parts {
+            let value = number()?;
             if name == "false_share" {
                 // Masks have the last word on what is compared.
                 fields["false_negative_rate"] = value.into();
@@ -384,10 +389,12 @@ impl Session {
     }
 }
 
-/// A step whose loss has not been read.
+/// A step that has not been logged.
 struct Pending {
     step: usize,
     outcome: Outcome,
+    /// Its numbers, where they are logged.
+    reading: Option<Reading>,
     rate: f64,
     /// Of the scores, where it is scheduled.
     temperature: Option<f64>,
@@ -395,10 +402,6 @@ struct Pending {
     /// Negatives drawn, by source.
     drawn: BTreeMap<&'static str, usize>,
     begun: Instant,
-}
-
-fn scalar(tensor: burn::tensor::Tensor<1>) -> Result<f32> {
-    tensor.try_into_scalar::<f32>().map_err(|error| anyhow::anyhow!("reading a number from the device: {error:?}"))
 }
 
 fn due(every: usize, step: usize) -> bool {
