@@ -305,7 +305,8 @@ fn learn(learner: &mut RerankerLearner, model: &CrossEncoder, texts: &dyn PairTe
     let rows: Vec<_> = groups.iter().flat_map(|group| &group.pairs).collect();
     if learner.network().has_dropout() {
         // A function of seed and step, as everywhere.
-        learner.device().seed(learner.config().seed ^ (learner.steps_done() as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let seed = learner.config().seed ^ (learner.steps_done() as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        kernels::layers::seed(learner.device(), seed);
     }
     let logits = learner.logits(&TokenPairs::new(&rows, model.pad_id(), 1));
     let scores =
