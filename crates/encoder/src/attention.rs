@@ -1,15 +1,15 @@
 //! Multi-head self-attention with an additive score bias (padding mask, relative positions).
 //!
 //! Hidden states are kept flat, `[rows * width, hidden]`, between layers: the linear products then are single large
-//! matrix products, and heads are split by strided views instead of copies. On the CPU the heads run fused
+//! matrix products, and heads are split by strided views instead of copies. Where the device can, the heads run fused
 //! (`kernels::layers`), with lengths in place of a bias; relative positions take the composition of tensor operations.
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use kernels::layers::{self, AttentionShape};
+use kernels::layers::{self, AttentionShape, Precision};
 
 use crate::architecture::Architecture;
 use crate::batch::TokenBatch;
@@ -34,14 +34,14 @@ impl SelfAttention {
     }
 
     /// `[rows * width, hidden]` to the same shape.
-    pub(crate) fn forward(&self, x: Tensor<2>, mask: &Mask) -> Tensor<2> {
-        let query = linear(&self.query, x.clone());
-        let key = linear(&self.key, x.clone());
-        let value = linear(&self.value, x);
+    pub(crate) fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision) -> Tensor<2> {
+        let query = linear(&self.query, x.clone(), precision);
+        let key = linear(&self.key, x.clone(), precision);
+        let value = linear(&self.value, x, precision);
         match mask {
-            Mask::Lengths(shape) => {
+            Mask::Lengths { shape, lengths } => {
                 let dropout = active(&self.dropout, &query.device());
-                layers::attention(query, key, value, shape.clone(), dropout)
+                layers::attention(query, key, value, lengths.clone(), shape.clone(), dropout)
             }
             Mask::Bias { rows, width, bias } => self.composed(query, key, value, *rows, *width, bias.clone()),
         }
@@ -73,16 +73,16 @@ impl SelfAttention {
 #[allow(clippy::large_enum_variant, reason = "one value per forward pass")]
 /// Which keys a query may see, and what is added to its scores.
 pub(crate) enum Mask {
-    /// The tokens of each row, for the fused path.
-    Lengths(AttentionShape),
+    /// The tokens of each row, for the fused path, on the host and on the device.
+    Lengths { shape: AttentionShape, lengths: Tensor<1, Int> },
     /// A bias that is broadcast to `[rows, heads, width, width]`: padding, relative positions or both.
     Bias { rows: usize, width: usize, bias: Option<Tensor<4>> },
 }
 
 /// A linear layer on flat hidden states.
-pub(crate) fn linear(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
+pub(crate) fn linear(layer: &Linear, x: Tensor<2>, precision: Precision) -> Tensor<2> {
     match &layer.bias {
-        Some(bias) => layers::linear(x, layer.weight.val(), bias.val()),
+        Some(bias) => layers::linear(x, layer.weight.val(), bias.val(), precision),
         None => layer.forward(x),
     }
 }

@@ -89,6 +89,9 @@ pub enum EncoderError {
         /// All that is wrong, not only the first.
         problems: Box<TensorProblems>,
     },
+    /// The device does not have the precision that was asked for.
+    #[error(transparent)]
+    Precision(#[from] kernels::layers::PrecisionError),
     /// The tokenizer could not be read or used.
     #[error("{}: {source}", path.display())]
     Tokenizer {

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
+use kernels::layers::Precision;
 
 use crate::architecture::Architecture;
 use crate::batch::TokenBatch;
@@ -160,6 +161,31 @@ impl Network {
         self
     }
 
+    /// The same network with another precision of its linear layers; a static network has none. Snapshots, copies on other devices and copies with other numbers
+    /// keep it.
+    ///
+    /// # Errors
+    /// When the network's device does not have it.
+    pub fn with_precision(mut self, precision: Precision) -> Result<Self, EncoderError> {
+        precision.check(&self.device())?;
+        self.set_precision(precision);
+        Ok(self)
+    }
+
+    /// What its linear layers multiply in.
+    pub fn precision(&self) -> Precision {
+        match &self.body {
+            Body::Transformer(transformer) => transformer.precision(),
+            Body::Static(_) => Precision::F32,
+        }
+    }
+
+    fn set_precision(&mut self, precision: Precision) {
+        if let Body::Transformer(transformer) = &mut self.body {
+            transformer.set_precision(precision);
+        }
+    }
+
     /// Where the parameters live, with the autodiff setting they were made with.
     pub fn device(&self) -> Device {
         let mut devices = self.devices();
@@ -170,7 +196,9 @@ impl Network {
     #[must_use]
     pub fn on_device(&self, device: &Device) -> Self {
         let weights = Weights::from_tensors("network", self.tensors());
-        Self::build(&self.plan(), self.pooling, self.normalize, weights, device).expect("a network's own tensors fit it")
+        let mut network = Self::build(&self.plan(), self.pooling, self.normalize, weights, device).expect("a network's own tensors fit it");
+        network.set_precision(self.precision());
+        network
     }
 
     /// All parameters as `f32` under their checkpoint names, in PyTorch orientation (linear weights `[out, in]`), sorted
@@ -191,7 +219,9 @@ impl Network {
     /// Lists every tensor that is missing, unused or of another shape.
     pub fn with_tensors(self, tensors: impl IntoIterator<Item = (String, TensorData)>) -> Result<Self, EncoderError> {
         let weights = Weights::from_tensors("tensors in memory", tensors);
-        Self::build(&self.plan(), self.pooling, self.normalize, weights, &self.device())
+        let mut network = Self::build(&self.plan(), self.pooling, self.normalize, weights, &self.device())?;
+        network.set_precision(self.precision());
+        Ok(network)
     }
 }
 

@@ -12,7 +12,7 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
-use kernels::layers;
+use kernels::layers::{self, Precision};
 
 use crate::architecture::{Architecture, Family};
 use crate::attention::{active, linear};
@@ -75,9 +75,9 @@ impl PairNetwork {
         if matches!(family, Family::Roberta | Family::Mpnet) {
             first = layers::dropout(first, dropout);
         }
-        let inner = linear(&self.dense, first);
+        let inner = linear(&self.dense, first, Precision::F32);
         let inner = if family == Family::DistilBert { relu(inner) } else { inner.tanh() };
-        linear(&self.output, layers::dropout(inner, dropout)).reshape([rows])
+        linear(&self.output, layers::dropout(inner, dropout), Precision::F32).reshape([rows])
     }
 
     /// Sizes of the transformer.
@@ -93,6 +93,16 @@ impl PairNetwork {
     /// Whether a training pass draws random numbers.
     pub fn has_dropout(&self) -> bool {
         self.architecture().has_dropout() || self.dropout.prob > 0.0
+    }
+
+    /// The same network with another precision of the transformer's linear layers; the head, one row a pair, stays in f32.
+    ///
+    /// # Errors
+    /// When the network's device does not have it.
+    pub fn with_precision(mut self, precision: Precision) -> Result<Self, EncoderError> {
+        precision.check(&self.device())?;
+        self.body.set_precision(precision);
+        Ok(self)
     }
 
     /// Where the parameters live, with the autodiff setting they were made with.
@@ -142,6 +152,8 @@ impl PairNetwork {
     ) -> Result<Self, EncoderError> {
         let architecture = self.architecture();
         let weights = Weights::from_tensors_but(origin, tensors, ignored(architecture.family));
-        Self::build(architecture, self.dropout.prob, weights, device)
+        let mut network = Self::build(architecture, self.dropout.prob, weights, device)?;
+        network.body.set_precision(self.body.precision());
+        Ok(network)
     }
 }

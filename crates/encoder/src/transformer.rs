@@ -8,7 +8,7 @@ use burn::nn::{Dropout, DropoutConfig, Embedding, LayerNorm, Linear};
 use burn::tensor::activation::{gelu_approximate, relu};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use kernels::layers::{self, AttentionShape};
+use kernels::layers::{self, AttentionShape, Precision};
 
 use crate::architecture::{Activation, Architecture, Family};
 use crate::attention::{Mask, SelfAttention, active, linear, padding_bias, relative_buckets};
@@ -28,6 +28,9 @@ pub(crate) struct Transformer {
     layers: Vec<Layer>,
     #[module(skip)]
     architecture: Architecture,
+    /// Of the linear layers of `layers`.
+    #[module(skip)]
+    precision: Precision,
 }
 
 /// Self-attention and feed-forward, each with a residual connection and a norm behind it.
@@ -60,7 +63,16 @@ impl Transformer {
             relative: (a.relative_buckets > 0).then(|| weights.table(names::RELATIVE, a.relative_buckets, a.heads, device)),
             layers: (0..a.layers).map(|layer| Layer::new(a, layer, weights, device)).collect(),
             architecture: a.clone(),
+            precision: Precision::F32,
         }
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    pub(crate) fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
     }
 
     pub(crate) fn architecture(&self) -> &Architecture {
@@ -86,15 +98,14 @@ impl Transformer {
         let mask = self.mask(batch, device);
         let mut x = self.embed(batch, types, device);
         for layer in &self.layers {
-            x = layer.forward(x, &mask);
+            x = layer.forward(x, &mask, self.precision);
         }
         x.reshape([rows, width, hidden])
     }
 
     fn embed(&self, batch: &TokenBatch, types: Option<&[u32]>, device: &Device) -> Tensor<2> {
         let (rows, width, hidden) = (batch.rows, batch.width, self.architecture.hidden);
-        let ids = TensorData::new(batch.ids.clone(), [batch.rows, batch.width]);
-        let words = self.word.forward(Tensor::<2, Int>::from_data(ids, device));
+        let words = layers::embedding(self.word.weight.val(), &batch.ids, &batch.lengths);
         // Padding stands at the end, so token i of a row always has position `first + i`.
         let mut shift = self.position.val().narrow(0, self.architecture.first_position, batch.width);
         if let (Some(table), None) = (&self.token_type, types) {
@@ -104,15 +115,17 @@ impl Transformer {
         if let (Some(table), Some(types)) = (&self.token_type, types) {
             shift = shift + one_hot(types, self.architecture.token_types, device).matmul(table.val());
         }
-        let sum = residual_norm(&self.norm, self.architecture.epsilon, words.reshape([rows * width, hidden]), shift, 0.0);
+        let sum = residual_norm(&self.norm, self.architecture.epsilon, words, shift, 0.0);
         layers::dropout(sum, active(&self.dropout, device))
     }
 
     /// What every layer's attention knows of padding and relative positions.
     fn mask(&self, batch: &TokenBatch, device: &Device) -> Mask {
         let (rows, width) = (batch.rows, batch.width);
-        if self.relative.is_none() && layers::fused(device) {
-            return Mask::Lengths(AttentionShape { rows, width, heads: self.architecture.heads, lengths: batch.lengths.clone() });
+        let heads = self.architecture.heads;
+        if self.relative.is_none() && layers::attends(device, self.architecture.hidden / heads) {
+            let shape = AttentionShape { rows, width, heads, lengths: batch.lengths.clone() };
+            return Mask::Lengths { lengths: shape.lengths_on(device), shape };
         }
         Mask::Bias { rows, width, bias: self.bias(batch, device) }
     }
@@ -169,18 +182,18 @@ impl Layer {
         }
     }
 
-    fn forward(&self, x: Tensor<2>, mask: &Mask) -> Tensor<2> {
-        let mixed = linear(&self.attention_output, self.attention.forward(x.clone(), mask));
+    fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision) -> Tensor<2> {
+        let mixed = linear(&self.attention_output, self.attention.forward(x.clone(), mask, precision), precision);
         let dropout = |of: &Dropout| active(of, &x.device());
         let (first, second) = (dropout(&self.attention_dropout), dropout(&self.output_dropout));
         let x = residual_norm(&self.attention_norm, self.epsilon, mixed, x, first);
-        let inner = linear(&self.inner, x.clone());
+        let inner = linear(&self.inner, x.clone(), precision);
         let inner = match self.activation {
             Activation::Gelu => layers::gelu(inner),
             Activation::GeluTanh => gelu_approximate(inner),
             Activation::Relu => relu(inner),
         };
-        residual_norm(&self.output_norm, self.epsilon, linear(&self.outer, inner), x, second)
+        residual_norm(&self.output_norm, self.epsilon, linear(&self.outer, inner, precision), x, second)
     }
 
     fn collect(&self, names: &LayerNames, into: &mut Collector) {

@@ -255,15 +255,7 @@ impl ModuleMapper for Update<'_> {
         let learning_rate = self.learning_rate * rate;
         let (id, value, mapper) = parameter.consume();
         let (requires_gradient, checkpointing) = (value.is_require_grad(), value.gradient_checkpointing_strategy());
-        // A number is left to the update; a factor on the device is applied here.
-        let (gradient, factor) = match self.clipping {
-            None => (gradient, 1.0),
-            Some(clipping) => match clipping.number() {
-                Some(factor) => (gradient, factor),
-                None => (clipping.scale(gradient), 1.0),
-            },
-        };
-        let rates = Rates { learning_rate, weight_decay, gradient: factor };
+        let rates = Rates { learning_rate, weight_decay, clipping: self.clipping };
         let value = slot.update(self.config, rates, value.inner(), gradient.cast(DType::F32));
         // Without the strategy it was created with, a parameter would refuse to meet its inputs in the next forward pass.
         let value = match checkpointing {
@@ -276,19 +268,22 @@ impl ModuleMapper for Update<'_> {
 
 /// What the update of one parameter multiplies by.
 #[derive(Clone, Copy)]
-struct Rates {
+struct Rates<'a> {
     learning_rate: f64,
     weight_decay: f64,
     /// The gradient first.
-    gradient: f32,
+    clipping: Option<&'a Clipping>,
 }
 
 impl Slot {
-    /// The update of one parameter, all on the device: in one pass where that is fused, else in tensor operations; the bits are the same.
-    fn update<const D: usize>(&mut self, config: &AdamWConfig, rates: Rates, parameter: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
+    /// The update of one parameter, all on the device: in one pass where that is fused, else in tensor operations; on the CPU the bits are the same.
+    fn update<const D: usize>(&mut self, config: &AdamWConfig, rates: Rates<'_>, parameter: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
         let AdamWConfig { beta_1, beta_2, epsilon, .. } = *config;
-        let Rates { learning_rate, weight_decay, gradient: factor } = rates;
-        let scaled = |gradient: Tensor<D>| if factor == 1.0 { gradient } else { gradient.mul_scalar(factor) };
+        let Rates { learning_rate, weight_decay, clipping } = rates;
+        let scaled = |gradient: Tensor<D>| match clipping {
+            Some(clipping) => clipping.scale(gradient),
+            None => gradient,
+        };
         let shape = gradient.shape();
         self.step += 1;
         let correction_1 = 1.0 - beta_1.powf(self.step as f64);
@@ -303,7 +298,7 @@ impl Slot {
         let (first, second) = (first.reshape(shape.clone()), second.reshape(shape));
         if kernels::updates_in_one_pass(&parameter) {
             let factors = AdamWFactors {
-                gradient: factor,
+                gradient: clipping.and_then(Clipping::number).unwrap_or(1.0),
                 first: (1.0 - beta_1) as f32,
                 second: beta_2 as f32,
                 squared: (1.0 - beta_2) as f32,
@@ -312,7 +307,8 @@ impl Slot {
                 rate: rate as f32,
                 kept: kept as f32,
             };
-            let [parameter, first, second] = kernels::adamw(parameter, &gradient, first, second, factors);
+            let on_device = clipping.and_then(Clipping::on_device);
+            let [parameter, first, second] = kernels::adamw(parameter, &gradient, first, second, on_device, factors);
             self.keep(first, second);
             return parameter;
         }

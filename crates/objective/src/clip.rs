@@ -1,9 +1,9 @@
 //! Clipping by the global norm: all gradients of a module are scaled together, so that the direction of the step is kept.
 //!
 //! burn clips each tensor by its own norm, which bends the direction. The rule here is PyTorch's `clip_grad_norm_`: factor
-//! `max / (norm + 1e-6)`, never above 1. On the CPU the norm is one pass over the gradients, in f64, and the factor is a number that
-//! [`AdamW::step_clipped`](crate::AdamW::step_clipped) applies on its way through them. On other devices norm and factor stay there:
-//! only a caller who reads the norm waits for it.
+//! `max / (norm + 1e-6)`, never above 1. The norm is one pass over the gradients, and the factor is applied by
+//! [`AdamW::step_clipped`](crate::AdamW::step_clipped) on its way through them. On the CPU the sum is in f64 and the factor a number; on other devices norm and factor
+//! stay there: only a caller who reads the norm waits for it.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
@@ -56,6 +56,14 @@ impl Clipping {
         }
     }
 
+    /// The factor where it is not a number yet, `[1]`.
+    pub(crate) fn on_device(&self) -> Option<&Tensor<1>> {
+        match &self.factor {
+            Factor::Number(_) => None,
+            Factor::OnDevice(factor) => Some(factor),
+        }
+    }
+
     /// A gradient times the factor.
     pub(crate) fn scale<const D: usize>(&self, gradient: Tensor<D>) -> Tensor<D> {
         match &self.factor {
@@ -103,11 +111,11 @@ enum Sum {
 }
 
 fn squares<M: Module>(module: &M, gradients: &GradientsParams) -> Sum {
-    let mut squares = Squares { gradients, seen: Vec::new(), sum: 0.0, sums: Vec::new(), device: None };
+    let mut squares = Squares { gradients, seen: Vec::new(), sum: 0.0, others: Vec::new(), device: None };
     module.visit(&mut squares);
-    match squares.sums.is_empty() {
+    match squares.others.is_empty() {
         true => Sum::Number(squares.sum, squares.device.unwrap_or_default()),
-        false => Sum::OnDevice(Tensor::cat(squares.sums, 0).sum()),
+        false => Sum::OnDevice(kernels::squares_on_device(squares.others)),
     }
 }
 
@@ -117,8 +125,8 @@ struct Squares<'a> {
     seen: Vec<ParamId>,
     /// Of those that are summed on the CPU at once.
     sum: f64,
-    /// Of the others, one each.
-    sums: Vec<Tensor<1>>,
+    /// The others, flat.
+    others: Vec<Tensor<1>>,
     device: Option<Device>,
 }
 
@@ -134,7 +142,7 @@ impl ModuleVisitor for Squares<'_> {
             let gradient = gradient.cast(DType::F32);
             match kernels::sums_in_one_pass(&gradient) {
                 true => self.sum += kernels::sum_of_squares(gradient),
-                false => self.sums.push(gradient.square().sum()),
+                false => self.others.push(gradient.flatten(0, D - 1)),
             }
         }
     }

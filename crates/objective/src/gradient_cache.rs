@@ -151,7 +151,7 @@ impl<'a> Seeds<'a> {
 
     fn set(&self, chunk: usize) {
         if let Some(&seed) = self.seeds.get(chunk) {
-            self.device.seed(seed);
+            kernels::layers::seed(self.device, seed);
         }
     }
 }

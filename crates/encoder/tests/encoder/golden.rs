@@ -3,6 +3,7 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use encoder::{Encoder, Pooling, Role, TokenBatch};
+use kernels::layers::Precision;
 use serde_json::Value;
 
 use crate::support::{Values, assert_close, batch, floats, forward, on_devices, shared, tensors};
@@ -94,12 +95,29 @@ impl ModuleMapper for IntoGradients<'_> {
 }
 
 fn gradients_of_an_info_nce_step(device: &Device, widen: f32) {
+    check_gradients(device, Precision::F32, (1e-4 * widen, 1e-6 * widen, 1e-4 * widen), forward(widen));
+}
+
+/// Operands of 11 bits: a product of two is right to about three digits, and what six layers make of them to two.
+fn gradients_in_mixed_precision(device: &Device, _widen: f32) {
+    if let Err(error) = Precision::Mixed.check(device) {
+        let encoder = tiny_bert(device).unwrap();
+        assert_eq!(encoder.network.with_precision(Precision::Mixed).unwrap_err().to_string(), error.to_string());
+        assert!(error.to_string().contains("16-bit floats"), "{error}");
+        return;
+    }
+    check_gradients(device, Precision::Mixed, (2e-2, 1e-4, 2e-2), (5e-3, 5e-3));
+}
+
+/// Loss and gradients against PyTorch. Tolerances: share of the largest number of a tensor, absolute, relative; then those of the loss.
+fn check_gradients(device: &Device, precision: Precision, (share, absolute, relative): (f32, f32, f32), loss_tolerance: (f32, f32)) {
     let Some(training) = json("golden/training.json") else { return };
     let expected = tensors(&shared("golden/step0.gradients.safetensors").unwrap());
     let temperature = training["temperature"].as_f64().unwrap();
     let encoder = tiny_bert(device).unwrap();
     let device = &device.clone().autodiff();
-    let network = encoder.network.on_device(device);
+    let network = encoder.network.on_device(device).with_precision(precision).unwrap();
+    assert_eq!([network.valid(), network.on_device(device)].map(|copy| copy.precision()), [precision; 2]);
     let rows = training["batches"][0].as_array().unwrap();
     let encode = |key: &str| {
         let texts: Vec<&str> = rows.iter().map(|row| row[key].as_str().unwrap()).collect();
@@ -112,7 +130,7 @@ fn gradients_of_an_info_nce_step(device: &Device, widen: f32) {
     let loss = burn::tensor::activation::log_softmax(scores, 1).gather(1, own).mean().neg();
     let value = loss.clone().into_scalar::<f32>();
     let reference = training["losses"][0].as_f64().unwrap() as f32;
-    assert_close("loss", &[value], &[reference], forward(widen));
+    assert_close("loss", &[value], &[reference], loss_tolerance);
 
     let gradients = loss.backward();
     let network = network.map(&mut IntoGradients(&gradients));
@@ -123,11 +141,11 @@ fn gradients_of_an_info_nce_step(device: &Device, widen: f32) {
         assert_eq!(data.shape().to_vec(), *shape, "{name}");
         // Gradients are sums over many terms of either sign: the scale of the whole tensor decides the rounding.
         let scale = reference.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-        assert_close(&name, &floats(&data), reference, (1e-4 * widen * scale + 1e-6 * widen, 1e-4 * widen));
+        assert_close(&name, &floats(&data), reference, (share * scale + absolute, relative));
     }
 }
 
 on_devices! {
-    flex: tokens_states_and_poolings, prompts_of_both_layouts, a_batch_equals_its_rows, gradients_of_an_info_nce_step;
-    software: tokens_states_and_poolings;
+    flex: tokens_states_and_poolings, prompts_of_both_layouts, a_batch_equals_its_rows, gradients_of_an_info_nce_step, gradients_in_mixed_precision;
+    software: tokens_states_and_poolings, gradients_of_an_info_nce_step, gradients_in_mixed_precision;
 }

@@ -34,7 +34,7 @@ fn dropout_drops_in_training_and_only_there(device: &Device, _: f32) {
     let autodiff = device.clone().autodiff();
     let training = encoder.network.on_device(&autodiff);
     let encode = |network: &Network, device: &Device| {
-        device.seed(7);
+        kernels::layers::seed(device, 7);
         floats(&network.encode(&tokens, device).into_data())
     };
     let plain = encode(&encoder.network, device);
