@@ -43,6 +43,24 @@ fn row<'a>(table: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
+fn seconds_are_a_budget_for_recipes_with_rounds_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["compare", "--recipes", "in-batch,adore", "--seeds", "1", "--budget", "3s", "--device", "cpu", "--out", "c", "--json"];
+    let table = json(folder.path(), &arguments);
+    for name in ["in-batch", "adore"] {
+        let row = row(&table, name);
+        let spent = ["training_seconds", "mining_seconds"].map(|key| row[key]["mean"].as_f64().unwrap());
+        assert!((3.0..30.0).contains(&(spent[0] + spent[1])), "{row}");
+        assert!(row["quality"]["ndcg@10"]["mean"].as_f64().or(row["quality"]["ndcg"]["mean"].as_f64()).unwrap() > 0.1, "{row}");
+        // In-batch and retrieved columns have a rate of false negatives as mined ones do.
+        let rate = row["false_negative_rate"]["mean"].as_f64().unwrap();
+        assert!(rate > 0.0 && rate < 0.2, "{row}");
+    }
+    let log = fs::read_to_string(folder.path().join("c/adore-seed1/run.jsonl")).unwrap();
+    assert_eq!(log.lines().filter(|line| line.contains("\"event\":\"round\"")).count(), 1);
+}
+
+#[test]
 fn a_stopped_comparison_goes_on_and_its_table_is_that_of_its_runs() {
     let folder = tempfile::tempdir().unwrap();
     let whole = compare(folder.path());

@@ -107,6 +107,81 @@ fn the_negatives_of_a_query_are_shown_as_they_were_mined() {
 }
 
 #[test]
+fn what_filters_took_out_is_shown_with_filter_and_score() {
+    let folder = tempfile::tempdir().unwrap();
+    let filter = "negatives.filter=[{rule=\"margin\",relative=0.05},{rule=\"rank-window\",skip=2}]";
+    let arguments = ["train", "--recipe", "ance", "--out", "run", "--device", "cpu", "--json", "--set", "train.steps=2", "--set", filter];
+    json(folder.path(), &[&arguments[..], &["--set", "negatives.source.1.below_margin=false"]].concat());
+    let shown = json(folder.path(), &["inspect", "run", "--queries", "4000", "--limit", "1", "--json"]);
+    let mut counts = std::collections::BTreeMap::<String, usize>::new();
+    for version in shown["queries"].as_array().unwrap().iter().map(|query| &query["versions"][0]) {
+        let positive = version["positive_score"].as_f64().unwrap();
+        let removed = version["removed"].as_array().unwrap();
+        assert!(removed.is_sorted_by_key(|it| it["rank"].as_u64().unwrap()) && removed.len() <= 10);
+        for it in removed {
+            let above = it["score"].as_f64().unwrap() > positive - 0.05 * positive.abs();
+            assert_eq!(it["filter"] == "margin", above, "{it} with the positive at {positive}");
+            *counts.entry(it["filter"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+    }
+    let log = fs::read_to_string(folder.path().join("run/run.jsonl")).unwrap();
+    let refresh = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).find(|event| event["event"] == "refresh").unwrap();
+    // Of many dropped candidates the best ten of a query are kept.
+    assert!(counts["margin"] > 1000 && counts["margin"] <= refresh["removed"]["margin"].as_u64().unwrap() as usize, "{counts:?}");
+    assert!(counts["rank-window"] > 20, "{counts:?}");
+    let output = run(folder.path(), &["inspect", "run", "--queries", "3"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("positive at ") && text.contains("removed by margin: d"), "{text}");
+}
+
+#[test]
+fn a_run_without_lists_is_shown_by_visits() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["train", "--out", "run", "--device", "cpu", "--json", "--set", "train.steps=16", "--set", "train.log_batches=true"];
+    json(folder.path(), &[&arguments[..], &["--recipe", "random", "--set", "data.limit=256", "--set", "batch.queries=32"]].concat());
+    let batches = fs::read_to_string(folder.path().join("run/batches.jsonl")).unwrap();
+    let batches: Vec<Value> = batches.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let query = batches[0]["rows"][3]["query"].as_str().unwrap();
+    let shown = json(folder.path(), &["inspect", "run", "--query", query, "--limit", "0", "--json"]);
+    let visits = shown["queries"][0]["versions"].as_array().unwrap();
+    let written: Vec<(&Value, &Value)> = batches
+        .iter()
+        .flat_map(|line| line["rows"].as_array().unwrap().iter().map(move |row| (&line["step"], row)))
+        .filter(|it| it.1["query"] == query)
+        .collect();
+    assert!(written.len() == 2 && visits.len() == 2, "two visits in two epochs of eight steps");
+    for (visit, (step, row)) in visits.iter().zip(written) {
+        assert_eq!(&visit["step"], step);
+        assert_eq!(ids(visit), ids(row));
+    }
+    let output = run(folder.path(), &["inspect", "run", "--query", query]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("no lists of negatives; by visit") && text.contains("visit 2, step "), "{text}");
+    // In-batch negatives are the other queries' positives.
+    json(
+        folder.path(),
+        &[
+            "train",
+            "--recipe",
+            "in-batch",
+            "--out",
+            "b",
+            "--device",
+            "cpu",
+            "--json",
+            "--set",
+            "train.steps=2",
+            "--set",
+            "train.log_batches=true",
+        ],
+    );
+    let shown = json(folder.path(), &["inspect", "b", "--limit", "0", "--json"]);
+    let visit = &shown["queries"][0]["versions"][0];
+    assert!(visit["candidates"].as_u64().unwrap() > 50, "{visit}");
+    assert!(visit["negatives"].as_array().unwrap().iter().all(|it| it["source"] == "in-batch"));
+}
+
+#[test]
 fn a_run_without_mined_negatives_says_so() {
     let folder = tempfile::tempdir().unwrap();
     json(folder.path(), &["train", "--recipe", "in-batch", "--out", "run", "--device", "cpu", "--json", "--set", "train.steps=2"]);

@@ -134,6 +134,73 @@ fn a_budget_of_seconds_ends_a_run() {
 }
 
 #[test]
+fn a_curriculum_moves_from_source_to_source_and_down_the_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = "negatives.source=[{from=\"random\",share={from=1.0,to=0.0}},{from=\"bm25\",depth=100,share={from=0.0,to=1.0},pool={from=100,to=10}}]";
+    let curriculum = ["batch.negatives=4", sources, "loss.temperature={from=0.2,to=0.1}"];
+    let drawn = |run: &Run, steps: std::ops::Range<usize>| {
+        let lines = run.batches.iter().filter(move |line| steps.contains(&(line["step"].as_u64().unwrap() as usize)));
+        let rows = lines.flat_map(|line| line["rows"].as_array().unwrap().clone());
+        rows.flat_map(|row| row["negatives"].as_array().unwrap().clone()).collect::<Vec<_>>()
+    };
+    let lexical = |run: &Run, steps: std::ops::Range<usize>| {
+        let all = drawn(run, steps);
+        all.iter().filter(|it| it["source"] == "bm25").count() as f64 / all.len() as f64
+    };
+    let run = train(folder.path(), "in-batch", "run", &[&["train.steps=40"], &curriculum[..]].concat());
+    let shares: Vec<f64> = (0..4).map(|part| lexical(&run, 10 * part..10 * part + 10)).collect();
+    // The middle of each stretch, give or take five standard deviations of 2,560 draws.
+    for (part, share) in shares.iter().enumerate() {
+        let expected = (10.0 * part as f64 + 4.5) / 40.0;
+        assert!((share - expected).abs() < 0.05, "{share} instead of {expected}: {shares:?}");
+    }
+    let deepest = |steps: std::ops::Range<usize>| {
+        drawn(&run, steps).iter().filter(|it| it["source"] == "bm25").map(|it| it["rank"].as_u64().unwrap()).max().unwrap()
+    };
+    assert!(deepest(0..20) > 70 && deepest(38..40) < 25, "{} {}", deepest(0..20), deepest(38..40));
+    let temperatures = run.steps("temperature");
+    let expected: Vec<f64> = (0..40).map(|step| 0.2 - 0.1 * step as f64 / 39.0).collect();
+    assert!(temperatures.iter().zip(&expected).all(|(got, expected)| (got - expected).abs() < 1e-9), "{temperatures:?}");
+
+    // Under a budget of seconds the same lines follow the time.
+    let timed = train(folder.path(), "in-batch", "timed", &[&["train.seconds=3"], &curriculum[..]].concat());
+    let temperatures = timed.steps("temperature");
+    assert!(temperatures.is_sorted_by(|a, b| a >= b) && temperatures[0] > temperatures[temperatures.len() - 1] + 0.02, "{temperatures:?}");
+    let progress: Vec<f64> = temperatures.iter().map(|temperature| (0.2 - temperature) / 0.1).collect();
+    let expected = progress.iter().sum::<f64>() / progress.len() as f64;
+    let got = lexical(&timed, 0..progress.len());
+    // Batches are put together a few steps ahead.
+    assert!((got - expected).abs() < 0.1, "{got} instead of {expected} over {} steps", progress.len());
+}
+
+#[test]
+fn a_budget_of_seconds_is_divided_among_rounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = train(folder.path(), "adore", "run", &["train.seconds=4", "train.checkpoint_every=10", "train.keep_checkpoints=999"]);
+    let rounds = run.events("round");
+    assert_eq!(rounds.len(), 1, "the second begins once");
+    let boundary = rounds[0]["step"].as_u64().unwrap() as usize;
+    let steps = run.events("step").len();
+    assert!(boundary > 3 && steps > boundary + 3, "{boundary} of {steps}");
+    // Each round has its own learning rate from its start to its end.
+    let rates = run.steps("learning_rate");
+    let highest = |rates: &[f64]| rates.iter().copied().fold(0.0, f64::max);
+    assert!(rates[boundary - 1] < 0.5 * highest(&rates[..boundary]), "{rates:?}");
+    assert!(rates[steps - 1] < 0.5 * highest(&rates[boundary..]), "{rates:?}");
+    assert!(run.path.join("rounds/round-1").is_dir() && run.path.join("document-model").is_dir());
+    let end = run.events("end")[0];
+    let busy = end["training_seconds"].as_f64().unwrap() + end["mining_seconds"].as_f64().unwrap();
+    assert!((4.0..40.0).contains(&busy), "{end}");
+    // Killed in the second round, it goes on there.
+    let in_second = (boundary / 10 + 1) * 10;
+    resume(folder.path(), "run", in_second);
+    let log = fs::read_to_string(run.path.join("run.jsonl")).unwrap();
+    let again: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(again.iter().filter(|event| event["event"] == "round").count(), 1);
+    assert!(again.iter().filter(|event| event["event"] == "step").count() >= in_second);
+}
+
+#[test]
 fn a_rolling_refresh_by_the_clock_spreads_over_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let rolling = "negatives.source=[{from=\"in-batch\"},{from=\"dense\",depth=20,refresh=\"rolling 2 s\"}]";

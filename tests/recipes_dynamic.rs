@@ -13,7 +13,8 @@ pub(crate) mod runs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use runs::{DEMO, MODELS, Negative, TEMPERATURE, alike, dot, encode, encode_pairs, mean, train};
+use runs::{DEMO, MODELS, Negative, Rows, TEMPERATURE, alike, dot, encode, encode_pairs, mean, text, train};
+use serde_json::Value;
 
 use crate::command::weights;
 
@@ -74,6 +75,12 @@ fn curve(relevant: &[f64]) -> Vec<f64> {
     (0..gains.len()).map(|rank| (fitted(rank.saturating_sub(4).min(smoothed.len() - 1)) - lowest).max(0.0)).collect()
 }
 
+/// Chi-squared over the bins that expect enough.
+fn chi(got: &[f64; 10], expected: &[f64; 10]) -> f64 {
+    let bins = got.iter().zip(expected).filter(|bin| *bin.1 > 5.0);
+    bins.map(|(got, expected)| (got - expected).powi(2) / expected).sum()
+}
+
 #[test]
 fn rance() {
     let folder = tempfile::tempdir().unwrap();
@@ -102,37 +109,49 @@ fn rance() {
         }
         got[(row.negatives[0].rank - 1) / 10] += 1.0;
     }
-    let chi = |expected: &[f64; 10]| {
-        let bins = got.iter().zip(expected).filter(|bin| *bin.1 > 5.0);
-        bins.map(|(got, expected)| (got - expected).powi(2) / expected).sum::<f64>()
-    };
     // 9 degrees of freedom: above 40 in fewer than one of 100,000.
-    assert!(chi(&expected) < 40.0, "{got:?} drawn, {expected:?} expected");
-    assert!(chi(&uniform) > 400.0, "{got:?} is about uniform");
+    assert!(chi(&got, &expected) < 40.0, "{got:?} drawn, {expected:?} expected");
+    assert!(chi(&got, &uniform) > 400.0, "{got:?} is about uniform");
 }
 
 #[test]
 fn adore() {
     let folder = tempfile::tempdir().unwrap();
-    let run = train(folder.path(), "adore", "run", &["train.steps=8"]);
+    // A constant rate: seven steps, four and three in the rounds, are the first seven of eight.
+    let set = |steps: &'static str| ["train.schedule=\"constant\"", "train.warmup=0", steps];
+    let run = train(folder.path(), "adore", "run", &set("train.steps=8"));
+    let short = train(folder.path(), "adore", "short", &set("train.steps=7"));
+    assert_eq!(run.losses()[..7], short.losses()[..]);
     let [first, documents, queries] = ["rounds/round-1", "document-model", "model"].map(|model| weights(&run.path.join(model)));
     assert!(first == documents, "the documents are those of round 1");
     assert!(first != queries, "the query side learns");
 
-    // The loss of the first step of round 2, from a search of all documents: the columns are what it finds.
-    let (rows, _) = encode_pairs(folder.path(), "run/rounds/round-1", &run.pairs(4));
+    // The losses of the first and the last step of round 2, from a search of all documents: the columns are what it finds.
     let all: Vec<String> = (0..DEMO.documents.len() as u32).map(|document| DEMO.documents.id(document).to_owned()).collect();
-    let documents = encode(folder.path(), "run/rounds/round-1", "document", &all);
-    let losses = run.pairs(4).into_iter().zip(&rows).map(|((_, positive), query)| {
-        let mut found: Vec<(f64, bool)> = documents.iter().map(|(id, row)| (dot(query, row) / TEMPERATURE, *id == positive)).collect();
-        found.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let rank = found.iter().position(|it| it.1).unwrap();
-        let gain = if rank < 200 { 1.0 / (rank + 1) as f64 } else { 0.0 };
-        let pairs = found[..200].iter().enumerate().filter(|(place, _)| *place != rank);
-        mean(pairs.map(|(place, other)| (gain - 1.0 / (place + 1) as f64).abs() * (other.0 - found[rank].0).exp().ln_1p()))
-    });
-    let (got, expected) = (run.losses()[4], mean(losses));
-    assert!(alike(got, expected, 1e-3), "{got} logged, {expected} expected");
+    let documents = |model: &str| encode(folder.path(), model, "document", &all);
+    let expected = |step: usize, queries: &str, documents: &Rows| {
+        let (rows, _) = encode_pairs(folder.path(), queries, &run.pairs(step));
+        mean(run.pairs(step).into_iter().zip(&rows).map(|((_, positive), query)| {
+            let mut found: Vec<(f64, bool)> = documents.iter().map(|(id, row)| (dot(query, row) / TEMPERATURE, *id == positive)).collect();
+            found.sort_by(|a, b| b.0.total_cmp(&a.0));
+            let rank = found.iter().position(|it| it.1).unwrap();
+            let gain = if rank < 200 { 1.0 / (rank + 1) as f64 } else { 0.0 };
+            let pairs = found[..200].iter().enumerate().filter(|(place, _)| *place != rank);
+            mean(pairs.map(|(place, other)| (gain - 1.0 / (place + 1) as f64).abs() * (other.0 - found[rank].0).exp().ln_1p()))
+        }))
+    };
+    let frozen = documents("run/rounds/round-1");
+    let (first, last) = (expected(4, "run/rounds/round-1", &frozen), expected(7, "short/model", &frozen));
+    assert!(alike(run.losses()[4], first, 1e-3), "{} logged, {first} expected", run.losses()[4]);
+    // After three steps the queries are those of the newest weights and the documents still those of round 1: encoded anew, they would give
+    // another loss.
+    assert!(alike(run.losses()[7], last, 1e-3), "{} logged, {last} expected", run.losses()[7]);
+    let again = expected(7, "short/model", &documents("short/model"));
+    assert!(!alike(run.losses()[7], again, 1e-2), "{} logged, {again} with documents encoded anew", run.losses()[7]);
+    // What was retrieved is logged, best first, and nothing else is compared.
+    let retrieved: Vec<&Value> = run.batches[4]["rows"].as_array().unwrap().iter().map(|row| &row["retrieved"]).collect();
+    // Where the positive is not among the 200 it stands behind them.
+    assert!(retrieved.iter().all(|list| (200..=201).contains(&list.as_array().unwrap().len())));
     assert!(run.drawn().iter().all(|row| row.negatives.is_empty()), "nothing else is drawn");
 }
 
@@ -199,6 +218,28 @@ fn simans() {
         let (got, all) = (of(&row.negatives), of(&lists[&row.query]));
         assert!(got.len() == 7 && got.iter().zip(&all).all(|(got, best)| got - best < 1e-4), "{got:?} are not the nearest of {all:?}");
     }
+    // The recipe's own constants, one draw a visit: how often a candidate is drawn, by tenths of the list in the order of the weights.
+    let run = train(folder.path(), "simans", "run", &["--model", &MODELS.trained, "train.steps=24", "batch.negatives=1"]);
+    let listed = fs::read_to_string(run.path.join("negatives/version-1.jsonl")).unwrap();
+    let listed = listed.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let positives: BTreeMap<String, f64> = listed.map(|row| (text(&row["query_id"]), row["positive_score"].as_f64().unwrap())).collect();
+    let lists_of_trained = run.version(1);
+    let (mut got, mut expected, mut uniform) = ([0.0; 10], [0.0; 10], [0.0; 10]);
+    for row in run.drawn() {
+        let weight = |it: &Negative| (-0.5 * ((it.score - positives[&row.query]) / 0.05).powi(2)).exp();
+        let mut list = lists_of_trained[&row.query].clone();
+        list.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
+        let total: f64 = list.iter().map(weight).sum();
+        for (place, it) in list.iter().enumerate() {
+            expected[place * 10 / list.len()] += weight(it) / total;
+            uniform[place * 10 / list.len()] += 1.0 / list.len() as f64;
+        }
+        got[list.iter().position(|it| *it == row.negatives[0]).unwrap() * 10 / list.len()] += 1.0;
+    }
+    // 9 degrees of freedom: above 40 in fewer than one of 100,000.
+    assert!(chi(&got, &expected) < 40.0, "{got:?} drawn, {expected:?} expected");
+    assert!(chi(&got, &uniform) > 400.0, "{got:?} is about uniform");
+
     // a = 0: every place of the list as often as any other.
     let mut places = [0.0; 10];
     for row in wide.drawn() {

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use safetensors::SafeTensors;
-use serde_json::Value;
+use serde_json::{Value, json as object};
 
 use crate::command::weights;
-use crate::recipes_dynamic::runs::{Run, assert_alike, assert_apart, text, train};
+use crate::recipes_dynamic::runs::{DEMO, MODELS, Run, TEMPERATURE, alike, assert_alike, assert_apart, dot, encode, mean, text, train};
 
 /// Names of the sources of everything drawn in these steps.
 fn sources(run: &Run, steps: std::ops::Range<usize>) -> BTreeSet<String> {
@@ -64,24 +64,28 @@ fn in_batch() {
     assert_eq!(columns(&run), [64; 4]);
 }
 
-/// The logged figures of a chunked run are those of the whole batch.
-fn chunks_change_nothing(recipe: &str) {
+/// The logged figures of a chunked run are those of the whole batch, whose every positive is a column for every query.
+fn chunks_change_nothing(recipe: &str, queries: u64) {
     let folder = tempfile::tempdir().unwrap();
-    let chunked = train(folder.path(), recipe, "chunked", &["train.steps=4"]);
-    let whole = train(folder.path(), recipe, "whole", &["train.steps=4", "batch.chunk=0"]);
+    let set = ["train.steps=4", "data.limit=2048"];
+    let chunked = train(folder.path(), recipe, "chunked", &set);
+    let whole = train(folder.path(), recipe, "whole", &[&set[..], &["batch.chunk=0"]].concat());
     assert_alike(&chunked.losses(), &whole.losses(), 1e-4);
     assert_alike(&chunked.steps("gradient_norm"), &whole.steps("gradient_norm"), 1e-3);
-    assert!(columns(&chunked).iter().all(|&columns| columns >= 100), "one score matrix over all blocks");
+    assert_eq!(columns(&chunked), [queries; 4], "one score matrix over all blocks");
+    let open = chunked.events("step")[0]["compared"]["in-batch"]["open"].as_u64().unwrap();
+    let all = queries * (queries - 1);
+    assert!(open <= all && open > all - all / 50, "{open} of {all} cells are open; the rest are known to be no negatives");
 }
 
 #[test]
 fn cross_batch() {
-    chunks_change_nothing("cross-batch");
+    chunks_change_nothing("cross-batch", 256);
 }
 
 #[test]
 fn grad_cache() {
-    chunks_change_nothing("grad-cache");
+    chunks_change_nothing("grad-cache", 128);
 }
 
 #[test]
@@ -100,10 +104,24 @@ fn moco_queue() {
             assert_eq!(far, 0, "step {step}: {name}");
         }
     }
-    // The queue holds the last 150 documents: steps 2, 3, 4 have 192, so none of steps 0 and 1 unless it came again.
+    // The queue holds the last 150 documents: all of steps 3 and 4, which have 128, and 22 of step 2.
     let bytes = fs::read(run.path.join("checkpoints/step-5/queue.safetensors")).unwrap();
-    let ids = SafeTensors::deserialize(&bytes).unwrap();
-    assert_eq!(ids.tensor("queue.ids").unwrap().shape(), [150]);
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let ids = file.tensor("queue.ids").unwrap();
+    let mut held: Vec<String> =
+        ids.data().chunks_exact(8).map(|id| DEMO.documents.id(i64::from_le_bytes(id.try_into().unwrap()) as u32).to_owned()).collect();
+    assert_eq!(held.len(), 150);
+    let pushed = |step: usize| run.pairs(step).into_iter().map(|pair| pair.1).collect::<Vec<_>>();
+    for document in [pushed(3), pushed(4)].concat() {
+        let place = held.iter().position(|it| *it == document).unwrap_or_else(|| panic!("{document} is not in the queue"));
+        held.swap_remove(place);
+    }
+    assert!(held.len() == 22 && held.iter().all(|document| pushed(2).contains(document)), "{held:?}");
+    // What a step compared with is what the steps before have left: 64 columns at step 1, then 128, then all the queue holds.
+    let queued: Vec<usize> = run.batches.iter().map(|line| line["queue"].as_array().map_or(0, Vec::len)).collect();
+    assert_eq!(queued, [0, 64, 128, 150, 150]);
+    let first: BTreeSet<String> = run.batches[1]["queue"].as_array().unwrap().iter().map(text).collect();
+    assert_eq!(first, pushed(0).into_iter().collect());
     assert_eq!(run.losses()[0], 0.0, "with an empty queue there is nothing to tell the positive from");
     assert!(run.losses()[1] > 1.0);
 }
@@ -115,6 +133,33 @@ fn memory_bank() {
     let plain = train(folder.path(), "in-batch", "plain", &["train.steps=6"]);
     assert_eq!(bank.losses()[..3], plain.losses()[..3]);
     assert!(bank.losses()[3] > plain.losses()[3], "more columns, a larger loss: {:?} {:?}", bank.losses(), plain.losses());
+
+    // With weights that stay as they are, the rows of steps 1 and 2 are those of the start encoder: the loss of step 3 by hand.
+    let still = ["train.steps=4", "negatives.source.1.start_after=3", "train.learning_rate=1e-30", "--model", &MODELS.start];
+    let still = train(folder.path(), "memory-bank", "still", &still);
+    let queue: Vec<String> = still.batches[3]["queue"].as_array().unwrap().iter().map(text).collect();
+    assert_eq!(queue.len(), 128);
+    let earlier: BTreeSet<String> = [still.pairs(1), still.pairs(2)].concat().into_iter().map(|pair| pair.1).collect();
+    assert_eq!(queue.iter().cloned().collect::<BTreeSet<_>>(), earlier);
+    let pairs = still.pairs(3);
+    let own: Vec<String> = pairs.iter().map(|pair| pair.1.clone()).collect();
+    let queries = encode(folder.path(), &MODELS.start, "query", pairs.iter().map(|pair| &pair.0));
+    let documents = encode(folder.path(), &MODELS.start, "document", own.iter().chain(&queue));
+    let expected = mean(pairs.iter().map(|(query, positive)| {
+        let logit = |document: &String| dot(&queries[query], &documents[document]) / TEMPERATURE;
+        let columns = own.iter().chain(queue.iter().filter(|it| !own.contains(it)));
+        let open = columns.filter(|it| *it == positive || !known(query, it));
+        open.map(|it| (logit(it) - logit(positive)).exp()).sum::<f64>().ln()
+    }));
+    assert!(alike(still.losses()[3], expected, 1e-4), "{} and {expected}", still.losses()[3]);
+}
+
+/// Whether the document has the text of one that is judged for the query, or the query's own.
+fn known(query: &str, document: &str) -> bool {
+    let text = |id: u32| DEMO.documents.text(id);
+    let (query, document) = (DEMO.queries.find(query).unwrap(), DEMO.documents.find(document).unwrap());
+    let judged = DEMO.split("train").unwrap().judged(query);
+    judged.iter().any(|&(other, _)| text(other) == text(document)) || DEMO.queries.text(query) == text(document)
 }
 
 #[test]
@@ -132,7 +177,12 @@ fn tas_b() {
     // A query has one negative, whose margin the teacher gives; both terms of the loss are there.
     assert!(rows(&run, 4..8).iter().all(|row| row["negatives"].as_array().unwrap().len() == 1));
     let steps = run.events("step");
-    assert!(steps[5]["margin-mse"].as_f64().is_some() && steps[1]["margin-mse"].is_null(), "{}", steps[5]);
+    assert!(steps[1]["margin-mse"].is_null(), "{}", steps[1]);
+    for step in &steps[4..8] {
+        let part = |key: &str| step[key].as_f64().unwrap_or_else(|| panic!("no {key} in {step}"));
+        let sum = part("margin-mse") + 0.75 * part("margin-mse-2");
+        assert!(alike(part("loss"), sum, 1e-5) && part("margin-mse") != part("margin-mse-2"), "{step}");
+    }
     // Each bin of the teacher's margins that is not empty is drawn alike: the place of a draw's bin among them has the mean 1/2.
     let lists = run.lists(1);
     let places: Vec<f64> = rows(&run, 4..8)
@@ -170,9 +220,24 @@ fn bm25() {
     let folder = tempfile::tempdir().unwrap();
     let run = train(folder.path(), "bm25", "run", &["train.steps=4"]);
     assert_eq!(sources(&run, 0..4), BTreeSet::from(["bm25".to_owned()]));
-    // A hundred ranks, and a few more for judged documents among them.
-    assert!(ranks(&run).iter().all(|&rank| (1..=110).contains(&rank)));
     assert_eq!(run.events("refresh").len(), 1);
+    // The lists are the lexical ranking of another command, without what is known.
+    let lists = run.version(1);
+    let queries: Vec<u32> = lists.keys().map(|query| DEMO.queries.find(query).unwrap()).collect();
+    for ((query, list), found) in lists.iter().zip(mining::bm25_run(&DEMO, &queries, 110).unwrap()) {
+        assert!(list.len() >= 100.min(found.len() - 5), "{query}: {} of {}", list.len(), found.len());
+        let scores: BTreeMap<&str, f32> = found.iter().map(|&(document, score)| (DEMO.documents.id(document), score)).collect();
+        for it in list {
+            // Of equal scores either may come first.
+            let at_rank = f64::from(found[it.rank - 1].1);
+            assert!(
+                alike(it.score, at_rank, 1e-5) && alike(it.score, f64::from(scores[it.id.as_str()]), 1e-5),
+                "{query}: {it:?}, {at_rank}"
+            );
+            assert!(!known(query, &it.id));
+        }
+    }
+    assert!(run.drawn().iter().all(|row| row.negatives.len() == 1 && lists[&row.query].contains(&row.negatives[0])));
 }
 
 #[test]
@@ -199,16 +264,56 @@ fn dpr_adv_hn() {
     let after = |step: usize| tensors(&run.path.join(format!("checkpoints/step-{step}/weights.safetensors")));
     assert_eq!(run.steps("learning_rate")[4], run.steps("learning_rate")[0]);
     assert!(after(5) == after(1) && after(4) != after(1));
+    // The best of each list, new and old.
+    let (lists, raw) = (run.version(2), raw_lists(&run, 2));
+    for row in run.drawn().iter().filter(|row| row.step >= 4) {
+        let listed = raw[&row.query]["negatives"].as_array().unwrap();
+        // Lists are best first, and the positive is in none.
+        let best = |source: &str| text(&listed.iter().find(|it| it["source"] == source).unwrap()["id"]);
+        let (lexical, dense) = (best("bm25"), best("dense"));
+        let drawn: Vec<&String> = row.negatives.iter().map(|it| &it.id).collect();
+        assert!(drawn.contains(&&lexical) || drawn.contains(&&dense), "{drawn:?}, {lexical}, {dense}");
+        if lexical != dense {
+            assert!(drawn.contains(&&lexical) && drawn.contains(&&dense), "{drawn:?}, {lexical}, {dense}");
+        }
+        assert!(row.negatives.iter().all(|it| lists[&row.query].contains(it)));
+    }
+}
+
+/// The rows of a version by query, as written.
+fn raw_lists(run: &Run, version: usize) -> BTreeMap<String, Value> {
+    let text = fs::read_to_string(run.path.join(format!("negatives/version-{version}.jsonl"))).unwrap();
+    let rows = text.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
+    rows.map(|row| (row["query_id"].as_str().unwrap().to_owned(), row)).collect()
 }
 
 #[test]
 fn static_dense() {
     let folder = tempfile::tempdir().unwrap();
-    let run = train(folder.path(), "static-dense", "run", &["train.steps=12"]);
+    let run = train(folder.path(), "static-dense", "run", &["train.steps=12", "--model", &MODELS.start]);
     let refreshes: Vec<_> = run.events("refresh").iter().map(|it| it["step"].as_u64()).collect();
     assert_eq!(refreshes, [Some(0)]);
     let lists = run.version(1);
     assert!(run.drawn().iter().all(|row| row.negatives.iter().all(|it| lists[&row.query].contains(it))));
+    // A full search by hand: nothing is left out but what is known.
+    let all: Vec<String> = (0..DEMO.documents.len() as u32).map(|document| DEMO.documents.id(document).to_owned()).collect();
+    let some: Vec<&String> = lists.keys().take(16).collect();
+    let queries = encode(folder.path(), &MODELS.start, "query", some.iter().copied());
+    let documents = encode(folder.path(), &MODELS.start, "document", &all);
+    for query in some {
+        let mut found: Vec<(f64, &String)> = documents.iter().map(|(id, row)| (dot(&queries[query], row), id)).collect();
+        found.sort_by(|a, b| b.0.total_cmp(&a.0));
+        found.truncate(110);
+        found.retain(|it| !known(query, it.1));
+        let list = &lists[query];
+        assert!((95..=100).contains(&list.len()), "{} of 100", list.len());
+        // Neighbours may change places where rounding decides.
+        for (it, (score, _)) in list.iter().zip(&found) {
+            assert!((it.score - score).abs() < 1e-5, "{query}: {it:?} and {score}");
+        }
+        let ids: BTreeSet<&String> = found.iter().map(|it| it.1).collect();
+        assert!(list.iter().all(|it| ids.contains(&it.id)), "{query}");
+    }
 }
 
 #[test]
@@ -228,20 +333,32 @@ fn bge_hn() {
 #[test]
 fn star() {
     let folder = tempfile::tempdir().unwrap();
-    let run = train(folder.path(), "star", "run", &["train.steps=3"]);
+    let run = train(folder.path(), "star", "run", &["train.steps=3", "--model", &MODELS.start]);
     assert!(run.drawn().iter().all(|row| row.negatives.len() == 1));
     assert_eq!(sources(&run, 0..3), BTreeSet::from(["dense".to_owned()]));
-    // Without the other queries' positives, or without pairs of equal weight, the loss is another one.
-    let alone = train(folder.path(), "star", "alone", &["train.steps=3", "negatives.source=[{from=\"dense\",model=\"start\",depth=200}]"]);
-    let joint = train(folder.path(), "star", "joint", &["train.steps=3", "loss.kind=info-nce"]);
-    assert_apart(&run.losses()[..1], &alone.losses()[..1]);
-    assert_apart(&run.losses()[..1], &joint.losses()[..1]);
+    // The loss of the first step by hand: over all queries and all documents of the batch, the hard ones of every query among them, pairs of
+    // equal weight.
+    let rows: Vec<_> = run.drawn().into_iter().filter(|row| row.step == 0).collect();
+    let columns: BTreeSet<String> = rows.iter().flat_map(|row| [row.positive.clone(), row.negatives[0].id.clone()]).collect();
+    let queries = encode(folder.path(), &MODELS.start, "query", rows.iter().map(|row| &row.query));
+    let documents = encode(folder.path(), &MODELS.start, "document", &columns);
+    let score = |query: &String, document: &String| dot(&queries[query], &documents[document]) / TEMPERATURE;
+    let pairs = rows.iter().flat_map(|row| {
+        let others = columns.iter().filter(|it| **it != row.positive && !known(&row.query, it));
+        others.map(|it| (score(&row.query, it) - score(&row.query, &row.positive)).exp().ln_1p()).collect::<Vec<_>>()
+    });
+    let expected = mean(pairs);
+    assert!(alike(run.losses()[0], expected, 1e-4), "{} logged, {expected} expected", run.losses()[0]);
 }
 
 #[test]
 fn cocondenser() {
     let folder = tempfile::tempdir().unwrap();
-    let run = train(folder.path(), "cocondenser", "run", &["train.steps=8"]);
+    let set = ["train.steps=8", "train.checkpoint_every=1", "train.keep_checkpoints=9"];
+    let run = train(folder.path(), "cocondenser", "run", &set);
+    // A restart: the first step has the learning rate 0 in both rounds, so its weights are the start weights.
+    let after = |step: usize| tensors(&run.path.join(format!("checkpoints/step-{step}/weights.safetensors")));
+    assert!(after(5) == after(1) && after(4) != after(1));
     assert_eq!(sources(&run, 0..4).len(), 1);
     assert_eq!(sources(&run, 4..8).len(), 2, "the second round draws from both lists");
     // Half of the negatives from each.
@@ -267,6 +384,33 @@ fn indi() {
         let all: BTreeSet<_> = visits.iter().flatten().collect();
         assert_eq!(all.len(), visits.iter().map(BTreeSet::len).sum::<usize>(), "no negative is served twice in three visits");
     }
+
+    // One of each stratum of σ(s_n − s_p): the 21 stand for the pool better than 21 at random, by the distance from each candidate of the pool
+    // to the nearest of them.
+    let pool = train(folder.path(), "indi", "pool", &["train.steps=1", "data.limit=64", "negatives.draw={rule=\"uniform\"}"]);
+    let (chosen, pools) = (raw_lists(&run, 1), raw_lists(&pool, 1));
+    let (mut compared, mut better) = (0, 0);
+    for (query, row) in &pools {
+        let positive = row["positive_score"].as_f64().unwrap();
+        let weights = |row: &Value| -> Vec<f64> {
+            let scores = row["negatives"].as_array().unwrap().iter().map(|it| it["score"].as_f64().unwrap());
+            scores.map(|score| 1.0 / (1.0 + (positive - score).exp())).collect()
+        };
+        let (all, few) = (weights(row), weights(&chosen[query]));
+        if all.len() < 100 {
+            continue;
+        }
+        let error = |few: &[f64]| -> f64 {
+            all.iter().map(|weight| few.iter().map(|it| (it - weight).powi(2)).fold(f64::INFINITY, f64::min)).sum()
+        };
+        // A hundred choices at random, by steps through the pool that share no factor with its length more often than not.
+        for step in 1..=100 {
+            let random: Vec<f64> = (0..21).map(|number| all[(number * (2 * step + 1) * 7919 + step * 104_729) % all.len()]).collect();
+            better += usize::from(error(&few) < error(&random));
+            compared += 1;
+        }
+    }
+    assert!(compared > 3000 && better * 20 > compared * 19, "{better} of {compared} choices");
 }
 
 #[test]
@@ -278,6 +422,33 @@ fn ensemble_mined() {
         let different: BTreeSet<_> = row.negatives.iter().map(|it| &it.id).collect();
         assert_eq!(different.len(), row.negatives.len(), "what both miners found is one candidate");
     }
+    // Each list by itself, from a run with that source alone: the union holds both, and says who found what.
+    let alone = |out: &str, source: &str| {
+        let sources = format!("negatives.source=[{{from=\"in-batch\"}},{source}]");
+        raw_lists(&train(folder.path(), "ensemble-mined", out, &["train.steps=1", &sources]), 1)
+    };
+    let ids = |row: &Value| row["negatives"].as_array().unwrap().iter().map(|it| text(&it["id"])).collect::<BTreeSet<_>>();
+    let (lexical, dense) = (alone("lexical", "{from=\"bm25\",depth=100}"), alone("dense", "{from=\"dense\",model=\"start\",depth=100}"));
+    let empty = object!({ "negatives": [] });
+    let mut by_both = 0;
+    for (query, row) in raw_lists(&run, 1) {
+        let of = |lists: &BTreeMap<String, Value>| ids(lists.get(&query).unwrap_or(&empty));
+        let (lexical, dense) = (of(&lexical), of(&dense));
+        // Copies of one text are one candidate, under the id with the best rank.
+        assert!(ids(&row).is_subset(&lexical.union(&dense).cloned().collect()) && ids(&row).len() + 5 > lexical.union(&dense).count());
+        for it in row["negatives"].as_array().unwrap() {
+            let id = text(&it["id"]);
+            let expected: Vec<&str> =
+                [("bm25", lexical.contains(&id)), ("dense", dense.contains(&id))].iter().filter(|it| it.1).map(|it| it.0).collect();
+            let got: Vec<String> = it["sources"].as_array().unwrap().iter().map(text).collect();
+            assert!(expected.iter().all(|it| got.iter().any(|name| name == it)), "{query}, {id}: {got:?} and {expected:?}");
+            by_both += usize::from(got.len() == 2);
+        }
+    }
+    assert!(by_both > 100, "{by_both} found by both");
+    // A draw tells the same.
+    let drawn = rows(&run, 0..4).iter().flat_map(|row| row["negatives"].as_array().unwrap()).filter(|it| it["sources"].is_array()).count();
+    assert!(drawn > 3, "{drawn} drawn that both found");
 }
 
 #[test]

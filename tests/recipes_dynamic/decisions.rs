@@ -82,6 +82,41 @@ fn rlhn() {
     assert!(drop.drawn().iter().all(|row| !queries.contains(&row.query)));
 }
 
+/// Every pair of a training query and a relevant document that is not judged.
+fn unjudged() -> impl Iterator<Item = (u32, u32)> {
+    let (truth, judged) = (DEMO.truth.as_ref().unwrap(), DEMO.split("train").unwrap());
+    truth.pairs().into_iter().filter(|&(query, document)| judged.positives(query).next().is_some() && !judged.is_positive(query, document))
+}
+
+#[test]
+fn what_is_removed_is_no_negative_of_any_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = |(query, document)| ((DEMO.queries.id(query).to_owned(), DEMO.documents.id(document).to_owned()), "pos");
+    let decisions: Decisions = unjudged().map(pair).collect();
+    write(folder.path(), &decisions);
+    // False cells by source, over the steps that are counted.
+    let wrong = |run: &Run, source: &str| -> u64 {
+        let counts: Vec<u64> = run.events("step").iter().filter_map(|step| step["compared"][source]["false"].as_u64()).collect();
+        assert_eq!(counts.len(), 3, "{source}");
+        counts.iter().sum()
+    };
+    for recipe in ["rlhn", "arhn"] {
+        // Wide batches: the other queries' positives are often relevant.
+        let more = ["batch.queries=512", "batch.negatives=1", "negatives.filter=[]", "negatives.source.1.below_margin=false"];
+        let with =
+            |out: &str, policy: &[&str]| train(folder.path(), recipe, &format!("{recipe}-{out}"), &set(&[&more[..], policy].concat()));
+        let plain = with("plain", &[]);
+        let counts = ["in-batch", "shared"].map(|source| wrong(&plain, source));
+        assert!(counts.iter().all(|&count| count > 3), "{counts:?}");
+        let removed = with("remove", &["data.decisions=decisions.jsonl", "data.decision_policy=remove"]);
+        assert_eq!(removed.events("relabelled")[0]["removed"], decisions.len());
+        assert_eq!(pairs(&removed), pairs(&plain), "no positive comes or goes");
+        assert_eq!((drawn(&removed, &decisions), positives(&removed, &decisions, "pos")), (0, 0));
+        // As drawn, as another query's positive, as drawn for another query.
+        assert_eq!(["in-batch", "dense", "shared"].map(|source| wrong(&removed, source)), [0; 3]);
+    }
+}
+
 #[test]
 fn arhn() {
     let folder = tempfile::tempdir().unwrap();
