@@ -242,7 +242,7 @@ impl Passes for Flex {
     }
 
     fn linear_mixed_backward(gradient: FlexTensor, input: FlexTensor, weight: FlexTensor) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let [input, weight, bias] = mixed::backward(gradient, input, weight);
+        let [input, weight, bias] = mixed::backward(&gradient, input, weight);
         (input, weight, bias)
     }
 

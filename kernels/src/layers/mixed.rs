@@ -81,18 +81,8 @@ pub(super) fn scale(largest: f32) -> f32 {
 fn rounded(input: FlexTensor, by: f32) -> FlexTensor {
     let shape = [input.layout().shape()[0], input.layout().shape()[1]];
     let mut output = owned(input, shape);
-    let round = |x: &mut f32| {
-        // Not `clamp`, for NaN must stay.
-        let y = *x * by;
-        *x = f16::from_f32(if y > 65504.0 {
-            65504.0
-        } else if y < -65504.0 {
-            -65504.0
-        } else {
-            y
-        })
-        .to_f32();
-    };
+    // NaN stays what it is.
+    let round = |x: &mut f32| *x = f16::from_f32((*x * by).clamp(-65504.0, 65504.0)).to_f32();
     output.storage_mut::<f32>().par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(round));
     output
 }
@@ -104,7 +94,7 @@ pub(super) fn forward(input: FlexTensor, weight: FlexTensor, bias: &FlexTensor) 
 }
 
 /// The gradients of input, weight and bias.
-pub(super) fn backward(gradient: FlexTensor, input: FlexTensor, weight: FlexTensor) -> [FlexTensor; 3] {
+pub(super) fn backward(gradient: &FlexTensor, input: FlexTensor, weight: FlexTensor) -> [FlexTensor; 3] {
     let gradient = gradient.to_contiguous();
     // A NaN is passed over here and stays in the product.
     let largest = numbers(&gradient).par_iter().map(|x| x.abs()).reduce(|| 0.0, f32::max);

@@ -6,6 +6,8 @@
 //! a few rows of its result, all in registers.
 
 #![allow(unsafe_code)]
+// A kernel computes both sides of `&&` when they have no effects: nested ifs are what skips work there.
+#![allow(clippy::collapsible_if)]
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::client::Client;
