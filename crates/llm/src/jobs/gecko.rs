@@ -88,7 +88,7 @@ impl Gecko {
 
     fn asked(&self, context: &Context<'_>, document: u32, answer: &Answer) -> Result<Asked, Fault> {
         let asked: Asked = answers::json(&answer.text)?;
-        self.quality.check(&asked.query, &[context.document(document)], answer.logprob)?;
+        self.quality.check(&asked.query, &[context.document(document), &self.query_prompt.text], answer.logprob)?;
         if asked.task.trim().is_empty() { Err(Fault::Form("the task is empty".into())) } else { Ok(asked) }
     }
 

@@ -44,7 +44,8 @@ impl Queries {
                     return Err(Fault::Form("it was cut off".into()));
                 }
                 let text = answers::line(&answer.text)?;
-                self.quality.check(&text, &[context.document(unit.0)], answer.logprob)?;
+                // Small models repeat what they are told.
+                self.quality.check(&text, &[context.document(unit.0), &self.prompt.text], answer.logprob)?;
                 Ok(text)
             })
         });

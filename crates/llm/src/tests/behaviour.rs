@@ -114,16 +114,17 @@ fn what_is_copied_short_or_said_before_is_rejected() {
             () if text.contains("fox") => Play::Says("The fox eats what it finds in field number 0, sleeps by day"),
             () if text.contains("hen") => Play::Says("hens"),
             () if text.contains("owl") => Play::Says("WHEN do bees sleep?"),
+            () if text.contains("pig") => Play::Says("You write search queries for a search engine over a collection of documents."),
             () if text.contains("cow") || text.contains("cat") => Play::Says("who eats all day long"),
             () => Play::Good,
         }
     };
     let folder = tempfile::tempdir().unwrap();
     let (outcome, _) = write_queries(folder.path(), &model(&Double::start(play)), Limits::default());
-    assert_eq!(outcome.rows.len(), 8);
+    assert_eq!(outcome.rows.len(), 7);
     let reasons: HashMap<_, _> =
         outcome.rejected.iter().map(|it| (it.sources["document"].as_str().unwrap(), it.reason.split(':').next().unwrap())).collect();
-    assert_eq!(reasons, HashMap::from([("d0", "copied"), ("d1", "too short"), ("d2", "duplicate"), ("d4", "duplicate")]));
+    assert_eq!(reasons, HashMap::from([("d0", "copied"), ("d1", "too short"), ("d2", "duplicate"), ("d4", "duplicate"), ("d9", "copied")]));
 }
 
 #[test]
