@@ -38,7 +38,7 @@ impl Squares for Flex {
 }
 
 /// Parts that a GPU adds a tensor up in.
-const PARTS: usize = 64;
+const PARTS: usize = 256;
 
 /// The parts of one of many tensors.
 #[backend_extension(Cube, Flex, Fusion)]

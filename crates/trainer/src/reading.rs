@@ -20,7 +20,8 @@ pub(crate) enum Reading {
 impl Reading {
     /// Asks for these numbers, `[1]` each, and does not wait for them.
     pub(crate) fn begin(numbers: impl IntoIterator<Item = Tensor<1>>) -> Self {
-        let transaction = numbers.into_iter().fold(Transaction::default(), |transaction, number| transaction.register(number.without_autodiff()));
+        let transaction =
+            numbers.into_iter().fold(Transaction::default(), |transaction, number| transaction.register(number.without_autodiff()));
         let mut reading: Pin<Box<dyn Future<Output = Answer>>> = Box::pin(transaction.execute_async());
         // The first look is what queues the copies.
         match reading.as_mut().poll(&mut Context::from_waker(Waker::noop())) {

@@ -63,7 +63,9 @@ pub(crate) fn precision_used(precision: Precision, chosen: &Chosen) -> (serde_js
                 (Err(reason), true) => format!("no matrix units: {reason}"),
                 (Err(_), false) => "on the CPU the same roundings, and no gain".to_owned(),
             };
-            let note = format!("mixed precision: 16-bit operands in linear layers and in the search for negatives, everything else in 32 bits; {by}");
+            let note = format!(
+                "mixed precision: 16-bit operands in linear layers and in the search for negatives, everything else in 32 bits; {by}"
+            );
             ("f16 operands, f32 sums", "f16", Some(note))
         }
     };

@@ -1,8 +1,8 @@
 //! The layers on GPUs, in CubeCL: one kernel per piece, values and gradients.
 //!
 //! Memory is what they wait for, so each reads its operands once and writes its results once, and makes a mask or a probability again rather than read it. WebGPU
-//! promises a kernel eight buffers, CubeCL takes one for the numbers; barriers stand outside every branch, as WGSL asks. Sums run in one fixed order, so a layer gives
-//! the same bits every time.
+//! promises a kernel eight buffers, CubeCL takes one for the numbers; barriers stand outside every branch, as WGSL asks. Sums run in one fixed order, so a kernel gives
+//! the same bits every time; products of matrices are burn's, of which tuning may choose another in another process.
 
 #![allow(unsafe_code)]
 
@@ -32,7 +32,11 @@ use super::mask::Dropout;
 pub(crate) const UNITS: usize = 256;
 
 /// At least so many cubes, in as many dimensions as the device asks for. A kernel must leave out those beyond.
+///
+/// # Panics
+/// When these have more units than kernels count, 2^32.
 pub(crate) fn cubes(client: &Client, count: usize) -> CubeCount {
+    assert!(count < (1 << 32) / UNITS, "a tensor of {} numbers or more, and kernels count to 2^32: make smaller batches", count * UNITS);
     calculate_cube_count_elemwise(client, count, CubeDim::new_single())
 }
 
@@ -52,8 +56,18 @@ pub(super) fn attends(client: &Client, head: usize) -> bool {
     attention::fits(client, head)
 }
 
+/// Its rows and columns.
+///
+/// # Panics
+/// When it has more numbers than kernels count, 2^32.
 fn matrix(tensor: &CubeTensor) -> [usize; 2] {
     let shape = tensor.shape();
+    assert!(
+        shape[0] * shape[1] < 1 << 32,
+        "a matrix of {} x {} numbers, and kernels count to 2^32: make smaller batches",
+        shape[0],
+        shape[1]
+    );
     [shape[0], shape[1]]
 }
 

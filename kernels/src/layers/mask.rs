@@ -1,14 +1,17 @@
 //! Which numbers dropout keeps: a function of (key, row, column) and of nothing else, so the backward pass asks again instead of remembering.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::tensor::{Device, Distribution, Tensor};
 
 use super::on_cpu;
 
+static THREADS: AtomicU64 = AtomicU64::new(1);
+
 thread_local! {
-    /// Where this thread's sequence of keys stands, for devices that would have to be waited for.
-    static KEYS: Cell<u64> = const { Cell::new(0) };
+    /// Where this thread's sequence of keys stands, for devices that would have to be waited for. Threads that were never seeded begin at different places.
+    static KEYS: Cell<u64> = Cell::new(mixed(THREADS.fetch_add(1, Ordering::Relaxed)));
 }
 
 /// Seeds all that draws random numbers on the device: its own generator, and the dropout of this thread's layers. Training passes after the same seed drop the same.

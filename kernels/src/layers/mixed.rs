@@ -2,7 +2,8 @@
 //!
 //! Everything else stays f32: master weights, bias, residual stream, norms, softmax, loss and optimiser. Operands beyond the largest 16-bit number, 65504, become that.
 //! Gradients of a mean loss can be too small for 16 bits, so each is first multiplied by the power of two that brings its largest number to [2^13, 2^14), and the
-//! products are divided by it again, which is exact: nothing becomes infinite, and what is flushed to zero is 2^-37 of the largest. So no scale of the loss is needed.
+//! products are divided by it again, which is exact: nothing finite becomes infinite, and what loses digits is below 2^-27 of the largest. So no scale of the loss is needed. What is infinite or not
+//! a number stays so.
 
 use std::fmt;
 
@@ -81,8 +82,11 @@ pub(super) fn scale(largest: f32) -> f32 {
 fn rounded(input: FlexTensor, by: f32) -> FlexTensor {
     let shape = [input.layout().shape()[0], input.layout().shape()[1]];
     let mut output = owned(input, shape);
-    // NaN stays what it is.
-    let round = |x: &mut f32| *x = f16::from_f32((*x * by).clamp(-65504.0, 65504.0)).to_f32();
+    // NaN and infinity stay what they are, to be seen.
+    let round = |x: &mut f32| {
+        let value = *x * by;
+        *x = if value.is_finite() { f16::from_f32(value.clamp(-65504.0, 65504.0)).to_f32() } else { value };
+    };
     output.storage_mut::<f32>().par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(round));
     output
 }
@@ -125,6 +129,20 @@ mod tests {
         }
         assert_eq!([0.0, f32::INFINITY, f32::NAN].map(scale), [1.0; 3]);
         assert!(scale(1e-42) > 1e30);
+    }
+
+    #[test]
+    fn what_is_finite_stays_finite_and_what_is_not_is_seen() {
+        let row = |values: &[f32]| super::super::tensor(values.to_vec(), [1, values.len()]);
+        let of = |tensor: &FlexTensor| numbers(tensor).to_vec();
+        assert_eq!(
+            of(&rounded(row(&[1e9, -1e9, f32::INFINITY, f32::NEG_INFINITY]), 1.0)),
+            [65504.0, -65504.0, f32::INFINITY, f32::NEG_INFINITY]
+        );
+        assert!(of(&rounded(row(&[f32::NAN]), 1.0))[0].is_nan());
+        let weight = || super::super::tensor(vec![1.0, 2.0], [1, 2]);
+        let [to_input, to_weight, _] = backward(&row(&[f32::INFINITY, 1e-9]), row(&[3.0]), weight());
+        assert!(of(&to_input)[0].is_infinite() && of(&to_weight)[0].is_infinite());
     }
 
     #[test]

@@ -172,6 +172,16 @@ fn store(
     }
 }
 
+/// Tokens of a sequence, as many as it can have: what a kernel loops over must not come unseen from a buffer.
+#[cube]
+fn length(given: i32, width: usize) -> usize {
+    let mut length = 0usize;
+    if given > 0 {
+        length = min(u32::cast_from(given) as usize, width);
+    }
+    length
+}
+
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 fn attention_kernel(
@@ -208,7 +218,7 @@ fn attention_kernel(
     let mut keys = 0usize;
     if task < tasks {
         end = width;
-        keys = lengths[task / heads] as usize;
+        keys = length(lengths[task / heads], width);
     }
 
     let mut query_slab = Shared::<[f32]>::new_slice(comptime!(slab(block, size)));
@@ -354,7 +364,7 @@ fn prepare_kernel(
         facts[count + at] = sum;
     }
     if at < rows {
-        facts[2 * count + at] = f32::cast_from(lengths[at]);
+        facts[2 * count + at] = f32::cast_from(u32::cast_from(length(lengths[at], width)));
     }
 }
 

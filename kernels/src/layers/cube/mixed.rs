@@ -32,11 +32,16 @@ fn round_kernel<H: Float>(input: &[f32], by: &[f32], output: &mut [H], count: u3
         if comptime!(scaled) {
             value *= by[0];
         }
+        // What is infinite stays so, to be seen.
         if value > 65504.0f32 {
-            value = 65504.0f32;
+            if value <= 3.402_823_5e38f32 {
+                value = 65504.0f32;
+            }
         }
         if value < -65504.0f32 {
-            value = -65504.0f32;
+            if value >= -3.402_823_5e38f32 {
+                value = -65504.0f32;
+            }
         }
         output[ABSOLUTE_POS] = H::cast_from(value);
     }
