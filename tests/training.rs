@@ -1,5 +1,7 @@
 //! A run from start to end, and everything it leaves behind.
 
+#![allow(clippy::print_stderr)]
+
 use std::fs;
 
 use serde_json::Value;
@@ -123,4 +125,39 @@ fn the_human_output_has_a_table_and_the_next_command() {
     for part in ["nDCG@10", "BM25", "before training", "after training", "run/model", "run/report.html", "search --data data"] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }
+}
+
+#[test]
+fn mixed_precision_rounds_operands_and_the_log_says_so() {
+    let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden/tiny-bert");
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let first = |precision: &str, model: &str| {
+        let precision = format!("train.precision={precision}");
+        let mut arguments = vec!["train", "--out", precision.as_str(), "--model", model, "--set", precision.as_str()];
+        arguments.extend(SHORT_RUN);
+        arguments.extend(["--set", "train.steps=2", "--set", "train.evaluate_every=0"]);
+        let output = run(folder.path(), &arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let log = fs::read_to_string(folder.path().join(&precision).join("run.jsonl")).unwrap();
+        let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let event = |name: &str| events.iter().find(|event| event["event"] == name).unwrap().clone();
+        fs::remove_dir_all(folder.path().join(&precision)).unwrap();
+        (event("precision"), event("step")["loss"].as_f64().unwrap(), stderr(&output))
+    };
+    let (said, loss, note) = first("f32", "builtin:tiny");
+    assert_eq!((&said["asked"], &said["linear_layers"], &said["rows_of_negatives"]), (&"f32".into(), &"f32".into(), &"f32".into()));
+    assert!(!note.contains("mixed precision"), "{note}");
+    // No linear layers: only the rows of negatives are rounded.
+    let (said, mixed, note) = first("mixed", "builtin:tiny");
+    assert_eq!((&said["asked"], &said["rows_of_negatives"], &said["rest"]), (&"mixed".into(), &"f16".into(), &"f32".into()));
+    assert!(note.contains("mixed precision: 16-bit operands"), "{note}");
+    assert!((mixed - loss).abs() < 0.05 * loss, "{mixed} and {loss}");
+    if !model.is_dir() {
+        eprintln!("skipped: mixed precision of a transformer (../shared is not there)");
+        return;
+    }
+    let model = model.to_str().unwrap();
+    let ((_, loss, _), (_, mixed, _)) = (first("f32", model), first("mixed", model));
+    assert!(mixed != loss && (mixed - loss).abs() < 0.02 * loss, "{mixed} and {loss}");
 }

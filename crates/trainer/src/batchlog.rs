@@ -47,7 +47,7 @@ impl BatchLog {
     }
 
     /// Appends a step; `seen` are its columns.
-    pub(crate) fn write(&mut self, batch: &Batch, seen: Option<Seen>, stage: &Stage, collection: &Collection) -> Result<()> {
+    pub(crate) fn write(&mut self, batch: &Batch, seen: Option<&Seen>, stage: &Stage, collection: &Collection) -> Result<()> {
         let (miner, ids) = (&stage.miner, |documents: &[u32]| documents.iter().map(|&it| document_id(collection, it)).collect::<Vec<_>>());
         let negative = |it: &Candidate| {
             let number = |score: f32| Some(score).filter(|score| score.is_finite());
@@ -67,14 +67,14 @@ impl BatchLog {
             let negatives: Vec<Value> = drawn.iter().map(negative).collect();
             let (query_id, positive) = (collection.queries.id(query), collection.documents.id(positive));
             let mut row = json!({ "query": query_id, "topic": stage.topic(query), "positive": positive, "negatives": negatives });
-            if let Some(retrieved) = seen.as_ref().and_then(|seen| seen.retrieved.get(place)) {
+            if let Some(retrieved) = seen.and_then(|seen| seen.retrieved.get(place)) {
                 row["retrieved"] = ids(retrieved).into();
             }
             row
         };
         let rows: Vec<Value> = batch.pairs.iter().zip(&batch.drawn).enumerate().map(row).collect();
         let mut line = json!({ "step": batch.step, "columns": batch.columns.len(), "rows": rows });
-        if let Some(seen) = seen.as_ref().filter(|seen| !seen.queue.is_empty()) {
+        if let Some(seen) = seen.filter(|seen| !seen.queue.is_empty()) {
             line["queue"] = ids(&seen.queue).into();
         }
         writeln!(self.file, "{line}").context("writing batches.jsonl")

@@ -194,7 +194,8 @@ impl Stage {
 fn miner(config: &Config, mined: &Judgments, data: &Arc<Data>) -> Result<Miner> {
     let mut miner = Miner::new(&config.negatives, &data.collection, mined, config.train.seed)
         .context("preparing the negatives")?
-        .expecting(config.batch.negatives);
+        .expecting(config.batch.negatives)
+        .storing(config.train.precision.rows());
     if config.asks_reranker() {
         miner = miner.taught_with_probabilities();
     }

@@ -193,14 +193,14 @@ impl Session {
                 let progress = self.course().progress_to_last(batch.step, busy);
                 let now = Now { step: batch.step, progress, seed: self.config.train.seed };
                 let loss = &self.stage.config.loss;
-                let mut outcome = self.stage.learner.step(&batch, loss, &now, rate)?;
+                let outcome = self.stage.learner.step(&batch, loss, &now, rate)?;
                 let temperature = loss.temperature.is_scheduled().then(|| loss.temperature.at(&now));
                 self.position.step = batch.step + 1;
                 let texts = batch.pairs.len() + batch.columns.len();
                 let reading = batch.step.is_multiple_of(self.config.train.log_every).then(|| outcome.ask());
                 let drawn = batch.drawn_by_source(&self.stage.miner);
                 if let Some(log) = &mut self.batch_log {
-                    log.write(&batch, outcome.seen.take(), &self.stage, &self.around.data.collection)?;
+                    log.write(&batch, outcome.seen.as_ref(), &self.stage, &self.around.data.collection)?;
                 }
                 let now = Pending { step: batch.step, outcome, reading, rate, temperature, texts, drawn, begun };
                 // The step before: waiting for this one's numbers would leave the device without work.

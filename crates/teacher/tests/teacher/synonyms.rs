@@ -70,7 +70,7 @@ fn words_that_never_occur_on_both_sides_are_matched_in_queries_never_seen() {
     let (held_out, seen): (Vec<usize>, Vec<usize>) = (0..world.queries.len()).partition(|query| query % 4 == 1);
     let before = world.accuracy(&model, &held_out);
 
-    let settings = RerankerTraining { steps: 200, lists: 16, negatives: 3, ..RerankerTraining::small() };
+    let settings = RerankerTraining { steps: 400, lists: 16, negatives: 3, ..RerankerTraining::small() };
     let mut learner = RerankerLearner::new(&model, settings).unwrap();
     let lists = |step: usize| {
         let turns = (0..16).map(|place| (step * 16 + place) as u64);

@@ -254,7 +254,8 @@ impl Gate {
     }
 
     /// Makes room for another tile, if there is one, in every query's survivors. All units come here, after all scores of a tile were offered.
-    #[allow(clippy::too_many_arguments)]
+    // Nested ifs, as in `offer`.
+    #[allow(clippy::too_many_arguments, clippy::collapsible_if)]
     pub(super) fn settle(&mut self, work: &mut [i32], bounds: &[f32], task: &Task, base: usize, more: bool, #[comptime] form: Form) {
         let unit = UNIT_POS as usize;
         let k = task.k as usize;
