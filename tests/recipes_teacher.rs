@@ -279,6 +279,8 @@ fn the_band_of_a_cross_encoder() {
             "reranker.steps=15",
             "train.steps=2",
             "batch.queries=16",
+            // Every pair of a query and 200 documents is scored.
+            "data.limit=64",
         ];
         let run = train(folder.path(), "indi", name, &short(&set));
         run.events("refresh")[0]["by_source"][0]["removed"]["teacher"].as_u64().unwrap_or(0)

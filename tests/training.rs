@@ -143,7 +143,7 @@ fn mixed_precision_rounds_operands_and_the_log_says_so() {
         let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let event = |name: &str| events.iter().find(|event| event["event"] == name).unwrap().clone();
         fs::remove_dir_all(folder.path().join(&precision)).unwrap();
-        (event("precision"), event("step")["loss"].as_f64().unwrap(), stderr(&output))
+        (event("start")["precision"].clone(), event("step")["loss"].as_f64().unwrap(), stderr(&output))
     };
     let (said, loss, note) = first("f32", "builtin:tiny");
     assert_eq!((&said["asked"], &said["linear_layers"], &said["rows_of_negatives"]), (&"f32".into(), &"f32".into(), &"f32".into()));

@@ -135,9 +135,6 @@ impl Session {
             if let Some(relabelled) = relabelled {
                 log.event("relabelled", 0, &relabelled)?;
             }
-            let (fields, note) = setup::precision_used(config.train.precision, &around.chosen);
-            log.event("precision", 0, &fields)?;
-            note.iter().for_each(|note| output::note(note));
             for (event, fields) in stage.events.drain(..) {
                 log.event(event, 0, &fields)?;
             }

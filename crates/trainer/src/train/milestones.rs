@@ -14,6 +14,7 @@ use crate::evaluation::{self, DEPTH, Scored};
 use crate::output;
 use crate::rows::Rows;
 use crate::runfolder::write_whole;
+use crate::setup;
 
 impl Session {
     pub(super) fn test_split(&self) -> Result<Judgments> {
@@ -30,13 +31,15 @@ impl Session {
         }
         let data = &self.around.data;
         let fingerprint = data.side.fingerprint.clone().unwrap_or_else(|| data.collection.fingerprint());
+        let (precision, note) = setup::precision_used(self.config.train.precision, &self.around.chosen);
         let about = json!({
             "version": env!("CARGO_PKG_VERSION"), "device": self.around.chosen.name, "collection": self.around.data.collection.name,
             "collection_fingerprint": fingerprint, "model": self.config.encoder.model,
             "model_fingerprint": self.encoder.fingerprint(), "pairs": self.stage.plan.pairs(), "steps": self.course().steps(),
-            "documents": self.around.data.documents(),
+            "documents": self.around.data.documents(), "precision": precision,
         });
         self.log.event("start", 0, &about)?;
+        note.iter().for_each(|note| output::note(note));
         output::note(&format!(
             "training on {} ({} pairs, {} documents) for {} steps on {}; run folder {}",
             self.around.data.collection.name,

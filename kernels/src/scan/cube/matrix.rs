@@ -137,7 +137,7 @@ fn fetch<N: Size>(
     }
 }
 
-/// Puts what [`fetch`] read into shared memory.
+/// Puts what [`fetch()`] read into shared memory.
 #[cube]
 fn put<N: Size>(
     values: &Array<Vector<f16, N>>,
