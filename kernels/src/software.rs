@@ -4,8 +4,8 @@
 //! lavapipe crashes inside its SPIR-V reader on some of those modules (Mesa 22.3 and 25.0). CubeCL falls back to WGSL when the
 //! Vulkan instance cannot tell extended features, so the instance is made here by hand for Vulkan 1.0 without extensions.
 //!
-//! Mesa 26 takes those modules. With DREDGE_SOFTWARE_COMPILER=spirv its lavapipe is driven as hardware is, 16-bit floats, matrix units, autotune and all: so the
-//! path of hardware GPUs is tested where there is none (`scripts/newer-vulkan`).
+//! Mesa 26 takes those modules. With DREDGE_SOFTWARE_COMPILER=spirv its lavapipe is driven as hardware is, with 16-bit floats and matrix units, but for
+//! the least autotuning: so the path of hardware GPUs is tested where there is none (`scripts/newer-vulkan`).
 
 #![allow(unsafe_code)]
 
@@ -49,11 +49,11 @@ pub fn device() -> Result<Device, SoftwareError> {
 }
 
 fn open() -> Result<Device, SoftwareError> {
+    configure();
     if std::env::var("DREDGE_SOFTWARE_COMPILER").is_ok_and(|compiler| compiler == "spirv") {
         let adapter = adapters().into_iter().find(|adapter| adapter.kind == AdapterKind::Software);
         return adapter.map(|adapter| adapter.native()).ok_or(SoftwareError::NoSoftwareDriver);
     }
-    configure();
     let instance = instance()?;
     let adapter = read_sync(instance.enumerate_adapters(wgpu::Backends::VULKAN))
         .into_iter()
