@@ -8,7 +8,8 @@
 //! JSON object: seconds by the clock and of processor time (best for comparisons on a busy machine), GFLOP/s, the share of the bare product of the same shape through the
 //! same tensor library, bytes a second, of the least there are to move, and their share of a copy's, peak resident memory, and, from a file, the share of ids that
 //! the rows in memory give too, rows a second, and the share of the time spent waiting for rows. Files lie in the folder of temporary files and come from its cache where memory allows.
-//! `--half` stores rows and queries in 16-bit floats, which a GPU with matrix units multiplies at its full rate; the product is one of 16-bit floats then. `--vectors` searches the rows.f32 of a folder with its queries.f32 instead of generated ones, all of them. `--dump` leaves rows.f32, queries.f32 and, after each answer,
+//! `--half` stores rows and queries in 16-bit floats, which a GPU with matrix units multiplies at its full rate; the product is one of 16-bit floats then.
+//! `--vectors` searches the rows.f32 of a folder with its queries.f32 instead of generated ones, all of them. `--dump` leaves rows.f32, queries.f32 and, after each answer,
 //! ids.u32 in a folder, for others to search the same and compare.
 #![allow(clippy::print_stdout, missing_docs)]
 
