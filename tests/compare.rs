@@ -174,7 +174,11 @@ fn a_recipe_that_fails_has_a_row_and_the_first_recipe_sets_the_steps() {
     arguments.push("--json");
     let output = run(folder.path(), &arguments);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(stderr(&output).trim_end().lines().last().unwrap().contains("1 of 3 recipes failed: static-dense"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).trim_end().lines().last().unwrap().contains("1 of 3 configurations failed: static-dense"),
+        "{}",
+        stderr(&output)
+    );
     let table: Value = serde_json::from_slice(&output.stdout).unwrap();
     // 96 pairs, 16 a step, twice.
     assert_eq!(table["steps"], 12);
@@ -191,6 +195,30 @@ fn a_recipe_that_fails_has_a_row_and_the_first_recipe_sets_the_steps() {
     let table = json(folder.path(), &arguments);
     assert_eq!(table["folder"], "runs/compare-1");
     assert!(table["rows"].as_array().unwrap().iter().all(|row| row["failure"].is_null()));
+}
+
+#[test]
+fn files_and_variants_are_compared_like_recipes() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("own.toml");
+    fs::write(&own, "[loss]\nkind = \"info-nce\"\ntemperature = 0.07\n[[negatives.source]]\nfrom = \"in-batch\"\n").unwrap();
+    let variant = "own.toml: loss.temperature=0.2; train.clip=2.5";
+    let mut arguments = vec!["compare", "--recipes", "in-batch,own.toml", "--variant", variant, "--seeds", "1", "--budget", "8steps"];
+    arguments.extend(["--device", "cpu", "--set", "batch.queries=16", "--out", "c", "--json"]);
+    let table = json(folder.path(), &arguments);
+    let written = |run: &str| fs::read_to_string(folder.path().join("c").join(run).join("config.toml")).unwrap();
+    for (name, run, temperature) in [
+        ("own.toml", "own-seed1", "temperature = 0.07"),
+        (variant, "own.toml_loss.temperature_0.2_train.clip_2.5-seed1", "temperature = 0.2"),
+    ] {
+        assert!(row(&table, name)["quality"]["ndcg@10"]["mean"].is_f64(), "{name}");
+        assert!(written(run).contains(temperature), "{}", written(run));
+        assert_eq!(written(run).contains("clip = 2.5"), name == variant);
+    }
+    // Finished runs belong to the text that they were made from.
+    fs::write(&own, fs::read_to_string(&own).unwrap().replace("0.07", "0.08")).unwrap();
+    let (code, message) = failure(folder.path(), &arguments);
+    assert!(code == 2 && message.contains("own.toml has changed since"), "{message}");
 }
 
 #[test]

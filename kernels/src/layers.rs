@@ -22,10 +22,14 @@ mod norm;
 pub(crate) mod product;
 #[cfg(test)]
 mod reference;
+mod sequences;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod wide;
 
+use std::sync::Arc;
+
+use burn::backend::tensor::IntTensor;
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::activation::gelu as plain_gelu;
 use burn::tensor::module::{embedding as plain_embedding, layer_norm, linear as plain_linear};
@@ -38,26 +42,21 @@ use mask::Dropout;
 
 pub use mask::seed;
 pub use mixed::{Precision, PrecisionError};
+pub use sequences::Sequences;
 
-/// How rows of tokens lie in `[rows * width, hidden]`, and which of them are padding.
+/// What attention must know beside its numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttentionShape {
-    /// Sequences.
-    pub rows: usize,
-    /// Tokens of a sequence, with padding.
-    pub width: usize,
+    /// Where the tokens of each sequence lie, and which are padding. A sequence without any token mixes to zeros.
+    pub sequences: Arc<Sequences>,
     /// Heads, which divide the hidden size.
     pub heads: usize,
-    /// Tokens of each sequence, without padding, which stands at the end. A sequence without any token mixes to zeros.
-    pub lengths: Vec<usize>,
 }
 
 impl AttentionShape {
-    /// The lengths as attention wants them on this device. Once per batch, for all its layers.
-    #[must_use]
-    pub fn lengths_on(&self, device: &Device) -> Tensor<1, Int> {
-        let lengths: Vec<i32> = self.lengths.iter().map(|&length| length as i32).collect();
-        Tensor::from_data(TensorData::new(lengths, [self.rows]), (device, DType::I32))
+    /// Every (row, head, query), with room for the longest row in each.
+    fn queries(&self) -> usize {
+        self.sequences.rows() * self.heads * self.sequences.width()
     }
 }
 
@@ -86,61 +85,67 @@ pub(crate) fn fused_for<const D: usize>(tensor: &Tensor<D>) -> bool {
 }
 
 /// Multi-head attention: per sequence and head, `dropout(softmax(Q K' / sqrt(head width))) V` over the keys that are no padding. All tensors are
-/// `[rows * width, hidden]`, heads side by side; `lengths` is [`AttentionShape::lengths_on`] the device. `dropout` is the probability to apply now: 0 outside training.
+/// `[tokens, hidden]`, heads side by side; `places` is [`Sequences::on_device`]. `dropout` is the probability to apply now: 0 outside training.
 ///
 /// # Panics
-/// When the tensors or the lengths do not fit the shape, when [`attends`] says no, or when the numbers are not f32.
+/// When the tensors or the places do not fit the shape, when [`attends`] says no, or when the numbers are not f32.
 pub fn attention(
     query: Tensor<2>,
     key: Tensor<2>,
     value: Tensor<2>,
-    lengths: Tensor<1, Int>,
+    places: Tensor<1, Int>,
     shape: AttentionShape,
     dropout: f64,
 ) -> Tensor<2> {
     let [tokens, hidden] = query.dims();
+    let sequences = &shape.sequences;
     assert!(fused_for(&query), "attention is fused for f32 on some devices only; ask `attends` first");
-    assert!(lengths.dims() == [shape.rows] && lengths.dtype() == DType::I32, "lengths of another shape: ask `lengths_on` for them");
-    assert!(key.dims() == [tokens, hidden] && value.dims() == [tokens, hidden], "query, key and value differ in shape");
-    assert!(tokens == shape.rows * shape.width, "{tokens} tokens are not {} rows of {}", shape.rows, shape.width);
-    assert!(shape.heads > 0 && hidden.is_multiple_of(shape.heads), "{} heads do not divide {hidden}", shape.heads);
     assert!(
-        shape.lengths.len() == shape.rows && shape.lengths.iter().all(|&length| length <= shape.width),
-        "expected {} lengths of at most {}",
-        shape.rows,
-        shape.width
+        places.dims() == [2 * sequences.rows() + 1] && places.dtype() == DType::I32,
+        "places of other sequences: ask `on_device` for them"
     );
+    assert!(key.dims() == [tokens, hidden] && value.dims() == [tokens, hidden], "query, key and value differ in shape");
+    assert!(tokens == sequences.tokens(), "{tokens} rows, and sequences of {} tokens", sequences.tokens());
+    assert!(shape.heads > 0 && hidden.is_multiple_of(shape.heads), "{} heads do not divide {hidden}", shape.heads);
     let dropout = Dropout::draw(dropout, &query.device());
     let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
-    Tensor::from_dispatch(<Dispatch as Layers>::attention_layer(query, key, value, lengths.into_dispatch(), shape, dropout))
+    Tensor::from_dispatch(<Dispatch as Layers>::attention_layer(query, key, value, places.into_dispatch(), shape, dropout))
 }
 
-/// Rows of a table `[rows, width]` by number, one for each token, padding included: `[ids, width]`. `lengths` tokens of each sequence count for the gradient, for nothing
-/// comes back to padding. On the CPU burn's own gather.
+/// Rows of a table `[rows, width]` by number: `[ids, width]`. On the CPU burn's own gather.
 ///
 /// # Panics
-/// When a number is no row, or when lengths and ids do not fit each other.
-pub fn embedding(table: Tensor<2>, ids: &[i32], lengths: &[usize]) -> Tensor<2> {
+/// When a number is no row.
+pub fn embedding(table: Tensor<2>, ids: &[i32]) -> Tensor<2> {
     let (device, [rows, width]) = (table.device(), table.dims());
-    let places = ids.len() / lengths.len().max(1);
-    assert!(
-        lengths.len() * places == ids.len() && lengths.iter().all(|&length| length <= places),
-        "{} ids in {} sequences",
-        ids.len(),
-        lengths.len()
-    );
     assert!(ids.iter().all(|&id| (0..rows as i64).contains(&i64::from(id))), "an id beyond the {rows} rows of the table");
     if on_cpu(&device) || !fused_for(&table) {
-        let ids = TensorData::new(ids.to_vec(), [lengths.len(), places]);
-        return plain_embedding(table, Tensor::<2, Int>::from_data(ids, &device)).reshape([lengths.len() * places, width]);
+        let numbers = TensorData::new(ids.to_vec(), [1, ids.len()]);
+        return plain_embedding(table, Tensor::<2, Int>::from_data(numbers, &device)).reshape([ids.len(), width]);
     }
-    let lists = Lists::new(if table.is_tracked() { ids } else { &[] }, |place| place % places < lengths[place / places]);
-    let integers = |numbers: Vec<i32>| {
-        let count = numbers.len();
-        Tensor::<1, Int>::from_data(TensorData::new(numbers, [count]), (&device, DType::I32)).into_dispatch()
-    };
-    let (ids, numbers) = (integers(ids.to_vec()), integers(lists.numbers));
+    let lists = Lists::new(if table.is_tracked() { ids } else { &[] });
+    let (ids, numbers) = (integers(ids.to_vec(), &device), integers(lists.numbers, &device));
     Tensor::from_dispatch(<Dispatch as Layers>::embedding_layer(table.into_dispatch(), ids, numbers, lists.rows, lists.chunks))
+}
+
+/// Sums of the rows of `[rows, width]` that have the same owner, in their order: `[count, width]`, zeros for an owner without rows. The transpose of [`embedding()`].
+///
+/// # Panics
+/// When there is not one owner below `count` for each row, or when the numbers are not f32 or the device is not [`fused`].
+pub fn sums(input: Tensor<2>, owners: &[i32], count: usize) -> Tensor<2> {
+    let device = input.device();
+    assert!(fused_for(&input), "sums of rows are for f32 on fused devices");
+    assert!(input.dims()[0] == owners.len(), "{} rows and {} owners", input.dims()[0], owners.len());
+    assert!(owners.iter().all(|&owner| (0..count as i64).contains(&i64::from(owner))), "an owner beyond the {count}");
+    let lists = Lists::new(owners);
+    let (owners, numbers) = (integers(owners.to_vec(), &device), integers(lists.numbers, &device));
+    Tensor::from_dispatch(<Dispatch as Layers>::sums_layer(input.into_dispatch(), owners, numbers, count, lists.rows, lists.chunks))
+}
+
+/// Integers of 32 bits on a device.
+fn integers(numbers: Vec<i32>, device: &Device) -> IntTensor<Dispatch> {
+    let count = numbers.len();
+    Tensor::<1, Int>::from_data(TensorData::new(numbers, [count]), (device, DType::I32)).into_dispatch()
 }
 
 /// `input x weight + bias`: `[rows, in]`, `[in, out]`, `[out]`. Mixed precision is for f32 operands; [`Precision::check`] says whether the device has it.

@@ -1,8 +1,11 @@
-//! Speed and memory of encoding and of a training step: full-length random tokens, so every implementation does equal work.
+//! Speed and memory of encoding and of a training step: full-length random tokens, so every implementation does equal work, or the texts of a collection, where it counts
+//! what is done about padding.
 //!
 //! usage: cargo bench -p encoder --bench speed -- MODEL_FOLDER [--device cpu|gpu|software] [--batch 16] [--query-len 32] [--doc-len 128]
-//!        [--hard-negatives 1] [--steps 10] [--warmup 3] [--chunk 0] [--only encode|train] [--memory-every 0]
+//!        [--hard-negatives 1] [--steps 10] [--warmup 3] [--chunk 0] [--only encode|train] [--memory-every 0] [--data FOLDER]
 //!
+//! With `--data` the lengths are limits. Step s takes the training pairs from s x batch on, in the order of the collection; the nth hard negative of a pair is the positive of the pair
+//! n x batch further on.
 //! Prints one JSON line for encoding (batch x doc-len) and one for the training step (InfoNCE over in-batch and hard negatives, clip, AdamW): median of the clock,
 //! mean of the processor time (Linux), the process's largest memory so far, and the shapes. A chunk above 0 trains with gradient caching over chunks of so many
 //! texts. `--memory-every N` prints resident memory each N training steps. `scripts/bench-train` runs it in turn with PyTorch.
@@ -31,6 +34,7 @@ struct Options {
     memory_every: usize,
     encode: bool,
     train: bool,
+    data: Option<String>,
 }
 
 fn options() -> Option<Options> {
@@ -66,7 +70,40 @@ fn options() -> Option<Options> {
         memory_every: value("--memory-every", 0),
         encode: only.is_none_or(|part| part == "encode"),
         train: only.is_none_or(|part| part == "train"),
+        data: word("--data").map(str::to_owned),
     })
+}
+
+/// The texts that are encoded: random ones of full length, or a collection's.
+enum Texts {
+    Random(Box<ChaCha8Rng>, u32),
+    /// Queries and positives of the training pairs, and the number for padding.
+    Pairs(Vec<[Vec<u32>; 2]>, u32),
+}
+
+impl Texts {
+    fn new(options: &Options, encoder: &Encoder) -> Self {
+        let Some(data) = &options.data else {
+            return Self::Random(Box::new(ChaCha8Rng::seed_from_u64(0)), encoder.network.vocabulary() as u32);
+        };
+        let collection = corpus::Collection::open(data).expect("the collection opens");
+        let pairs = collection.split("train").expect("it has training pairs").pairs();
+        let tokens = |texts: Vec<&str>, limit: usize| encoder.tokenizer.encode_all(&texts, "", limit).expect("texts are tokenised");
+        let queries = tokens(pairs.iter().map(|&(query, _)| collection.queries.text(query)).collect(), options.query_length);
+        let documents = tokens(pairs.iter().map(|&(_, document)| collection.documents.text(document)).collect(), options.document_length);
+        Self::Pairs(queries.into_iter().zip(documents).map(|(query, document)| [query, document]).collect(), encoder.tokenizer.pad_id())
+    }
+
+    /// Queries (side 0) or documents (side 1) of a step: `rows` of them, of which every `batch` are another turn of negatives.
+    fn batch(&mut self, step: usize, side: usize, rows: std::ops::Range<usize>, batch: usize, length: usize) -> TokenBatch {
+        match self {
+            Self::Random(generator, vocabulary) => random_batch(generator, rows.len(), length, *vocabulary),
+            Self::Pairs(pairs, pad) => {
+                let rows: Vec<&[u32]> = rows.map(|row| pairs[(step * batch + row) % pairs.len()][side].as_slice()).collect();
+                TokenBatch::new(&rows, *pad)
+            }
+        }
+    }
 }
 
 fn random_batch(generator: &mut ChaCha8Rng, rows: usize, length: usize, vocabulary: u32) -> TokenBatch {
@@ -112,55 +149,75 @@ fn main() {
     kernels::keep_freed_memory();
     kernels::keep_tuning();
     let encoder = Encoder::load(&options.model, &options.device).expect("the model loads");
-    let vocabulary = encoder.network.vocabulary() as u32;
-    let mut generator = ChaCha8Rng::seed_from_u64(0);
+    let mut texts = Texts::new(&options, &encoder);
     if options.encode {
-        encode(&options, &encoder, &mut generator, vocabulary);
+        encode(&options, &encoder, &mut texts);
     }
     if options.train {
-        train(&options, &encoder, &mut generator, vocabulary);
+        train(&options, &encoder, &mut texts);
     }
 }
 
-fn encode(options: &Options, encoder: &Encoder, generator: &mut ChaCha8Rng, vocabulary: u32) {
-    let (mut seconds, mut processor) = (Vec::new(), 0.0);
+fn encode(options: &Options, encoder: &Encoder, texts: &mut Texts) {
+    let (mut seconds, mut processor, mut tokens) = (Vec::new(), 0.0, Tokens::default());
     for step in 0..options.warmup + options.steps {
-        let batch = random_batch(generator, options.batch, options.document_length, vocabulary);
+        let batch = texts.batch(step, 1, 0..options.batch, options.batch, options.document_length);
         let (begun, used) = (Instant::now(), Process::now().processor);
         encoder.network.encode(&batch, &options.device).into_data();
         if step >= options.warmup {
             seconds.push(begun.elapsed().as_secs_f64());
             processor += Process::now().processor - used;
+            tokens.add(&batch);
         }
     }
     let seconds = median(seconds);
     println!(
-        r#"{{"ours": "encode", "batch": {}, "len": {}, "ms": {:.1}, "texts_per_s": {:.1}, "processor_ms": {:.1}, "largest_mib": {}}}"#,
+        r#"{{"ours": "encode", "batch": {}, "len": {}, "ms": {:.1}, "texts_per_s": {:.1}, "processor_ms": {:.1}, "largest_mib": {}, "padding": {:.3}}}"#,
         options.batch,
         options.document_length,
         seconds * 1e3,
         options.batch as f64 / seconds,
         processor * 1e3 / options.steps as f64,
-        Process::now().largest
+        Process::now().largest,
+        tokens.padding()
     );
 }
 
-/// The rows in chunks of the size asked for, or in one.
-fn random_chunks(generator: &mut ChaCha8Rng, rows: usize, length: usize, vocabulary: u32, chunk: usize) -> Vec<TokenBatch> {
-    let size = if chunk == 0 { rows } else { chunk };
-    (0..rows).step_by(size).map(|begin| random_batch(generator, size.min(rows - begin), length, vocabulary)).collect()
+/// Tokens of batches, and places for them when all texts of a batch are padded to one width.
+#[derive(Default)]
+struct Tokens {
+    real: usize,
+    places: usize,
 }
 
-fn train(options: &Options, encoder: &Encoder, generator: &mut ChaCha8Rng, vocabulary: u32) {
+impl Tokens {
+    fn add(&mut self, batch: &TokenBatch) {
+        self.real += batch.lengths.iter().sum::<usize>();
+        self.places += batch.rows * batch.width;
+    }
+
+    /// The share of the places that would be padding.
+    fn padding(&self) -> f64 {
+        1.0 - self.real as f64 / self.places as f64
+    }
+}
+
+fn train(options: &Options, encoder: &Encoder, texts: &mut Texts) {
     let device = options.device.clone().autodiff();
     let mut network = encoder.network.on_device(&device);
     let mut optimizer = AdamW::new(AdamWConfig::default()).expect("the defaults are valid");
     let loss = LossConfig::default();
     let columns = options.batch * (1 + options.negatives);
-    let (mut seconds, mut processor) = (Vec::new(), 0.0);
+    let (mut seconds, mut processor, mut tokens) = (Vec::new(), 0.0, Tokens::default());
     for step in 0..options.warmup + options.steps {
-        let queries = random_chunks(generator, options.batch, options.query_length, vocabulary, options.chunk);
-        let documents = random_chunks(generator, columns, options.document_length, vocabulary, options.chunk);
+        // In chunks of the size asked for, or in one.
+        let mut in_chunks = |side: usize, rows: usize, length: usize| -> Vec<TokenBatch> {
+            let size = if options.chunk == 0 { rows } else { options.chunk };
+            let begins = (0..rows).step_by(size);
+            begins.map(|begin| texts.batch(step, side, begin..rows.min(begin + size), options.batch, length)).collect()
+        };
+        let queries = in_chunks(0, options.batch, options.query_length);
+        let documents = in_chunks(1, columns, options.document_length);
         let query_chunks = queries.len();
         let chunks: Vec<TokenBatch> = queries.into_iter().chain(documents).collect();
         let seeds: Vec<u64> = (0..chunks.len()).map(|chunk| (step * chunks.len() + chunk) as u64).collect();
@@ -184,6 +241,7 @@ fn train(options: &Options, encoder: &Encoder, generator: &mut ChaCha8Rng, vocab
         if step >= options.warmup {
             seconds.push(begun.elapsed().as_secs_f64());
             processor += Process::now().processor - used;
+            chunks.iter().for_each(|chunk| tokens.add(chunk));
         }
         if options.memory_every > 0 && (step + 1).is_multiple_of(options.memory_every) {
             let Process { resident, largest, .. } = Process::now();
@@ -192,7 +250,7 @@ fn train(options: &Options, encoder: &Encoder, generator: &mut ChaCha8Rng, vocab
     }
     let seconds = median(seconds);
     println!(
-        r#"{{"ours": "train step", "batch": {}, "query_len": {}, "doc_len": {}, "hard_negatives": {}, "chunk": {}, "ms_per_step": {:.1}, "pairs_per_s": {:.2}, "processor_ms": {:.1}, "largest_mib": {}, "parameters": {}}}"#,
+        r#"{{"ours": "train step", "batch": {}, "query_len": {}, "doc_len": {}, "hard_negatives": {}, "chunk": {}, "ms_per_step": {:.1}, "pairs_per_s": {:.2}, "processor_ms": {:.1}, "largest_mib": {}, "padding": {:.3}, "parameters": {}}}"#,
         options.batch,
         options.query_length,
         options.document_length,
@@ -202,6 +260,7 @@ fn train(options: &Options, encoder: &Encoder, generator: &mut ChaCha8Rng, vocab
         options.batch as f64 / seconds,
         processor * 1e3 / options.steps as f64,
         Process::now().largest,
+        tokens.padding(),
         network.num_params()
     );
 }

@@ -1,8 +1,8 @@
 //! Multi-head self-attention with an additive score bias (padding mask, relative positions).
 //!
-//! Hidden states are kept flat, `[rows * width, hidden]`, between layers: the linear products then are single large
-//! matrix products, and heads are split by strided views instead of copies. Where the device can, the heads run fused
-//! (`kernels::layers`), with lengths in place of a bias; relative positions take the composition of tensor operations.
+//! Hidden states are kept flat, `[tokens, hidden]`, between layers: the linear products then are single large matrix
+//! products. Where the device can, the heads run fused (`kernels::layers`) over tokens without padding; relative positions
+//! take the composition of tensor operations, `[rows * width, hidden]` with a bias, heads split by strided views.
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear};
@@ -33,15 +33,15 @@ impl SelfAttention {
         Self { query, key, value, dropout: DropoutConfig::new(architecture.attention_dropout).init(), heads: architecture.heads }
     }
 
-    /// `[rows * width, hidden]` to the same shape.
+    /// `[tokens, hidden]` to the same shape.
     pub(crate) fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision) -> Tensor<2> {
         let query = linear(&self.query, x.clone(), precision);
         let key = linear(&self.key, x.clone(), precision);
         let value = linear(&self.value, x, precision);
         match mask {
-            Mask::Lengths { shape, lengths } => {
+            Mask::Places { shape, places } => {
                 let dropout = active(&self.dropout, &query.device());
-                layers::attention(query, key, value, lengths.clone(), shape.clone(), dropout)
+                layers::attention(query, key, value, places.clone(), shape.clone(), dropout)
             }
             Mask::Bias { rows, width, bias } => self.composed(query, key, value, *rows, *width, bias.clone()),
         }
@@ -70,11 +70,10 @@ impl SelfAttention {
     }
 }
 
-#[allow(clippy::large_enum_variant, reason = "one value per forward pass")]
 /// Which keys a query may see, and what is added to its scores.
 pub(crate) enum Mask {
-    /// The tokens of each row, for the fused path, on the host and on the device.
-    Lengths { shape: AttentionShape, lengths: Tensor<1, Int> },
+    /// Where the tokens of each text lie, for the fused path, on the host and on the device.
+    Places { shape: AttentionShape, places: Tensor<1, Int> },
     /// A bias that is broadcast to `[rows, heads, width, width]`: padding, relative positions or both.
     Bias { rows: usize, width: usize, bias: Option<Tensor<4>> },
 }

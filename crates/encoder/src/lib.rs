@@ -7,7 +7,7 @@
 //! | [`Network`] | the burn module: [`TokenBatch`] in, rows on the device out |
 //! | [`Architecture`], `transformer`, `attention` | BERT, DistilBERT, RoBERTa and MPNet in one implementation |
 //! | `static_embedding`, `tiny` | embedding bags, and the built-in encoder made from a collection's own words |
-//! | [`Pooling`], [`normalize`] | from hidden states to one vector |
+//! | `states`, [`Pooling`], [`normalize`] | hidden states without padding, and from them to one vector |
 //! | [`Settings`], `folder`, `save` | sentence-transformers model folders, both layouts read, the verbose one written |
 //! | [`CrossEncoder`], [`PairNetwork`], `pairs` | rerankers: a pair of texts in, one score out; loaded, saved, made from an encoder |
 //! | `interaction` | the reranker made from word vectors alone |
@@ -33,6 +33,7 @@ mod pairs;
 mod pooling;
 mod save;
 mod settings;
+mod states;
 mod static_embedding;
 mod tiny;
 mod transformer;

@@ -92,16 +92,16 @@ impl Network {
     pub fn encode(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
         assert!(batch.rows > 0, "an empty batch has no embeddings");
         let rows = match &self.body {
-            Body::Transformer(transformer) => self.pooling.pool(transformer.forward(batch, device), batch, device),
+            Body::Transformer(transformer) => self.pooling.pool(&transformer.forward(batch, device)),
             Body::Static(bag) => bag.forward(batch, device),
         };
         if self.normalize { normalize(rows) } else { rows }
     }
 
-    /// Hidden states before pooling, `[rows, width, dimension]`; those of padding are meaningless.
+    /// Hidden states before pooling, `[rows, width, dimension]`; what stands in the places of padding is meaningless.
     pub fn hidden(&self, batch: &TokenBatch, device: &Device) -> Tensor<3> {
         match &self.body {
-            Body::Transformer(transformer) => transformer.forward(batch, device),
+            Body::Transformer(transformer) => transformer.forward(batch, device).padded(batch.width),
             Body::Static(bag) => bag.hidden(batch, device),
         }
     }

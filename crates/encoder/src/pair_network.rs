@@ -66,10 +66,10 @@ impl PairNetwork {
     /// # Panics
     /// When the batch is empty or wider than [`PairNetwork::max_length`], or holds an id or a type without a row.
     pub fn logits(&self, batch: &TokenPairs, device: &Device) -> Tensor<1> {
-        let (rows, hidden) = (batch.tokens.rows, self.architecture().hidden);
+        let rows = batch.tokens.rows;
         assert!(rows > 0, "an empty batch has no scores");
         let states = self.body.forward_typed(&batch.tokens, batch.types.as_deref(), device);
-        let mut first = states.narrow(1, 0, 1).reshape([rows, hidden]);
+        let mut first = states.one_each(|_| 0);
         let dropout = active(&self.dropout, device);
         let family = self.architecture().family;
         if matches!(family, Family::Roberta | Family::Mpnet) {

@@ -1,12 +1,9 @@
 //! From hidden states to one vector per text: the six poolings of sentence-transformers, and normalisation.
-//!
-//! All but `cls` and `max` are weighted sums over tokens, so they share one batched product with weights made on the
-//! host from the row lengths. Invariant: padding has weight 0.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::TokenBatch;
+use crate::states::States;
 
 /// How hidden states become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,60 +23,35 @@ pub enum Pooling {
     MeanSqrtLength,
 }
 
-/// Shift of padding states before the maximum; far below any state and finite.
-const LOWEST: f32 = -1e9;
-
 /// Smallest norm by which a vector is divided, as in PyTorch's `normalize`.
 const LEAST_NORM: f64 = 1e-12;
 
 impl Pooling {
-    /// Pools `hidden` `[rows, width, d]` of `batch` to `[rows, d]`.
-    pub fn pool(self, hidden: Tensor<3>, batch: &TokenBatch, device: &Device) -> Tensor<2> {
-        let (rows, width) = (batch.rows, batch.width);
-        let dimension = hidden.dims()[2];
+    /// One vector per text, `[rows, hidden]`.
+    pub(crate) fn pool(self, states: &States) -> Tensor<2> {
         match self {
-            Self::Cls => hidden.narrow(1, 0, 1).reshape([rows, dimension]),
+            Self::Cls => states.one_each(|_| 0),
+            Self::LastToken => states.one_each(|length| length - 1),
+            Self::Mean => states.sums() * per_row(states, |length| 1.0 / length),
+            Self::MeanSqrtLength => states.sums() * per_row(states, |length| 1.0 / length.sqrt()),
+            Self::WeightedMean => states.weighted_sums(|position, length| {
+                let n = length as f64;
+                ((position + 1) as f64 / (n * (n + 1.0) / 2.0)) as f32
+            }),
             Self::Max => {
-                let masked = if batch.is_full() {
-                    hidden
-                } else {
-                    let shift = per_token(batch, |_, _| 0.0, LOWEST);
-                    hidden + Tensor::<3>::from_data(TensorData::new(shift, [rows, width, 1]), device)
-                };
-                masked.max_dim(1).reshape([rows, dimension])
-            }
-            _ => {
-                let weights = per_token(batch, |position, length| self.weight(position, length), 0.0);
-                let weights = Tensor::<3>::from_data(TensorData::new(weights, [rows, 1, width]), device);
-                weights.matmul(hidden).reshape([rows, dimension])
+                // A state that stands in place of padding is one of the text's own.
+                let states = states.padded(states.lengths().iter().copied().max().unwrap_or(1));
+                let [rows, _, hidden] = states.dims();
+                states.max_dim(1).reshape([rows, hidden])
             }
         }
-    }
-
-    /// Weight of the token at `position` of a row of `length` tokens.
-    fn weight(self, position: usize, length: usize) -> f32 {
-        let n = length as f64;
-        let weight = match self {
-            Self::Mean => 1.0 / n,
-            Self::MeanSqrtLength => 1.0 / n.sqrt(),
-            Self::WeightedMean => (position + 1) as f64 / (n * (n + 1.0) / 2.0),
-            Self::LastToken => f64::from(u8::from(position + 1 == length)),
-            Self::Cls => f64::from(u8::from(position == 0)),
-            Self::Max => unreachable!("a maximum is no weighted sum"),
-        };
-        weight as f32
     }
 }
 
-/// `[rows * width]`: `token(position, length)` on tokens and `padding` elsewhere.
-fn per_token(batch: &TokenBatch, token: impl Fn(usize, usize) -> f32, padding: f32) -> Vec<f32> {
-    let mut values = vec![padding; batch.rows * batch.width];
-    for (row, &length) in values.chunks_exact_mut(batch.width).zip(&batch.lengths) {
-        for (position, value) in row[..length].iter_mut().enumerate() {
-            *value = token(position, length);
-        }
-    }
-    values
+/// `[rows, 1]`: what `value` makes of the number of tokens.
+fn per_row(states: &States, value: impl Fn(f64) -> f64) -> Tensor<2> {
+    let values: Vec<f32> = states.lengths().iter().map(|&length| value(length as f64) as f32).collect();
+    Tensor::<1>::from_data(values.as_slice(), &states.device()).reshape([states.rows(), 1])
 }
 
 /// Divides every row by its Euclidean norm. A zero row stays zero, and its gradient is zero and not NaN, because the
@@ -91,17 +63,29 @@ pub fn normalize(rows: Tensor<2>) -> Tensor<2> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use burn::tensor::{Device, TensorData};
+    use kernels::layers::Sequences;
+
     use super::*;
 
     const ALL: [Pooling; 6] =
         [Pooling::Mean, Pooling::Cls, Pooling::Max, Pooling::WeightedMean, Pooling::LastToken, Pooling::MeanSqrtLength];
 
-    /// One feature, two rows: tokens 1, 2, 6 and tokens -3, -5 with padding 100 that must not be seen.
-    fn pooled(pooling: Pooling) -> Vec<f32> {
-        let device = Device::flex();
-        let batch = TokenBatch::new(&[&[1, 1, 1], &[1, 1]], 0);
-        let hidden = Tensor::<3>::from_data(TensorData::new(vec![1.0f32, 2.0, 6.0, -3.0, -5.0, 100.0], [2, 3, 1]), &device);
-        pooling.pool(hidden, &batch, &device).into_data().iter::<f32>().collect()
+    /// One feature, two rows: tokens 1, 2, 6 and tokens -3, -5, packed or with padding 100 that must not be seen; and the gradient of the sum of both, the second times 10.
+    fn pooled(pooling: Pooling, packed: bool) -> [Vec<f32>; 2] {
+        let device = Device::flex().autodiff();
+        let (numbers, sequences) = if packed {
+            (vec![1.0f32, 2.0, 6.0, -3.0, -5.0], Sequences::packed(vec![3, 2]))
+        } else {
+            (vec![1.0f32, 2.0, 6.0, -3.0, -5.0, 100.0], Sequences::padded(vec![3, 2], 3))
+        };
+        let count = numbers.len();
+        let hidden = Tensor::<2>::from_data(TensorData::new(numbers, [count, 1]), &device).require_grad();
+        let pooled = pooling.pool(&States::new(hidden.clone(), Arc::new(sequences)));
+        let gradients = (pooled.clone() * Tensor::<2>::from_data([[1.0f32], [10.0]], &device)).sum().backward();
+        [pooled, hidden.grad(&gradients).unwrap()].map(|tensor| tensor.into_data().iter::<f32>().collect())
     }
 
     #[test]
@@ -114,10 +98,23 @@ mod tests {
             [6.0, -5.0],
             [9.0 / 3f32.sqrt(), -8.0 / 2f32.sqrt()],
         ];
-        for (pooling, expected) in ALL.into_iter().zip(expected) {
-            let got = pooled(pooling);
-            for (got, expected) in got.iter().zip(expected) {
-                assert!((got - expected).abs() < 1e-6, "{pooling:?}: {got} against {expected}");
+        let slopes = [
+            [1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0, 5.0, 5.0],
+            [1.0, 0.0, 0.0, 10.0, 0.0],
+            [0.0, 0.0, 1.0, 10.0, 0.0],
+            [1.0 / 6.0, 2.0 / 6.0, 3.0 / 6.0, 10.0 / 3.0, 20.0 / 3.0],
+            [0.0, 0.0, 1.0, 0.0, 10.0],
+            [1.0 / 3f32.sqrt(), 1.0 / 3f32.sqrt(), 1.0 / 3f32.sqrt(), 10.0 / 2f32.sqrt(), 10.0 / 2f32.sqrt()],
+        ];
+        for ((pooling, expected), slopes) in ALL.into_iter().zip(expected).zip(slopes) {
+            for packed in [true, false] {
+                let [got, mut gradient] = pooled(pooling, packed);
+                if !packed {
+                    assert_eq!(gradient.pop(), Some(0.0), "{pooling:?}: the gradient of padding");
+                }
+                for (got, expected) in got.iter().chain(&gradient).zip(expected.iter().chain(&slopes)) {
+                    assert!((got - expected).abs() < 1e-6, "{pooling:?}: {got} against {expected}");
+                }
             }
         }
     }

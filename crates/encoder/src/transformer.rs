@@ -1,19 +1,23 @@
 //! A post-norm transformer encoder: embeddings, then layers of self-attention and feed-forward (arXiv 1810.04805).
 //!
 //! One implementation serves every family; what differs is in [`Architecture`] (sizes, first position, buckets) and in
-//! `names`. Pooling is not here. Invariant: padding never reaches a token's state, because its columns are masked.
+//! `names`. Pooling is not here. Between layers the states of all tokens lie one behind the other, without padding, so that no layer works for nothing; only where attention is
+//! a composition of tensor operations (relative positions, devices without room for the fused one) each text is padded to one width, and its padding masked.
+
+use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Embedding, LayerNorm, Linear};
 use burn::tensor::activation::{gelu_approximate, relu};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use kernels::layers::{self, AttentionShape, Precision};
+use kernels::layers::{self, AttentionShape, Precision, Sequences};
 
 use crate::architecture::{Activation, Architecture, Family};
 use crate::attention::{Mask, SelfAttention, active, linear, padding_bias, relative_buckets};
 use crate::batch::TokenBatch;
 use crate::names::{self, LayerNames};
+use crate::states::States;
 use crate::weights::{Collector, Weights};
 
 /// Token ids to hidden states.
@@ -79,55 +83,55 @@ impl Transformer {
         &self.architecture
     }
 
-    /// Last hidden states, `[rows, width, hidden]`. States of padding are defined but meaningless.
+    /// Last hidden states.
     ///
     /// # Panics
     /// When the batch is wider than the model has positions; length limits are checked where they are set.
-    pub(crate) fn forward(&self, batch: &TokenBatch, device: &Device) -> Tensor<3> {
+    pub(crate) fn forward(&self, batch: &TokenBatch, device: &Device) -> States {
         self.forward_typed(batch, None, device)
     }
 
     /// As [`Transformer::forward`] with a token type for each id of the batch; without types all are 0.
-    pub(crate) fn forward_typed(&self, batch: &TokenBatch, types: Option<&[u32]>, device: &Device) -> Tensor<3> {
-        let (rows, width, hidden) = (batch.rows, batch.width, self.architecture.hidden);
+    pub(crate) fn forward_typed(&self, batch: &TokenBatch, types: Option<&[u32]>, device: &Device) -> States {
+        let width = batch.width;
         assert!(
             width <= self.architecture.max_length(),
             "a batch of width {width} exceeds the {} positions of the model",
             self.architecture.max_length()
         );
-        let mask = self.mask(batch, device);
-        let mut x = self.embed(batch, types, device);
+        let heads = self.architecture.heads;
+        let fused = self.relative.is_none() && layers::attends(device, self.architecture.hidden / heads);
+        let lengths = batch.lengths.clone();
+        let sequences = Arc::new(if fused { Sequences::packed(lengths) } else { Sequences::padded(lengths, width) });
+        let mask = if fused {
+            Mask::Places { places: sequences.on_device(device), shape: AttentionShape { sequences: sequences.clone(), heads } }
+        } else {
+            Mask::Bias { rows: batch.rows, width, bias: self.bias(batch, device) }
+        };
+        let mut x = self.embed(batch, &sequences, types, device);
         for layer in &self.layers {
             x = layer.forward(x, &mask, self.precision);
         }
-        x.reshape([rows, width, hidden])
+        States::new(x, sequences)
     }
 
-    fn embed(&self, batch: &TokenBatch, types: Option<&[u32]>, device: &Device) -> Tensor<2> {
-        let (rows, width, hidden) = (batch.rows, batch.width, self.architecture.hidden);
-        let words = layers::embedding(self.word.weight.val(), &batch.ids, &batch.lengths);
+    fn embed(&self, batch: &TokenBatch, sequences: &Sequences, types: Option<&[u32]>, device: &Device) -> Tensor<2> {
+        let place = |(row, position): (usize, usize)| row * batch.width + position;
+        let ids: Vec<i32> = sequences.places().map(|at| batch.ids[place(at)]).collect();
+        let words = layers::embedding(self.word.weight.val(), &ids);
         // Padding stands at the end, so token i of a row always has position `first + i`.
         let mut shift = self.position.val().narrow(0, self.architecture.first_position, batch.width);
         if let (Some(table), None) = (&self.token_type, types) {
             shift = shift + table.val().narrow(0, 0, 1);
         }
-        let mut shift = shift.unsqueeze_dim::<3>(0).expand([rows, width, hidden]).reshape([rows * width, hidden]);
+        let positions: Vec<i32> = sequences.places().map(|(_, position)| position as i32).collect();
+        let mut shift = layers::embedding(shift, &positions);
         if let (Some(table), Some(types)) = (&self.token_type, types) {
-            shift = shift + one_hot(types, self.architecture.token_types, device).matmul(table.val());
+            let types: Vec<u32> = sequences.places().map(|at| types[place(at)]).collect();
+            shift = shift + one_hot(&types, self.architecture.token_types, device).matmul(table.val());
         }
         let sum = residual_norm(&self.norm, self.architecture.epsilon, words, shift, 0.0);
         layers::dropout(sum, active(&self.dropout, device))
-    }
-
-    /// What every layer's attention knows of padding and relative positions.
-    fn mask(&self, batch: &TokenBatch, device: &Device) -> Mask {
-        let (rows, width) = (batch.rows, batch.width);
-        let heads = self.architecture.heads;
-        if self.relative.is_none() && layers::attends(device, self.architecture.hidden / heads) {
-            let shape = AttentionShape { rows, width, heads, lengths: batch.lengths.clone() };
-            return Mask::Lengths { lengths: shape.lengths_on(device), shape };
-        }
-        Mask::Bias { rows, width, bias: self.bias(batch, device) }
     }
 
     /// What is added to the attention scores of every layer: padding mask plus relative position bias.

@@ -116,9 +116,12 @@ pub(crate) struct WarmupArgs {
 /// Every recipe is trained with every seed; a comparison that was stopped goes on when it is asked for again.
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// The recipes (see `trainer recipes`); the first one is what the others are measured against
+    /// The recipes (see `trainer recipes`) or configuration files; the first one is what the others are measured against
     #[arg(long, value_name = "NAME,NAME,...", value_delimiter = ',', required = true)]
     pub(crate) recipes: Vec<String>,
+    /// One more: a recipe or file with values changed, for instance --variant 'hcl: loss.beta=2; batch.negatives=1'
+    #[arg(long, value_name = "NAME: KEY=VALUE; ...")]
+    pub(crate) variant: Vec<String>,
     /// The collection: a folder, a file, or builtin:demo
     #[arg(long, value_name = "DIR", default_value = "builtin:demo")]
     pub(crate) data: String,

@@ -1,6 +1,6 @@
 //! Attention on the CPU, one sequence and one head at a time, forward and backward.
 //!
-//! Heads are read and written where they lie in `[rows * width, hidden]`: nothing is split, transposed or merged in memory. A block of queries meets all keys of
+//! Heads are read and written where they lie in `[tokens, hidden]`: nothing is split, transposed or merged in memory. A block of queries meets all keys of
 //! its sequence; padding keys are left out, not masked. Of the probabilities nothing is kept but one logarithm per query: the backward pass makes them again.
 
 #![allow(unsafe_code)]
@@ -49,7 +49,7 @@ struct Scratch {
     gradients: Vec<f32>,
 }
 
-/// The mixed values `[rows * width, hidden]`, and the logarithm of the sum of exponentials of every (row, head, query).
+/// The mixed values `[tokens, hidden]`, and the logarithm of the sum of exponentials of every (row, head, query), `[rows * heads * width]`.
 pub(super) fn forward(
     query: &FlexTensor,
     key: &FlexTensor,
@@ -61,14 +61,18 @@ pub(super) fn forward(
     let hidden = query.layout().shape()[1];
     let inputs = Inputs { query: numbers(&query), key: numbers(&key), value: numbers(&value), shape, hidden, dropout };
     let mut output = vec![0.0; inputs.query.len()];
-    let mut logarithms = vec![0.0; shape.rows * shape.heads * shape.width];
+    let mut logarithms = vec![0.0; shape.queries()];
     if !output.is_empty() {
         let into = Shared(output.as_mut_ptr());
         let run = |scratch: &mut Scratch, (task, logarithms): (usize, &mut [f32])| head_forward(&inputs, task, logarithms, into, scratch);
-        logarithms.par_chunks_mut(shape.width).enumerate().with_min_len(shape.tasks_at_least(hidden)).for_each_init(Scratch::default, run);
+        logarithms
+            .par_chunks_mut(shape.sequences.width())
+            .enumerate()
+            .with_min_len(shape.tasks_at_least(hidden))
+            .for_each_init(Scratch::default, run);
     }
     let count = logarithms.len();
-    (tensor(output, [shape.rows * shape.width, hidden]), tensor(logarithms, [count]))
+    (tensor(output, [shape.sequences.tokens(), hidden]), tensor(logarithms, [count]))
 }
 
 /// The gradients of query, key and value.
@@ -88,25 +92,27 @@ pub(super) fn backward(
         let gradient = numbers(&gradient);
         let run =
             |scratch: &mut Scratch, (task, logarithms): (usize, &[f32])| head_backward(&inputs, task, logarithms, gradient, into, scratch);
-        let logarithms = numbers(logarithms).par_chunks(shape.width).enumerate();
+        let logarithms = numbers(logarithms).par_chunks(shape.sequences.width()).enumerate();
         logarithms.with_min_len(shape.tasks_at_least(hidden)).for_each_init(Scratch::default, run);
     }
-    outputs.map(|output| tensor(output, [shape.rows * shape.width, hidden]))
+    outputs.map(|output| tensor(output, [shape.sequences.tokens(), hidden]))
 }
 
 impl AttentionShape {
     /// (Row, head) pairs that are worth a thread's while.
     fn tasks_at_least(&self, hidden: usize) -> usize {
-        (1 << 17) / (self.width * self.width * hidden / self.heads).max(1) + 1
+        let width = self.sequences.width();
+        (1 << 17) / (width * width * hidden / self.heads).max(1) + 1
     }
 }
 
 impl<'a> Inputs<'a> {
-    /// Keys, head width, where the head begins, and the first row of its mask.
-    fn place(&self, task: usize) -> (usize, usize, usize, usize) {
+    /// Queries, keys, head width, where the head begins, and the first row of its mask.
+    fn place(&self, task: usize) -> [usize; 5] {
         let (row, head) = (task / self.shape.heads, task % self.shape.heads);
-        let size = self.hidden / self.shape.heads;
-        (self.shape.lengths[row], size, row * self.shape.width * self.hidden + head * size, task * self.shape.width)
+        let (size, sequences) = (self.hidden / self.shape.heads, &self.shape.sequences);
+        let start = sequences.starts()[row] * self.hidden + head * size;
+        [sequences.extent(row), sequences.lengths()[row], size, start, task * sequences.width()]
     }
 
     /// A head's numbers from some place on.
@@ -136,14 +142,14 @@ widest!(fn head_forward(inputs: &Inputs<'_>, task: usize, logarithms: &mut [f32]
 
 #[inline(always)]
 fn head_forward_body<L: Lanes>(inputs: &Inputs<'_>, task: usize, logarithms: &mut [f32], into: Shared, scratch: &mut Scratch) {
-    let (keys, size, at, mask_row) = inputs.place(task);
+    let [queries, keys, size, at, mask_row] = inputs.place(task);
     if keys == 0 {
         return;
     }
     let (hidden, width) = (inputs.hidden, keys.next_multiple_of(ROUND));
     transposed(&mut scratch.keys, &inputs.key[at..], hidden, keys, width, size, inputs.scale(size));
     scratch.probabilities.resize(BLOCK * width, 0.0);
-    for (block, logarithms) in logarithms.chunks_mut(BLOCK).enumerate() {
+    for (block, logarithms) in logarithms[..queries].chunks_mut(BLOCK).enumerate() {
         let (begin, count) = (block * BLOCK, logarithms.len());
         let at = at + begin * hidden;
         let scores = Target { at: scratch.probabilities.as_mut_ptr(), row: width, add: false };
@@ -198,7 +204,7 @@ fn head_backward_body<L: Lanes>(
     into: [Shared; 3],
     scratch: &mut Scratch,
 ) {
-    let (keys, size, start, mask_row) = inputs.place(task);
+    let [queries, keys, size, start, mask_row] = inputs.place(task);
     if keys == 0 {
         return;
     }
@@ -209,7 +215,7 @@ fn head_backward_body<L: Lanes>(
     probabilities.resize(BLOCK * width, 0.0);
     gradients.resize(BLOCK * width, 0.0);
     kept.resize(BLOCK * width, 0.0);
-    for (block, logarithms) in logarithms.chunks(BLOCK).enumerate() {
+    for (block, logarithms) in logarithms[..queries].chunks(BLOCK).enumerate() {
         let (begin, count) = (block * BLOCK, logarithms.len());
         let at = start + begin * hidden;
         let from = View { at: gradient[at..].as_ptr(), row: hidden, column: 1 };

@@ -16,17 +16,17 @@ use super::mask::Dropout;
 #[derive(Debug)]
 struct Attention;
 
-/// What attention keeps beside its inputs: output, logarithms, lengths.
+/// What attention keeps beside its inputs: output, logarithms, places.
 type Mixed<B> = (FloatTensor<B>, FloatTensor<B>, IntTensor<B>);
 
 impl<B: Passes> Backward<B, 3> for Attention {
     type State = ([NodeId; 3], Mixed<B>, AttentionShape, Option<Dropout>);
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let (inputs, (output, logarithms, lengths), shape, dropout) = ops.state;
+        let (inputs, (output, logarithms, places), shape, dropout) = ops.state;
         let gradient = gradients.consume::<B>(&ops.node);
         let [query, key, value] = inputs.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id));
-        let (query, key, value) = B::attention_backward(gradient, query, key, value, output, logarithms, lengths, shape, dropout);
+        let (query, key, value) = B::attention_backward(gradient, query, key, value, output, logarithms, places, shape, dropout);
         for (parent, result) in ops.parents.into_iter().zip([query, key, value]) {
             if let Some(parent) = parent {
                 gradients.register::<B>(parent.id, result);
@@ -47,6 +47,22 @@ impl<B: Passes> Backward<B, 1> for Embedding {
         let gradient = gradients.consume::<B>(&ops.node);
         if let [Some(parent)] = ops.parents {
             gradients.register::<B>(parent.id, B::embedding_gradient(gradient, lists, height, rows, chunks));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Sums;
+
+impl<B: Layers> Backward<B, 1> for Sums {
+    /// The owners, their lists, owners that have rows, chunks.
+    type State = ([IntTensor<B>; 2], usize, usize);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let ([owners, lists], rows, chunks) = ops.state;
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            gradients.register::<B>(parent.id, B::embedding_layer(gradient, owners, lists, rows, chunks));
         }
     }
 }
@@ -145,7 +161,7 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        lengths: IntTensor<Self>,
+        places: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
@@ -154,10 +170,10 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
         match Attention.prepare::<C>(inputs.map(|input| input.node())).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
                 let nodes = inputs.map(|input| prepared.checkpoint(input));
-                let (output, logarithms) = B::attention_keeping(q, k, v, lengths.clone(), shape.clone(), dropout);
-                prepared.finish((nodes, (output.clone(), logarithms, lengths), shape, dropout), output)
+                let (output, logarithms) = B::attention_keeping(q, k, v, places.clone(), shape.clone(), dropout);
+                prepared.finish((nodes, (output.clone(), logarithms, places), shape, dropout), output)
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(B::attention_layer(q, k, v, lengths, shape, dropout)),
+            OpsKind::UnTracked(prepared) => prepared.finish(B::attention_layer(q, k, v, places, shape, dropout)),
         }
     }
 
@@ -177,6 +193,22 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
                 prepared.finish(state, B::embedding_layer(table, ids, lists, rows, chunks))
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::embedding_layer(table, ids, lists, rows, chunks)),
+        }
+    }
+
+    fn sums_layer(
+        input: FloatTensor<Self>,
+        owners: IntTensor<Self>,
+        lists: IntTensor<Self>,
+        height: usize,
+        rows: usize,
+        chunks: usize,
+    ) -> FloatTensor<Self> {
+        let node = input.node();
+        let output = B::sums_layer(input.into_primitive(), owners.clone(), lists.clone(), height, rows, chunks);
+        match Sums.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(([owners, lists], rows, chunks), output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
     }
 

@@ -76,11 +76,11 @@ impl Layers for CubeBackend {
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        lengths: IntTensor<Self>,
+        places: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
-        attention::forward([query, key, value], lengths, &shape, dropout)[0].clone()
+        attention::forward([query, key, value], places, &shape, dropout)[0].clone()
     }
 
     fn embedding_layer(
@@ -91,6 +91,17 @@ impl Layers for CubeBackend {
         _chunks: usize,
     ) -> FloatTensor<Self> {
         Self::float_select(table, 0, ids)
+    }
+
+    fn sums_layer(
+        input: FloatTensor<Self>,
+        _owners: IntTensor<Self>,
+        lists: IntTensor<Self>,
+        height: usize,
+        rows: usize,
+        chunks: usize,
+    ) -> FloatTensor<Self> {
+        embedding::backward(input, lists, height, rows, chunks)
     }
 
     fn linear_layer(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -128,11 +139,11 @@ impl Passes for CubeBackend {
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        lengths: IntTensor<Self>,
+        places: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let [output, logarithms] = attention::forward([query, key, value], lengths, &shape, dropout);
+        let [output, logarithms] = attention::forward([query, key, value], places, &shape, dropout);
         (output, logarithms)
     }
 
@@ -143,11 +154,11 @@ impl Passes for CubeBackend {
         value: FloatTensor<Self>,
         output: FloatTensor<Self>,
         logarithms: FloatTensor<Self>,
-        lengths: IntTensor<Self>,
+        places: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [query, key, value] = attention::backward(gradient, [query, key, value], [output, logarithms], lengths, &shape, dropout);
+        let [query, key, value] = attention::backward(gradient, [query, key, value], [output, logarithms], places, &shape, dropout);
         (query, key, value)
     }
 

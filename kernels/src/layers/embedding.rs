@@ -1,4 +1,4 @@
-//! Rows of a table by number, and their gradient: a sum over the places of each row, in order, from lists that the host makes.
+//! Rows of a table by number, and the transpose of that, which is its gradient: a sum over the places of each row, in order, from lists that the host makes.
 //!
 //! A gather's own gradient would add up the places one by one in an order that depends on the device, or have a few units go through all of them.
 
@@ -23,10 +23,9 @@ pub(crate) struct Lists {
 }
 
 impl Lists {
-    /// Of these row numbers, but for places that do not count.
-    pub(super) fn new(ids: &[i32], counts: impl Fn(usize) -> bool) -> Self {
-        let mut pairs: Vec<(i32, i32)> =
-            ids.iter().zip(0..).filter(|&(_, place)| counts(place as usize)).map(|(&id, place)| (id, place)).collect();
+    /// Of these row numbers.
+    pub(super) fn new(ids: &[i32]) -> Self {
+        let mut pairs: Vec<(i32, i32)> = ids.iter().copied().zip(0..).collect();
         pairs.sort_unstable();
         let (mut ends, mut rows, mut row_ends) = (vec![0], Vec::new(), vec![0]);
         let mut end = 0;

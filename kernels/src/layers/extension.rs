@@ -15,13 +15,13 @@ use super::{AttentionShape, attention, dropout, embedding, gelu, linear, mixed, 
 /// The layers on one backend.
 #[backend_extension(Cube, Flex, Fusion, Autodiff)]
 pub(crate) trait Layers: Backend {
-    /// `lengths` `[rows]` is what `shape` has, for devices that read it there.
+    /// `places` is `Sequences::on_device`, for devices that read it there.
     #[fusion(dtype = query, shape = query)]
     fn attention_layer(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        lengths: IntTensor<Self>,
+        places: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self>;
@@ -32,6 +32,17 @@ pub(crate) trait Layers: Backend {
         table: FloatTensor<Self>,
         ids: IntTensor<Self>,
         lists: IntTensor<Self>,
+        rows: usize,
+        chunks: usize,
+    ) -> FloatTensor<Self>;
+
+    /// Sums of the rows that have the same owner, `[height, columns]`: the transpose of [`Layers::embedding_layer`]. `lists` are those of the owners.
+    #[fusion(meta = |input, _owners, _lists, height, _rows, _chunks| with_shape(input, [*height, input.shape[1]]))]
+    fn sums_layer(
+        input: FloatTensor<Self>,
+        owners: IntTensor<Self>,
+        lists: IntTensor<Self>,
+        height: usize,
         rows: usize,
         chunks: usize,
     ) -> FloatTensor<Self>;
@@ -64,19 +75,19 @@ pub(crate) trait Layers: Backend {
 #[backend_extension(Cube, Flex, Fusion)]
 pub(crate) trait Passes: Backend {
     /// The output, and the logarithm of the sum of exponentials of every (row, head, query).
-    #[fusion(meta = |query, _key, _value, _lengths, shape, _dropout| (query.clone(), with_shape(query, [shape.rows * shape.heads * shape.width])))]
+    #[fusion(meta = |query, _key, _value, _places, shape, _dropout| (query.clone(), with_shape(query, [shape.queries()])))]
     fn attention_keeping(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        lengths: IntTensor<Self>,
+        places: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// The gradients of query, key and value.
     #[allow(clippy::too_many_arguments)]
-    #[fusion(meta = |gradient, _query, _key, _value, _output, _logarithms, _lengths, _shape, _dropout| (gradient.clone(), gradient.clone(), gradient.clone()))]
+    #[fusion(meta = |gradient, _query, _key, _value, _output, _logarithms, _places, _shape, _dropout| (gradient.clone(), gradient.clone(), gradient.clone()))]
     fn attention_backward(
         gradient: FloatTensor<Self>,
         query: FloatTensor<Self>,
@@ -84,7 +95,7 @@ pub(crate) trait Passes: Backend {
         value: FloatTensor<Self>,
         output: FloatTensor<Self>,
         logarithms: FloatTensor<Self>,
-        lengths: IntTensor<Self>,
+        places: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
@@ -165,7 +176,7 @@ impl Layers for Flex {
         query: FlexTensor,
         key: FlexTensor,
         value: FlexTensor,
-        _lengths: FlexTensor,
+        _places: FlexTensor,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> FlexTensor {
@@ -174,6 +185,10 @@ impl Layers for Flex {
 
     fn embedding_layer(table: FlexTensor, ids: FlexTensor, _lists: FlexTensor, _rows: usize, _chunks: usize) -> FlexTensor {
         embedding::forward(table, ids)
+    }
+
+    fn sums_layer(input: FlexTensor, _owners: FlexTensor, lists: FlexTensor, height: usize, rows: usize, chunks: usize) -> FlexTensor {
+        embedding::backward(&input, &lists, height, rows, chunks)
     }
 
     fn linear_layer(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
@@ -210,7 +225,7 @@ impl Passes for Flex {
         query: FlexTensor,
         key: FlexTensor,
         value: FlexTensor,
-        _lengths: FlexTensor,
+        _places: FlexTensor,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> (FlexTensor, FlexTensor) {
@@ -224,7 +239,7 @@ impl Passes for Flex {
         value: FlexTensor,
         _output: FlexTensor,
         logarithms: FlexTensor,
-        _lengths: FlexTensor,
+        _places: FlexTensor,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {

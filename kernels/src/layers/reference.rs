@@ -14,9 +14,9 @@ pub(super) fn keep(_row: usize, _column: usize) -> f64 {
 fn probabilities(query: &[f64], key: &[f64], shape: &AttentionShape, hidden: usize, at: [usize; 3]) -> Vec<f64> {
     let [row, head, place] = at;
     let size = hidden / shape.heads;
-    let vector = |of: &[f64], token: usize| of[(row * shape.width + token) * hidden + head * size..][..size].to_vec();
+    let vector = |of: &[f64], token: usize| of[(shape.sequences.starts()[row] + token) * hidden + head * size..][..size].to_vec();
     let query = vector(query, place);
-    let scores: Vec<f64> = (0..shape.lengths[row])
+    let scores: Vec<f64> = (0..shape.sequences.lengths()[row])
         .map(|token| query.iter().zip(vector(key, token)).map(|(a, b)| a * b).sum::<f64>() / (size as f64).sqrt())
         .collect();
     let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -24,20 +24,21 @@ fn probabilities(query: &[f64], key: &[f64], shape: &AttentionShape, hidden: usi
     scores.iter().map(|score| (score - most).exp() / sum).collect()
 }
 
-/// Every (row, head, query).
-fn places(shape: &AttentionShape) -> impl Iterator<Item = [usize; 3]> {
-    let AttentionShape { rows, heads, width, .. } = *shape;
-    (0..rows * heads * width).map(move |task| [task / (heads * width), task / width % heads, task % width])
+/// Every (row, head, query) with its number, that of its row of the mask.
+fn places(shape: &AttentionShape) -> impl Iterator<Item = (usize, [usize; 3])> {
+    let (heads, width) = (shape.heads, shape.sequences.width());
+    let all = (0..shape.queries()).map(move |task| (task, [task / (heads * width), task / width % heads, task % width]));
+    all.filter(|(_, at)| at[2] < shape.sequences.extent(at[0]))
 }
 
 pub(super) fn attention([query, key, value]: [&[f64]; 3], shape: &AttentionShape, hidden: usize, mask: Mask<'_>) -> Vec<f64> {
     let mut output = vec![0.0; query.len()];
     let size = hidden / shape.heads;
-    for (task, at) in places(shape).enumerate() {
+    for (task, at) in places(shape) {
         for (token, probability) in probabilities(query, key, shape, hidden, at).into_iter().enumerate() {
             for number in at[1] * size..(at[1] + 1) * size {
-                output[(at[0] * shape.width + at[2]) * hidden + number] +=
-                    probability * mask(task, token) * value[(at[0] * shape.width + token) * hidden + number];
+                output[(shape.sequences.starts()[at[0]] + at[2]) * hidden + number] +=
+                    probability * mask(task, token) * value[(shape.sequences.starts()[at[0]] + token) * hidden + number];
             }
         }
     }
@@ -54,9 +55,10 @@ pub(super) fn attention_gradient(
 ) -> [Vec<f64>; 3] {
     let [mut to_query, mut to_key, mut to_value] = [(); 3].map(|()| vec![0.0; query.len()]);
     let size = hidden / shape.heads;
-    for (task, at) in places(shape).enumerate() {
-        let own = (at[0] * shape.width + at[2]) * hidden;
-        let other = |token: usize| (at[0] * shape.width + token) * hidden;
+    for (task, at) in places(shape) {
+        let start = shape.sequences.starts()[at[0]];
+        let own = (start + at[2]) * hidden;
+        let other = |token: usize| (start + token) * hidden;
         let numbers = at[1] * size..(at[1] + 1) * size;
         let probabilities = probabilities(query, key, shape, hidden, at);
         let back: Vec<f64> = (0..probabilities.len())

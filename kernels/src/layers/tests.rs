@@ -3,7 +3,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::activation::{gelu as plain_gelu, softmax};
 use burn::tensor::module::{layer_norm, linear as plain_linear};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData, f16};
+use burn::tensor::{DType, Device, Tensor, TensorData, f16};
 use proptest::prelude::*;
 
 use super::extension::Layers;
@@ -11,7 +11,7 @@ use super::mask::Dropout;
 use super::product::{Target, View, product};
 use super::reference::{self, keep};
 use super::wide::{Lanes, dot, exponential, largest, total};
-use super::{AttentionShape, Precision};
+use super::{AttentionShape, Precision, Sequences};
 
 /// Gaussian-like numbers, the same for the same seed: sums of four uniform ones, variance 1.
 fn random(count: usize, seed: u64) -> Vec<f32> {
@@ -54,26 +54,36 @@ fn differentiate<const N: usize>(
 }
 
 fn fused_attention([query, key, value]: [Tensor<2>; 3], shape: &AttentionShape, dropout: Option<Dropout>) -> Tensor<2> {
-    let lengths = shape.lengths_on(&query.device()).into_dispatch();
+    let places = shape.sequences.on_device(&query.device()).into_dispatch();
     let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
-    Tensor::from_dispatch(<Dispatch as Layers>::attention_layer(query, key, value, lengths, shape.clone(), dropout))
+    Tensor::from_dispatch(<Dispatch as Layers>::attention_layer(query, key, value, places, shape.clone(), dropout))
 }
 
+/// Of padded sequences.
 fn composed_attention([query, key, value]: [Tensor<2>; 3], shape: &AttentionShape) -> Tensor<2> {
     let [tokens, hidden] = query.dims();
     let head = hidden / shape.heads;
-    let split = |flat: Tensor<2>| flat.reshape([shape.rows, shape.width, shape.heads, head]).swap_dims(1, 2);
-    let bias: Vec<f32> =
-        shape.lengths.iter().flat_map(|&length| (0..shape.width).map(move |at| if at < length { 0.0 } else { -1e9 })).collect();
-    let bias = Tensor::<4>::from_data(TensorData::new(bias, [shape.rows, 1, 1, shape.width]), &query.device());
+    let (rows, width) = (shape.sequences.rows(), shape.sequences.width());
+    let split = |flat: Tensor<2>| flat.reshape([rows, width, shape.heads, head]).swap_dims(1, 2);
+    let lengths = shape.sequences.lengths().iter();
+    let bias: Vec<f32> = lengths.flat_map(|&length| (0..width).map(move |at| if at < length { 0.0 } else { -1e9 })).collect();
+    let bias = Tensor::<4>::from_data(TensorData::new(bias, [rows, 1, 1, width]), &query.device());
     let scores = split(query).matmul(split(key).swap_dims(2, 3)) / (head as f64).sqrt() + bias;
     softmax(scores, 3).matmul(split(value)).swap_dims(1, 2).reshape([tokens, hidden])
+}
+
+fn padded(heads: usize, width: usize, lengths: Vec<usize>) -> AttentionShape {
+    AttentionShape { sequences: Sequences::padded(lengths, width).into(), heads }
+}
+
+fn packed(heads: usize, lengths: Vec<usize>) -> AttentionShape {
+    AttentionShape { sequences: Sequences::packed(lengths).into(), heads }
 }
 
 /// One shape, values and gradients, against the reference.
 fn check_attention(shape: &AttentionShape, size: usize, dropout: Option<Dropout>, device: &Device) {
     let hidden = shape.heads * size;
-    let dims = [shape.rows * shape.width, hidden];
+    let dims = [shape.sequences.tokens(), hidden];
     let inputs = [1, 2, 3, 4].map(|seed| random(dims[0] * hidden, seed));
     let [query, key, value, outer] = &inputs;
     let (got, gradients) =
@@ -103,15 +113,17 @@ fn attention_agrees_with_the_reference_over_the_catalogue() {
                 for rows in [1, 3] {
                     // Which lengths, and whether with dropout, rotates over the cases: 3 and 2 are prime to each other.
                     pattern += 1;
-                    let shape = AttentionShape { rows, width, heads, lengths: lengths(pattern, rows, width) };
-                    check_attention(&shape, size, (pattern % 2 == 0).then(|| Dropout::new(0.3, pattern as u64)), &device);
+                    let dropout = (pattern % 2 == 0).then(|| Dropout::new(0.3, pattern as u64));
+                    let lengths = lengths(pattern, rows, width);
+                    check_attention(&packed(heads, lengths.clone()), size, dropout, &device);
+                    check_attention(&padded(heads, width, lengths), size, dropout, &device);
                 }
             }
         }
     }
     for pattern in 0..3 {
-        let shape = AttentionShape { rows: 2, width: 512, heads: 2, lengths: lengths(pattern, 2, 512) };
-        check_attention(&shape, 32, (pattern == 2).then(|| Dropout::new(0.1, 9)), &device);
+        let shapes = [packed(2, lengths(pattern, 2, 512)), padded(2, 512, lengths(pattern, 2, 512))];
+        check_attention(&shapes[pattern % 2], 32, (pattern == 2).then(|| Dropout::new(0.1, 9)), &device);
     }
 }
 
@@ -119,7 +131,7 @@ fn attention_agrees_with_the_reference_over_the_catalogue() {
 fn attention_agrees_with_the_composition_of_tensor_operations() {
     for device in [Device::flex().autodiff(), Device::flex().autodiff().gradient_checkpointing()] {
         for (rows, width, heads, size) in [(3, 17, 2, 8), (2, 64, 12, 32), (1, 1, 1, 1)] {
-            let shape = AttentionShape { rows, width, heads, lengths: lengths(2, rows, width) };
+            let shape = padded(heads, width, lengths(2, rows, width));
             let dims = [rows * width, heads * size];
             let inputs = [1, 2, 3].map(|seed| random(dims[0] * dims[1], seed));
             let inputs = inputs.each_ref().map(|numbers| (numbers.as_slice(), dims));
@@ -140,7 +152,7 @@ fn attention_of_views_and_of_sequences_without_tokens() {
 }
 
 fn views_and_empty_sequences(device: &Device) {
-    let shape = AttentionShape { rows: 2, width: 3, heads: 1, lengths: vec![0, 2] };
+    let shape = padded(1, 3, vec![0, 2]);
     let wide = Tensor::<2>::from_data(TensorData::new(random(6 * 12, 1), [6, 12]), device);
     let parts = [0, 4, 8].map(|at| wide.clone().slice([0..6, at..at + 4]));
     let copies = parts.clone().map(|part| Tensor::<2>::from_data(part.into_data(), device));
@@ -167,7 +179,7 @@ fn attention_of_scores_far_from_zero_on_the_cpu() {
 
 fn scores_far_from_zero(device: &Device) {
     // All scores near -300, then near 300, and 3 of 16 lanes in use: neither the padding of a vector nor an overflow may show.
-    let shape = AttentionShape { rows: 1, width: 3, heads: 1, lengths: vec![3] };
+    let shape = packed(1, vec![3]);
     for sign in [-1.0f32, 1.0] {
         let inputs = [(1, 25.0), (2, 25.0 * sign), (3, 0.0)]
             .map(|(seed, shift)| random(12, seed).iter().map(|x| x * 0.1 + shift * 0.5).collect::<Vec<_>>());
@@ -185,7 +197,7 @@ fn a_pass_without_a_graph_gives_the_same_bits() {
 }
 
 fn same_bits_without_a_graph(device: &Device) {
-    let shape = AttentionShape { rows: 2, width: 9, heads: 2, lengths: vec![9, 4] };
+    let shape = padded(2, 9, vec![9, 4]);
     let dropout = Dropout::new(0.2, 5);
     let mask = Some(dropout);
     let [plain, graph] = [device.clone(), device.clone().autodiff()].map(|device| {
@@ -343,47 +355,61 @@ fn inputs_are_left_alone(device: &Device) {
     assert_eq!(input.into_data(), before);
 }
 
-/// Rows that are used never, once, and far more often than a chunk holds; padding counts for nothing.
+/// Rows that are used never, once, and far more often than a chunk holds.
 fn check_embedding(device: &Device) {
-    for (rows, width, places) in [(1, 1, 1), (3, 5, 40), (50, 300, 33)] {
-        let ids: Vec<i32> = (0..7 * places).map(|place| if place % 3 == 0 { 0 } else { (place * place % rows) as i32 }).collect();
-        let lengths = lengths(2, 7, places);
-        let (table, mut outer) = (random(rows * width, 1), random(7 * places * width, 2));
-        for place in (0..7 * places).filter(|place| place % places >= lengths[place / places]) {
-            outer[place * width..(place + 1) * width].fill(0.0);
-        }
+    for (rows, width, places) in [(1, 1, 1), (3, 5, 280), (50, 300, 231)] {
+        let ids: Vec<i32> = (0..places).map(|place| if place % 3 == 0 { 0 } else { (place * place % rows) as i32 }).collect();
+        let (table, outer) = (random(rows * width, 1), random(places * width, 2));
         let run = |[table]: [Tensor<2>; 1]| {
-            let lists = super::embedding::Lists::new(&ids, |place| place % places < lengths[place / places]);
-            let integers = |numbers: &[i32]| {
-                Tensor::<1, Int>::from_data(TensorData::new(numbers.to_vec(), [numbers.len()]), (device, DType::I32)).into_dispatch()
-            };
-            let (ids, numbers) = (integers(&ids), integers(&lists.numbers));
+            let lists = super::embedding::Lists::new(&ids);
+            let (ids, numbers) = (super::integers(ids.clone(), device), super::integers(lists.numbers, device));
             Tensor::from_dispatch(<Dispatch as Layers>::embedding_layer(table.into_dispatch(), ids, numbers, lists.rows, lists.chunks))
         };
         for (got, [gradient]) in [
             differentiate(device, [(&table, [rows, width])], &outer, run),
-            differentiate(device, [(&table, [rows, width])], &outer, |[table]| super::embedding(table, &ids, &lengths)),
+            differentiate(device, [(&table, [rows, width])], &outer, |[table]| super::embedding(table, &ids)),
         ] {
             let expected = ids.iter().flat_map(|&id| &table[id as usize * width..][..width]);
             assert!(got.iter().eq(expected));
-            let mut expected = vec![0.0f64; rows * width];
-            for (&id, outer) in ids.iter().zip(outer.chunks(width)) {
-                outer.iter().enumerate().for_each(|(column, x)| expected[id as usize * width + column] += f64::from(*x));
-            }
-            close("gradient of the table", &gradient, &expected, 1e-5);
+            close("gradient of the table", &gradient, &summed(&outer, &ids, rows), 1e-5);
         }
     }
 }
 
-#[test]
-fn rows_of_a_table_and_their_gradient() {
-    check_embedding(&Device::flex().autodiff());
+/// Sums of rows with the same owner.
+fn summed(of: &[f32], owners: &[i32], count: usize) -> Vec<f64> {
+    let width = of.len() / owners.len();
+    let mut sums = vec![0.0f64; count * width];
+    for (&owner, row) in owners.iter().zip(of.chunks(width)) {
+        row.iter().enumerate().for_each(|(column, x)| sums[owner as usize * width + column] += f64::from(*x));
+    }
+    sums
+}
+
+/// Owners without rows, with one, and with many more than a chunk holds; the gradient of a row is that of its owner.
+fn check_sums(device: &Device) {
+    for (rows, width, count) in [(1, 1, 1), (200, 7, 5), (333, 300, 200)] {
+        let owners: Vec<i32> = (0..rows).map(|row| if row < rows / 2 { 0 } else { (row * row % count) as i32 }).collect();
+        let (input, outer) = (random(rows * width, 1), random(count * width, 2));
+        let (got, [gradient]) = differentiate(device, [(&input, [rows, width])], &outer, |[input]| super::sums(input, &owners, count));
+        close("sums", &got, &summed(&input, &owners, count), 1e-5);
+        let expected = owners.iter().flat_map(|&owner| &outer[owner as usize * width..][..width]);
+        assert!(gradient.iter().eq(expected));
+    }
 }
 
 #[test]
-fn rows_of_a_table_and_their_gradient_on_a_software_gpu() {
+fn rows_of_a_table_and_sums_of_rows() {
+    let device = Device::flex().autodiff();
+    check_embedding(&device);
+    check_sums(&device);
+}
+
+#[test]
+fn rows_of_a_table_and_sums_of_rows_on_a_software_gpu() {
     if let Some(device) = gpu() {
-        check_embedding(&device.autodiff());
+        check_embedding(&device.clone().autodiff());
+        check_sums(&device.autodiff());
     }
 }
 
@@ -479,14 +505,15 @@ fn attention_agrees_with_the_reference_on_a_software_gpu() {
             for &heads in heads {
                 pattern += 1;
                 let rows = 1 + 2 * (pattern % 2);
-                let shape = AttentionShape { rows, width, heads, lengths: lengths(pattern, rows, width) };
                 let dropout = (size == 64 || pattern % 4 < 2 && size == 32).then(|| Dropout::new(0.3, pattern as u64));
-                check_attention(&shape, size, dropout, &autodiff);
+                let lengths = lengths(pattern, rows, width);
+                check_attention(&packed(heads, lengths.clone()), size, dropout, &autodiff);
+                check_attention(&padded(heads, width, lengths), size, dropout, &autodiff);
             }
         }
     }
-    let shape = AttentionShape { rows: 2, width: 200, heads: 2, lengths: vec![200, 150] };
-    check_attention(&shape, 32, None, &autodiff);
+    check_attention(&padded(2, 200, vec![200, 150]), 32, None, &autodiff);
+    check_attention(&packed(2, vec![7, 200, 0, 150, 1]), 32, None, &autodiff);
     views_and_empty_sequences(&device);
     scores_far_from_zero(&device);
     same_bits_without_a_graph(&device);
@@ -513,7 +540,7 @@ fn the_reference_gradients_are_those_of_finite_differences() {
     let mask = Dropout::new(0.3, 1);
     let masked = |row: usize, column: usize| f64::from(mask.row(row).factor(column as u32));
     for mask in [&keep as reference::Mask<'_>, &masked] {
-        let shape = AttentionShape { rows: 2, width: 3, heads: 2, lengths: vec![3, 2] };
+        let shape = padded(2, 3, vec![3, 2]);
         let [q, k, v, outer] = [1, 2, 3, 4].map(|seed| doubles(&random(24, seed)));
         let got = reference::attention_gradient([&q, &k, &v], &outer, &shape, 4, mask);
         near(&got[0], &differences(&q, &outer, &|q| reference::attention([q, &k, &v], &shape, 4, mask)));
@@ -623,8 +650,8 @@ proptest! {
 
     #[test]
     fn attention_of_any_shape(rows in 1usize..5, width in 1usize..90, heads in 1usize..5, size in 1usize..40, seed in 0u64..1000, drop in any::<bool>()) {
-        let lengths = (0..rows).map(|row| (seed as usize * 31 + row * 17) % (width + 1)).collect();
-        let shape = AttentionShape { rows, width, heads, lengths };
+        let lengths: Vec<usize> = (0..rows).map(|row| (seed as usize * 31 + row * 17) % (width + 1)).collect();
+        let shape = if seed % 3 == 0 { padded(heads, width, lengths) } else { packed(heads, lengths) };
         check_attention(&shape, size, drop.then(|| Dropout::new(0.2, seed)), &Device::flex().autodiff());
     }
 

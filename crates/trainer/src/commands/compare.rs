@@ -11,8 +11,11 @@ use crate::evaluation;
 use crate::output;
 
 pub(super) fn run(args: &CompareArgs) -> Result<()> {
+    let recipes: Vec<String> = args.recipes.iter().map(|name| name.trim().to_owned()).collect();
     let request = Request {
-        recipes: args.recipes.iter().map(|name| name.trim().to_owned()).collect(),
+        texts: compare::texts(&recipes, &args.variant)?,
+        recipes,
+        variants: args.variant.clone(),
         data: args.data.clone(),
         model: args.model.clone(),
         seeds: args.seeds,
@@ -23,7 +26,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     request.validate()?;
     device::choose(&request.device)?;
     let (split, qrels) = {
-        let config = request.config(request.recipes()?[0], 1, None, "run".as_ref())?;
+        let config = request.config(&request.arms()?[0], 1, None, "run".as_ref())?;
         let collection = data::open(&request.data)?;
         let split = if collection.splits.contains_key(&config.data.test) { config.data.test } else { config.data.evaluate };
         let qrels = evaluation::qrels(&collection, collection.split(&split).or_usage()?);
@@ -42,7 +45,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
         [] => Ok(()),
         failures => {
             let list: Vec<String> = failures.iter().map(|(name, reason)| format!("{name} ({reason})")).collect();
-            anyhow::bail!("{} of {} recipes failed: {}", failures.len(), request.recipes.len(), list.join(", "))
+            anyhow::bail!("{} of {} configurations failed: {}", failures.len(), request.arms()?.len(), list.join(", "))
         }
     }
 }

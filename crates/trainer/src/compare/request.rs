@@ -2,6 +2,7 @@
 //!
 //! A folder belongs to one request. Asked for again, it goes on; asked for something else, it is refused.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -9,9 +10,9 @@ use std::str::FromStr;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::arms::Arm;
 use crate::config::{self, Config};
 use crate::errors::Usage;
-use crate::recipes::{self, Recipe};
 use crate::runfolder::write_whole;
 
 const MANIFEST: &str = "compare.toml";
@@ -67,8 +68,11 @@ impl From<Budget> for String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Request {
-    /// The first one is what the others are measured against.
+    /// Recipes and files. The first one is what the others are measured against.
     pub(crate) recipes: Vec<String>,
+    /// Recipes and files with values changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) variants: Vec<String>,
     pub(crate) data: String,
     /// Left out: what the recipes say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,6 +84,9 @@ pub(crate) struct Request {
     pub(crate) budget: Option<Budget>,
     pub(crate) device: String,
     pub(crate) set: Vec<String>,
+    /// What stood in the files.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) texts: BTreeMap<String, String>,
 }
 
 /// Keys that the comparison decides, and the flag that does.
@@ -94,38 +101,54 @@ const DECIDED: [(&str, &str); 5] = [
 impl Request {
     /// Checks everything that needs neither data nor device: names, keys, and the configuration of every recipe.
     pub(crate) fn validate(&self) -> Result<(), Usage> {
-        for (position, name) in self.recipes.iter().enumerate() {
-            recipes::find(name)?;
-            if self.recipes[..position].contains(name) {
-                return Err(Usage::new(format!("--recipes: `{name}` stands twice; name each recipe once")));
-            }
-        }
         if self.recipes.is_empty() || self.seeds == 0 {
             return Err(Usage::new("a comparison needs at least one recipe and one seed"));
         }
-        for set in &self.set {
-            let (key, _) = config::split_set(set)?;
-            if let Some((_, flag)) = DECIDED.iter().find(|(decided, _)| *decided == key) {
-                return Err(Usage::new(format!("--set {set}: the comparison decides {key}; use {flag}")));
-            }
-            if self.budget.is_some() && ["train.steps", "train.seconds", "train.epochs"].contains(&key.as_str()) {
-                return Err(Usage::new(format!("--set {set}: --budget decides how long a run is; give one of the two")));
+        let arms = self.arms()?;
+        for (position, arm) in arms.iter().enumerate() {
+            if arms[..position].iter().any(|other| other.folder == arm.folder) {
+                return Err(Usage::new(format!("--recipes, --variant: `{}` stands twice; name each once", arm.name)));
             }
         }
-        for recipe in self.recipes()? {
-            self.config(recipe, 1, None, Path::new("run"))?;
+        for set in &self.set {
+            self.free(&config::split_set(set)?.0, &format!("--set {set}"))?;
+        }
+        for arm in &arms {
+            for (key, _) in &arm.set {
+                self.free(key, &format!("--variant {}", arm.name))?;
+                if ["batch.queries", "train.steps", "train.seconds", "train.epochs"].contains(&key.as_str()) {
+                    return Err(Usage::new(format!(
+                        "--variant {}: {key} is the same for all runs, for their budget to be equal; use --budget, or --set for all",
+                        arm.name
+                    )));
+                }
+            }
+            self.config(arm, 1, None, Path::new("run"))?;
         }
         Ok(())
     }
 
-    pub(crate) fn recipes(&self) -> Result<Vec<&'static Recipe>, Usage> {
-        self.recipes.iter().map(|name| recipes::find(name)).collect()
+    /// A key that the comparison does not decide.
+    fn free(&self, key: &str, place: &str) -> Result<(), Usage> {
+        if let Some((_, flag)) = DECIDED.iter().find(|(decided, _)| *decided == key) {
+            return Err(Usage::new(format!("{place}: the comparison decides {key}; use {flag}")));
+        }
+        if self.budget.is_some() && ["train.steps", "train.seconds", "train.epochs"].contains(&key) {
+            return Err(Usage::new(format!("{place}: --budget decides how long a run is; give one of the two")));
+        }
+        Ok(())
     }
 
-    /// The configuration of one run. `steps` is the length of all runs when the budget does not say. Every recipe gets the first one's
+    /// What is compared, the one that the others are measured against first.
+    pub(crate) fn arms(&self) -> Result<Vec<Arm>, Usage> {
+        let plain = self.recipes.iter().map(|name| Arm::plain(name, &self.texts));
+        plain.chain(self.variants.iter().map(|text| Arm::variant(text, &self.texts))).collect()
+    }
+
+    /// The configuration of one run. `steps` is the length of all runs when the budget does not say. Every arm gets the first one's
     /// queries a batch, without which steps would not be an equal budget.
-    pub(crate) fn config(&self, recipe: &Recipe, seed: u64, steps: Option<usize>, folder: &Path) -> Result<Config, Usage> {
-        let queries = self.merge(recipes::find(&self.recipes[0])?, Vec::new())?.batch.queries;
+    pub(crate) fn config(&self, arm: &Arm, seed: u64, steps: Option<usize>, folder: &Path) -> Result<Config, Usage> {
+        let queries = self.merge(&Arm::plain(&self.recipes[0], &self.texts)?, Vec::new())?.batch.queries;
         let text = |value: &str| toml::Value::String(value.to_owned()).to_string();
         let mut values = vec![
             ("batch.queries".to_owned(), queries.to_string()),
@@ -138,20 +161,21 @@ impl Request {
             (Some(Budget::Seconds(seconds)), _) => values.push(("train.seconds".to_owned(), seconds.to_string())),
             (None, None) => {}
         }
-        self.merge(recipe, values)
+        self.merge(arm, values)
     }
 
-    fn merge(&self, recipe: &Recipe, last: Vec<(String, String)>) -> Result<Config, Usage> {
+    fn merge(&self, arm: &Arm, last: Vec<(String, String)>) -> Result<Config, Usage> {
         let mut values = vec![("data.path".to_owned(), toml::Value::String(self.data.clone()).to_string())];
         values.extend(self.model.iter().map(|model| ("encoder.model".to_owned(), toml::Value::String(model.clone()).to_string())));
         for set in &self.set {
             values.push(config::split_set(set)?);
         }
+        values.extend(arm.set.iter().cloned());
         values.extend(last);
-        let name = format!("recipe {}", recipe.name);
-        config::merge(&name, recipe.text, &values).map_err(|error| {
+        let name = &arm.source;
+        config::merge(name, &arm.text, &values).map_err(|error| {
             let message = error.to_string();
-            Usage::new(if message.starts_with(&name) { message } else { format!("{name}: {message}") })
+            Usage::new(if message.starts_with(name.as_str()) { message } else { format!("{name}: {message}") })
         })
     }
 
@@ -162,6 +186,7 @@ impl Request {
         let model = |model: &Option<String>| model.clone().unwrap_or_else(|| "what the recipes say".to_owned());
         let parts = [
             ("recipes", list(&self.recipes), list(&other.recipes)),
+            ("variants", list(&self.variants), list(&other.variants)),
             ("data", self.data.clone(), other.data.clone()),
             ("model", model(&self.model), model(&other.model)),
             ("seeds", self.seeds.to_string(), other.seeds.to_string()),
@@ -169,10 +194,13 @@ impl Request {
             ("device", self.device.clone(), other.device.clone()),
             ("set values", list(&self.set), list(&other.set)),
         ];
+        let changed = self.texts.iter().find(|(path, text)| other.texts.get(*path) != Some(text));
+        let changed = changed.map(|(path, _)| format!("{path} has changed since"));
         parts
             .into_iter()
             .find(|(_, ours, theirs)| ours != theirs)
             .map(|(part, ours, theirs)| format!("{part}: {ours} there, {theirs} asked"))
+            .or(changed)
     }
 }
 
@@ -221,6 +249,8 @@ mod tests {
     fn request() -> Request {
         Request {
             recipes: vec!["ance".into(), "in-batch".into()],
+            variants: Vec::new(),
+            texts: BTreeMap::new(),
             data: "builtin:demo".into(),
             model: None,
             seeds: 2,
@@ -254,7 +284,8 @@ mod tests {
         let text = toml::to_string(&request).unwrap();
         assert_eq!(toml::from_str::<Request>(&text).unwrap(), request);
         assert_eq!(request.difference(&request.clone()), None);
-        let changes: [(Change, &str); 7] = [
+        let changes: [(Change, &str); 8] = [
+            (|it| it.variants.push("ance: batch.negatives=2".into()), "variants: none there, ance: batch.negatives=2 asked"),
             (|it| it.recipes.swap(0, 1), "recipes: ance, in-batch there, in-batch, ance asked"),
             (|it| it.data = "x".into(), "data: builtin:demo there, x asked"),
             (|it| it.model = Some("m".into()), "model: what the recipes say there, m asked"),
@@ -263,6 +294,8 @@ mod tests {
             (|it| it.device = "gpu".into(), "device: cpu there, gpu asked"),
             (|it| it.set.clear(), "set values: train.learning_rate=0.01 there, none asked"),
         ];
+        let with_file = |text: &str| Request { texts: BTreeMap::from([("own.toml".into(), text.into())]), ..request.clone() };
+        assert_eq!(with_file("a").difference(&with_file("b")).as_deref(), Some("own.toml has changed since"));
         for (change, message) in changes {
             let mut other = request.clone();
             change(&mut other);
@@ -289,19 +322,25 @@ mod tests {
         let mut request = request();
         request.set.push("batch.queries=48".into());
         request.validate().unwrap();
-        for recipe in request.recipes().unwrap() {
-            let config = request.config(recipe, 2, Some(99), Path::new("x")).unwrap();
-            assert_eq!((config.batch.queries, config.train.seed, config.train.steps), (48, 2, Some(20)), "{}", recipe.name);
+        request.variants.push("in-batch: train.weight_decay=0.5".into());
+        for arm in request.arms().unwrap() {
+            let config = request.config(&arm, 2, Some(99), Path::new("x")).unwrap();
+            assert_eq!((config.batch.queries, config.train.seed, config.train.steps), (48, 2, Some(20)), "{}", arm.name);
+            assert_eq!(config.train.weight_decay == 0.5, arm.name.contains(':'), "{}", arm.name);
             assert_eq!((config.train.learning_rate, config.output.folder.as_deref()), (Some(0.01), Some("x")));
         }
         let open = Request { budget: None, ..request };
-        let config = open.config(recipes::find("in-batch").unwrap(), 1, Some(7), Path::new("x")).unwrap();
+        let config = open.config(&open.arms().unwrap()[1], 1, Some(7), Path::new("x")).unwrap();
         assert_eq!(config.train.steps, Some(7));
     }
 
     #[test]
     fn wrong_requests_say_what_is_wrong() {
-        let cases: [(Change, &str); 7] = [
+        let cases: [(Change, &str); 11] = [
+            (|it| it.variants.push("ance".into()), "expected a recipe"),
+            (|it| it.variants.push("ance: train.seed=3".into()), "--seeds"),
+            (|it| it.variants.push("ance: batch.queries=3".into()), "the same for all runs"),
+            (|it| it.variants.push("ance: batch.negativez=3".into()), "batch.negativez"),
             (|it| it.recipes.push("anse".into()), "`ance`"),
             (|it| it.recipes.push("ance".into()), "stands twice"),
             (|it| it.seeds = 0, "one seed"),

@@ -12,21 +12,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::arms::Arm;
 use super::figures::Start;
 use super::request::{Budget, Request};
 use crate::config;
 use crate::errors::{Interrupted, Usage};
 use crate::interrupt;
 use crate::output;
-use crate::recipes::Recipe;
 use crate::runfolder::RunFolder;
 use crate::train::Session;
 
-/// One recipe with one seed, and what became of it.
+/// One arm with one seed, and what became of it.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    /// Position of the recipe in the request.
-    pub(crate) recipe: usize,
+    /// Position among the request's arms.
+    pub(crate) arm: usize,
     pub(crate) seed: u64,
     pub(crate) folder: PathBuf,
     /// One line; `None` for a finished run.
@@ -38,40 +38,40 @@ pub(crate) struct Attempt {
 /// # Errors
 /// When interrupted, when the first recipe cannot start and the budget is its, and when recipes do not start alike for a seed.
 pub(crate) fn run_all(request: &Request, folder: &Path) -> Result<Vec<Attempt>> {
-    let recipes = request.recipes()?;
+    let arms = request.arms()?;
     let stop = Stop::listen()?;
-    let all = recipes.len() as u64 * request.seeds;
+    let all = arms.len() as u64 * request.seeds;
     let (mut attempts, mut steps) = (Vec::new(), None);
     for seed in 1..=request.seeds {
         let mut first: Option<(&str, Start)> = None;
-        for (number, recipe) in recipes.iter().enumerate() {
-            let run = folder.join(format!("{}-seed{seed}", recipe.name));
-            output::note(&format!("run {} of {all}: {}, seed {seed}", attempts.len() + 1, recipe.name));
-            let outcome = finish(request, recipe, seed, steps, &run, &stop);
+        for (number, arm) in arms.iter().enumerate() {
+            let run = folder.join(format!("{}-seed{seed}", arm.folder));
+            output::note(&format!("run {} of {all}: {}, seed {seed}", attempts.len() + 1, arm.name));
+            let outcome = finish(request, arm, seed, steps, &run, &stop);
             if request.budget.is_none() && steps.is_none() {
-                steps = Some(resolved_steps(&run, recipe.name, &outcome)?);
+                steps = Some(resolved_steps(&run, &arm.name, &outcome)?);
             }
             let failure = match outcome {
                 Ok(()) => {
                     let start = Start::read(&run)?;
                     match &first {
-                        Some((baseline, expected)) => alike(seed, (baseline, expected), (recipe.name, &start), request.budget)?,
-                        None => first = Some((recipe.name, start)),
+                        Some((baseline, expected)) => alike(seed, (baseline, expected), (&arm.name, &start), request.budget)?,
+                        None => first = Some((&arm.name, start)),
                     }
                     None
                 }
                 Err(error) => match error.downcast_ref::<Interrupted>() {
                     Some(Interrupted { step, steps, .. }) => bail!(
                         "interrupted in {}, seed {seed}, at step {step} of {steps}; a checkpoint is written, and the same command goes on",
-                        recipe.name
+                        arm.name
                     ),
                     None => Some(format!("{error:#}").replace('\n', "; ")),
                 },
             };
             if let Some(failure) = &failure {
-                output::note(&format!("{}, seed {seed}, failed: {failure}", recipe.name));
+                output::note(&format!("{}, seed {seed}, failed: {failure}", arm.name));
             }
-            attempts.push(Attempt { recipe: number, seed, folder: run, failure });
+            attempts.push(Attempt { arm: number, seed, folder: run, failure });
             if stop.asked() && (attempts.len() as u64) < all {
                 bail!("interrupted after {} of {all} runs; the same command goes on", attempts.len());
             }
@@ -81,18 +81,18 @@ pub(crate) fn run_all(request: &Request, folder: &Path) -> Result<Vec<Attempt>> 
 }
 
 /// The run in `folder`, finished.
-fn finish(request: &Request, recipe: &Recipe, seed: u64, steps: Option<usize>, folder: &Path, stop: &Stop) -> Result<()> {
+fn finish(request: &Request, arm: &Arm, seed: u64, steps: Option<usize>, folder: &Path, stop: &Stop) -> Result<()> {
     if folder.join("evaluation").join("metrics.json").is_file() {
         return Ok(());
     }
-    let config = request.config(recipe, seed, steps, folder)?;
+    let config = request.config(arm, seed, steps, folder)?;
     // burn and its backends panic where they run out of memory; the other recipes need not suffer for it.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let session = if folder.join("config.toml").is_file() {
             Session::resume(RunFolder::open(folder.to_owned())?, None)?
         } else {
             clear(folder)?;
-            Session::start(config, recipe.name)?
+            Session::start(config, &arm.folder)?
         };
         stop.leave_to_the_run(|| session.run().map(|_| ()))
     }));

@@ -170,12 +170,12 @@ impl Table {
         let before: Vec<Summary> = per_seed.iter().map(|(_, figures)| figures.before).collect();
         let mut rows = vec![baseline("BM25", &[first.bm25]), baseline("untrained", &before)];
         let complete = |number: usize| -> Option<Vec<&Figures>> {
-            let figures: Vec<_> = finished.iter().filter(|(attempt, _)| attempt.recipe == number).map(|(_, figures)| *figures).collect();
+            let figures: Vec<_> = finished.iter().filter(|(attempt, _)| attempt.arm == number).map(|(_, figures)| *figures).collect();
             (figures.len() as u64 == request.seeds).then_some(figures)
         };
         let reference = complete(0);
-        for (number, name) in request.recipes.iter().enumerate() {
-            let own: Vec<_> = runs.iter().filter(|(attempt, _)| attempt.recipe == number).collect();
+        for (number, arm) in request.arms()?.iter().enumerate() {
+            let own: Vec<_> = runs.iter().filter(|(attempt, _)| attempt.arm == number).collect();
             let figures = complete(number);
             let against_first = match (&reference, &figures) {
                 (Some(reference), Some(figures)) if number > 0 => Some(against(reference, figures)?),
@@ -187,7 +187,7 @@ impl Table {
             let failed: Vec<String> =
                 own.iter().filter_map(|(it, _)| Some(format!("seed {}: {}", it.seed, it.failure.as_ref()?))).collect();
             rows.push(Row {
-                name: name.clone(),
+                name: arm.name.clone(),
                 quality: summaries.as_deref().and_then(Quality::of),
                 against_first,
                 training_seconds: over(|it| it.cost.training),
@@ -346,6 +346,8 @@ pub(crate) mod tests {
             folder: "runs/compare-1".into(),
             request: Request {
                 recipes: ["in-batch", "ance", "random"].map(str::to_owned).to_vec(),
+                variants: Vec::new(),
+                texts: std::collections::BTreeMap::new(),
                 data: "builtin:demo".into(),
                 model: None,
                 seeds: 2,

@@ -172,14 +172,14 @@ fn store(
     }
 }
 
-/// Tokens of a sequence, as many as it can have: what a kernel loops over must not come unseen from a buffer.
+/// A number out of a buffer, at most `most`: what a kernel loops over must not come unseen from there.
 #[cube]
-fn length(given: i32, width: usize) -> usize {
-    let mut length = 0usize;
+fn bounded(given: i32, most: usize) -> usize {
+    let mut number = 0usize;
     if given > 0 {
-        length = min(u32::cast_from(given) as usize, width);
+        number = min(u32::cast_from(given) as usize, most);
     }
-    length
+    number
 }
 
 #[cube(launch_unchecked)]
@@ -188,10 +188,11 @@ fn attention_kernel(
     query: &[f32],
     key: &[f32],
     value: &[f32],
-    lengths: &[i32],
+    places: &[i32],
     output: &mut [f32],
     logarithms: &mut [f32],
     tasks: u32,
+    tokens: u32,
     width: u32,
     heads: u32,
     scaling: f32,
@@ -212,13 +213,21 @@ fn attention_kernel(
     let parts = width.div_ceil(block);
     let task = CUBE_POS / parts;
     let begin = (CUBE_POS % parts) * block;
-    let base = task / heads * width * hidden + task % heads * size;
     // A cube beyond the last task has neither queries nor keys.
+    let mut base = 0usize;
     let mut end = 0usize;
     let mut keys = 0usize;
     if task < tasks {
-        end = width;
-        keys = length(lengths[task / heads], width);
+        let row = task / heads;
+        let start = bounded(places[row], tokens as usize);
+        let next = max(bounded(places[row + 1], tokens as usize), start);
+        base = start * hidden + task % heads * size;
+        end = min(next - start, width);
+        keys = bounded(places[tasks / heads + 1 + row], end);
+    }
+    // Nor has one behind the end of its sequence anything to do.
+    if begin >= end {
+        keys = 0;
     }
 
     let mut query_slab = Shared::<[f32]>::new_slice(comptime!(slab(block, size)));
@@ -336,36 +345,56 @@ fn attention_kernel(
     store(&mixed, &shrink, output, base, hidden, begin, end, size, block);
 }
 
-/// What the backward kernels read beside vectors, in one buffer: the logarithm of every (row, head, query), the product of its output with the gradient, the lengths.
+/// What the backward kernels read beside vectors, in one buffer: the logarithm of every (row, head, query), the product of its output with the gradient, and of every row its
+/// start, its end and its tokens.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 fn prepare_kernel(
     gradient: &[f32],
     output: &[f32],
     logarithms: &[f32],
-    lengths: &[i32],
+    places: &[i32],
     facts: &mut [f32],
     count: u32,
     rows: u32,
+    tokens: u32,
     width: u32,
     heads: u32,
     size: u32,
 ) {
-    let (count, rows, width, heads, size) = (count as usize, rows as usize, width as usize, heads as usize, size as usize);
+    let (count, rows, tokens) = (count as usize, rows as usize, tokens as usize);
+    let (width, heads, size) = (width as usize, heads as usize, size as usize);
     let at = ABSOLUTE_POS;
     if at < count {
         let task = at / width;
-        let start = (task / heads * width + at % width) * heads * size + task % heads * size;
-        let mut sum = 0.0f32;
-        for number in 0..size {
-            sum += gradient[start + number] * output[start + number];
+        let row = task / heads;
+        let token = bounded(places[row], tokens) + at % width;
+        if token < bounded(places[row + 1], tokens) {
+            let start = (token * heads + task % heads) * size;
+            let mut sum = 0.0f32;
+            for number in 0..size {
+                sum += gradient[start + number] * output[start + number];
+            }
+            facts[at] = logarithms[at];
+            facts[count + at] = sum;
         }
-        facts[at] = logarithms[at];
-        facts[count + at] = sum;
     }
     if at < rows {
-        facts[2 * count + at] = f32::cast_from(u32::cast_from(length(lengths[at], width)));
+        let start = bounded(places[at], tokens);
+        let end = min(max(bounded(places[at + 1], tokens), start), start + width);
+        facts[2 * count + at] = f32::cast_from(start as u32);
+        facts[2 * count + rows + at] = f32::cast_from(end as u32);
+        facts[2 * count + 2 * rows + at] = f32::cast_from(bounded(places[rows + 1 + at], end - start) as u32);
     }
+}
+
+/// The first row, the rows and the tokens of a sequence, as [`prepare_kernel`] left them.
+#[cube]
+fn place(facts: &[f32], count: usize, rows: usize, row: usize) -> (usize, usize, usize) {
+    let at = 2 * count + row;
+    let start = u32::cast_from(facts[at]) as usize;
+    let end = u32::cast_from(facts[at + rows]) as usize;
+    (start, end - start, u32::cast_from(facts[at + 2 * rows]) as usize)
 }
 
 #[cube(launch_unchecked)]
@@ -398,13 +427,18 @@ fn query_kernel(
     let parts = width.div_ceil(block);
     let task = CUBE_POS / parts;
     let begin = (CUBE_POS % parts) * block;
-    let base = task / heads * width * hidden + task % heads * size;
     let count = tasks * width;
+    let mut base = 0usize;
     let mut end = 0usize;
     let mut keys = 0usize;
     if task < tasks {
-        end = width;
-        keys = u32::cast_from(facts[2 * count + task / heads]) as usize;
+        let (start, extent, tokens) = place(facts, count, tasks / heads, task / heads);
+        base = start * hidden + task % heads * size;
+        end = extent;
+        keys = tokens;
+    }
+    if begin >= end {
+        keys = 0;
     }
 
     let mut query_slab = Shared::<[f32]>::new_slice(comptime!(slab(block, size)));
@@ -509,16 +543,18 @@ fn key_kernel(
     let parts = width.div_ceil(block);
     let task = CUBE_POS / parts;
     let begin = (CUBE_POS % parts) * block;
-    let base = task / heads * width * hidden + task % heads * size;
     let count = tasks * width;
+    let mut base = 0usize;
     let mut end = 0usize;
     let mut keys = 0usize;
     if task < tasks {
-        end = width;
-        keys = u32::cast_from(facts[2 * count + task / heads]) as usize;
+        let (start, extent, tokens) = place(facts, count, tasks / heads, task / heads);
+        base = start * hidden + task % heads * size;
+        end = extent;
+        keys = tokens;
     }
     // A block of padding has no queries, and its gradients are zeros.
-    let mut queries = width;
+    let mut queries = end;
     if begin >= keys {
         queries = 0;
     }
@@ -600,6 +636,7 @@ fn key_kernel(
 struct Call {
     client: Client,
     tasks: usize,
+    tokens: usize,
     width: usize,
     heads: usize,
     size: usize,
@@ -611,7 +648,11 @@ impl Call {
         let client = query.client.clone();
         let size = matrix(query)[1] / shape.heads;
         let blocks = blocks(size, client.properties().hardware.max_shared_memory_size).expect("asked before: the head fits");
-        Self { client, tasks: shape.rows * shape.heads, width: shape.width, heads: shape.heads, size, blocks }
+        let sequences = &shape.sequences;
+        let (tasks, tokens, width) = (sequences.rows() * shape.heads, sequences.tokens(), sequences.width());
+        // Backward kernels read places as floats.
+        assert!(tokens <= 1 << 24, "a batch of {tokens} tokens, and attention counts to 2^24: make smaller batches");
+        Self { client, tasks, tokens, width, heads: shape.heads, size, blocks }
     }
 
     fn cubes(&self, block: usize) -> CubeCount {
@@ -624,7 +665,7 @@ impl Call {
 }
 
 /// The mixed values, and the logarithm of every (row, head, query).
-pub(super) fn forward(inputs: [CubeTensor; 3], lengths: CubeTensor, shape: &AttentionShape, dropout: Option<Dropout>) -> [CubeTensor; 2] {
+pub(super) fn forward(inputs: [CubeTensor; 3], places: CubeTensor, shape: &AttentionShape, dropout: Option<Dropout>) -> [CubeTensor; 2] {
     let [query, key, value] = inputs.map(into_contiguous);
     let call = Call::of(&query, shape);
     let output = empty(&query, matrix(&query));
@@ -632,8 +673,8 @@ pub(super) fn forward(inputs: [CubeTensor; 3], lengths: CubeTensor, shape: &Atte
     if call.tasks * call.width > 0 {
         let (threshold, scale, low, high) = words(dropout);
         let block = call.blocks[0];
-        // SAFETY: matrices have rows x width x hidden numbers, logarithms rows x heads x width, lengths `rows` of at most `width` (checked before the call); what lies beyond
-        // them is neither read nor written, and a slab has room for every line and a little beyond.
+        // SAFETY: matrices have tokens x hidden numbers, logarithms rows x heads x width, places 2 rows + 1 numbers (checked before the call), of which a kernel takes none that
+        // leads beyond the tokens; a slab has room for every line and a little beyond.
         unsafe {
             attention_kernel::launch_unchecked(
                 &call.client,
@@ -642,10 +683,11 @@ pub(super) fn forward(inputs: [CubeTensor; 3], lengths: CubeTensor, shape: &Atte
                 query.into_buffer_arg(),
                 key.into_buffer_arg(),
                 value.into_buffer_arg(),
-                into_contiguous(lengths).into_buffer_arg(),
+                into_contiguous(places).into_buffer_arg(),
                 output.clone().into_buffer_arg(),
                 logarithms.clone().into_buffer_arg(),
                 call.tasks as u32,
+                call.tokens as u32,
                 call.width as u32,
                 call.heads as u32,
                 call.scaling(),
@@ -667,7 +709,7 @@ pub(super) fn backward(
     gradient: CubeTensor,
     inputs: [CubeTensor; 3],
     [output, logarithms]: [CubeTensor; 2],
-    lengths: CubeTensor,
+    places: CubeTensor,
     shape: &AttentionShape,
     dropout: Option<Dropout>,
 ) -> [CubeTensor; 3] {
@@ -679,11 +721,12 @@ pub(super) fn backward(
     if count == 0 {
         return results;
     }
-    let facts = empty(&query, [2 * count + shape.rows]);
+    let rows = shape.sequences.rows();
+    let facts = empty(&query, [2 * count + 3 * rows]);
     let (threshold, scale, low, high) = words(dropout);
     let [to_query, to_key, to_value] = results.clone();
     let dim = CubeDim::new_1d((SIDE * SIDE) as u32);
-    // SAFETY: as in the forward pass; facts are two numbers for every (row, head, query) and one for every row.
+    // SAFETY: as in the forward pass; facts are two numbers for every (row, head, query) and three for every row.
     unsafe {
         prepare_kernel::launch_unchecked(
             &call.client,
@@ -692,10 +735,11 @@ pub(super) fn backward(
             gradient.clone().into_buffer_arg(),
             output.into_buffer_arg(),
             logarithms.into_buffer_arg(),
-            into_contiguous(lengths).into_buffer_arg(),
+            into_contiguous(places).into_buffer_arg(),
             facts.clone().into_buffer_arg(),
             count as u32,
-            shape.rows as u32,
+            rows as u32,
+            call.tokens as u32,
             call.width as u32,
             call.heads as u32,
             call.size as u32,

@@ -1,0 +1,79 @@
+//! Hidden states of a batch's tokens, without padding, and the ways to one vector or one matrix per text.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+use kernels::layers::{self, Sequences};
+
+/// The last hidden states of several texts.
+pub(crate) struct States {
+    /// `[tokens, hidden]`, the tokens of one text behind those of the one before.
+    flat: Tensor<2>,
+    /// Packed, each with at least one token.
+    sequences: Arc<Sequences>,
+}
+
+impl States {
+    /// Of these rows; those of padding are left out.
+    pub(crate) fn new(flat: Tensor<2>, sequences: Arc<Sequences>) -> Self {
+        if sequences.is_packed() {
+            return Self { flat, sequences };
+        }
+        let kept = sequences.places().enumerate().filter(|&(_, (row, position))| position < sequences.lengths()[row]);
+        let kept: Vec<i32> = kept.map(|(token, _)| token as i32).collect();
+        Self { flat: layers::embedding(flat, &kept), sequences: Arc::new(Sequences::packed(sequences.lengths().to_vec())) }
+    }
+
+    /// Number of texts.
+    pub(crate) fn rows(&self) -> usize {
+        self.sequences.rows()
+    }
+
+    /// Where they are.
+    pub(crate) fn device(&self) -> Device {
+        self.flat.device()
+    }
+
+    /// Tokens of each text.
+    pub(crate) fn lengths(&self) -> &[usize] {
+        self.sequences.lengths()
+    }
+
+    /// States of one token of each text, `[rows, hidden]`: that at `position(tokens of the text)`.
+    pub(crate) fn one_each(&self, position: impl Fn(usize) -> usize) -> Tensor<2> {
+        let places = self.sequences.starts().iter().zip(self.lengths()).map(|(start, &length)| (start + position(length)) as i32);
+        layers::embedding(self.flat.clone(), &places.collect::<Vec<_>>())
+    }
+
+    /// Sums of the states of each text, `[rows, hidden]`.
+    pub(crate) fn sums(&self) -> Tensor<2> {
+        self.sums_of(self.flat.clone())
+    }
+
+    /// Sums of the states of each text, each times `weight(position, tokens of the text)`: `[rows, hidden]`.
+    pub(crate) fn weighted_sums(&self, weight: impl Fn(usize, usize) -> f32) -> Tensor<2> {
+        let weights: Vec<f32> = self.sequences.places().map(|(row, position)| weight(position, self.lengths()[row])).collect();
+        let weights = Tensor::<1>::from_data(weights.as_slice(), &self.flat.device()).reshape([self.sequences.tokens(), 1]);
+        self.sums_of(self.flat.clone() * weights)
+    }
+
+    fn sums_of(&self, states: Tensor<2>) -> Tensor<2> {
+        let owners: Vec<i32> = self.sequences.places().map(|(row, _)| row as i32).collect();
+        layers::sums(states, &owners, self.rows())
+    }
+
+    /// States as a matrix per text, `[rows, width, hidden]`. A text's first state stands again in place of those that it lacks.
+    ///
+    /// # Panics
+    /// When a text is longer than `width`.
+    pub(crate) fn padded(&self, width: usize) -> Tensor<3> {
+        assert!(self.sequences.width() <= width, "a text of {} tokens in {width} places", self.sequences.width());
+        let place = |(start, &length): (&usize, &usize)| {
+            let (start, length) = (*start, length);
+            (0..width).map(move |position| (start + if position < length { position } else { 0 }) as i32)
+        };
+        let places: Vec<i32> = self.sequences.starts().iter().zip(self.lengths()).flat_map(place).collect();
+        let hidden = self.flat.dims()[1];
+        layers::embedding(self.flat.clone(), &places).reshape([self.rows(), width, hidden])
+    }
+}

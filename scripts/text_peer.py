@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Encoding and a training step on the texts of a collection in PyTorch, as its users run it: every batch padded to its longest text.
+
+usage: text_peer.py MODEL_FOLDER DATA_FOLDER [--batch 16 --query-len 32 --doc-len 128 --hard-negatives 1 --steps 10 --warmup 3 --device cpu|cuda]
+
+The texts of a step are those of the benchmark `speed` with `--data` (crates/encoder/benches/speed.rs): training pairs by query, then document, in the order of the files. Float32, SDPA
+attention, dropout as the model has it, clipping, AdamW. Prints a JSON line for encoding and one for the step. Wants torch and transformers.
+"""
+import argparse, json, pathlib, statistics, time
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+arguments.add_argument("model")
+arguments.add_argument("data", type=pathlib.Path)
+for name, value in (("batch", 16), ("query-len", 32), ("doc-len", 128), ("hard-negatives", 1), ("steps", 10), ("warmup", 3)):
+    arguments.add_argument("--" + name, type=int, default=value)
+arguments.add_argument("--device", default="cpu")
+given = arguments.parse_args()
+torch.manual_seed(0)
+
+rows = lambda name: [json.loads(line) for line in (given.data / name).read_text(encoding="utf-8").splitlines()]
+documents = {row["_id"]: (row["title"] + " " + row["text"]) if row.get("title") else row["text"] for row in rows("corpus.jsonl")}
+order = {name: place for place, name in enumerate(documents)}
+judged = {}
+for line in (given.data / "qrels/train.tsv").read_text(encoding="utf-8").splitlines()[1:]:
+    query, document, grade = line.split("\t")
+    if int(grade) > 0:
+        judged.setdefault(query, []).append(document)
+pairs = [(row["text"], documents[name]) for row in rows("queries.jsonl") for name in sorted(judged.get(row["_id"], []), key=order.get)]
+
+tokenizer = AutoTokenizer.from_pretrained(given.model)
+model = AutoModel.from_pretrained(given.model, attn_implementation="sdpa", add_pooling_layer=False).to(given.device)
+cuda = given.device == "cuda"
+optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=cuda)
+
+
+def tokens(step, side, count, limit):
+    texts = [pairs[(step * given.batch + row) % len(pairs)][side] for row in range(count)]
+    return tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt").to(given.device)
+
+
+def embed(batch):
+    states, mask = model(**batch).last_hidden_state, batch["attention_mask"].unsqueeze(-1).float()
+    return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+
+
+def step(batches):
+    queries, columns = map(embed, batches)
+    loss = torch.nn.functional.cross_entropy(queries @ columns.T * 20, torch.arange(given.batch, device=given.device))
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+
+
+def encode(batches):
+    with torch.inference_mode():
+        embed(batches[0]).cpu()
+
+
+def measure(name, prepare, run, count):
+    seconds, processor = [], []
+    for number in range(given.warmup + given.steps):
+        batches = prepare(number)
+        begun, used = time.perf_counter(), time.process_time()
+        run(batches)
+        if cuda:
+            torch.cuda.synchronize()
+        if number >= given.warmup:
+            seconds.append(time.perf_counter() - begun)
+            processor.append(time.process_time() - used)
+    middle = statistics.median(seconds)
+    print(json.dumps({"peer": name, "torch": torch.__version__, "batch": given.batch, "ms": round(middle * 1e3, 1), "rows_per_s": round(count / middle, 2), "processor_ms": round(statistics.mean(processor) * 1e3, 1)}), flush=True)
+
+
+model.eval()
+measure("encode", lambda number: [tokens(number, 1, given.batch, given.doc_len)], encode, given.batch)
+model.train()
+both = lambda number: [tokens(number, 0, given.batch, given.query_len), tokens(number, 1, given.batch * (1 + given.hard_negatives), given.doc_len)]
+measure("train step", both, step, given.batch)
