@@ -61,6 +61,16 @@ fn seconds_are_a_budget_for_recipes_with_rounds_too() {
 }
 
 #[test]
+fn a_budget_that_the_first_round_uses_up_is_said_and_one_that_makes_no_sense_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["train", "--recipe", "adore", "--set", "train.seconds=0.001", "--device", "cpu", "--out", "r"];
+    let output = run(folder.path(), &arguments);
+    assert!(output.status.success() && stderr(&output).contains("used up in round 1 of 2"), "{}", stderr(&output));
+    let (code, message) = failure(folder.path(), &["train", "--set", "train.seconds=5", "--set", "train.warmup=20", "--out", "s"]);
+    assert!(code == 2 && message.contains("train.warmup counts steps"), "{message}");
+}
+
+#[test]
 fn a_stopped_comparison_goes_on_and_its_table_is_that_of_its_runs() {
     let folder = tempfile::tempdir().unwrap();
     let whole = compare(folder.path());

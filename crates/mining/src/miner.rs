@@ -61,7 +61,8 @@ pub struct Miner {
 /// A source with its lists.
 struct Supply {
     config: SourceConfig,
-    name: &'static str,
+    /// What kind it is, with a number behind it when it is not the first of that kind.
+    name: String,
     scale: Scale,
     /// `None` once its lists are final: an index is no longer needed then.
     source: Option<Box<dyn Source>>,
@@ -147,12 +148,13 @@ impl Miner {
         // Of queries that were written later nobody knows all that is relevant.
         let known = |truth: &&Judgments| training.iter().any(|&query| !truth.judged(query).is_empty());
         let truth = collection.truth.as_ref().filter(known);
-        let mut supplies = Vec::with_capacity(config.source.len());
+        let mut supplies: Vec<Supply> = Vec::with_capacity(config.source.len());
         for (number, source) in (0..u8::MAX).zip(&config.source) {
             let built = sources::build(source, number, collection, &knowledge, &training)?;
+            let of_kind = supplies.iter().filter(|supply| supply.source.as_ref().is_some_and(|other| other.name() == built.name())).count();
             supplies.push(Supply {
                 config: source.clone(),
-                name: built.name(),
+                name: if of_kind == 0 { built.name().to_owned() } else { format!("{}-{}", built.name(), of_kind + 1) },
                 scale: built.scale(),
                 source: Some(built),
                 schedule: source.kind.refresh(),
@@ -266,9 +268,9 @@ impl Miner {
         self.supplies.iter().any(|supply| supply.schedule.is_some_and(Schedule::by_the_clock))
     }
 
-    /// The name of a candidate's source; `None` for a number that no source has.
-    pub fn source_name(&self, source: u8) -> Option<&'static str> {
-        if source == Candidate::FILL { Some("fill") } else { self.supplies.get(usize::from(source)).map(|supply| supply.name) }
+    /// The name of a candidate's source: its kind, with a number behind it when it is not the first of that kind (`dense`, `dense-2`); `None` for a number that no source has.
+    pub fn source_name(&self, source: u8) -> Option<&str> {
+        if source == Candidate::FILL { Some("fill") } else { self.supplies.get(usize::from(source)).map(|supply| supply.name.as_str()) }
     }
 
     /// Numbers of all sources that list a candidate.

@@ -58,10 +58,10 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// How many of the drawn negatives come from which source.
-    pub(crate) fn drawn_by_source(&self, miner: &Miner) -> BTreeMap<&'static str, usize> {
+    pub(crate) fn drawn_by_source(&self, miner: &Miner) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for candidate in self.drawn.iter().flatten() {
-            *counts.entry(miner.source_name(candidate.source).unwrap_or("unknown")).or_default() += 1;
+            *counts.entry(miner.source_name(candidate.source).unwrap_or("unknown").to_owned()).or_default() += 1;
         }
         counts
     }

@@ -172,7 +172,6 @@ impl Compared {
                 Origin::Queue => "queue",
                 Origin::PerStep => "per-step",
             };
-            // Two sources may have one name.
             let sum = by_source.entry(name).or_default();
             (sum.open, sum.known, sum.wrong) = (sum.open + cells.open, sum.known + cells.known, sum.wrong + cells.wrong);
         }

@@ -43,6 +43,11 @@ impl Course {
         self.steps
     }
 
+    /// Rounds of the run.
+    pub(crate) fn rounds(&self) -> usize {
+        self.rounds
+    }
+
     /// The round, from 0, that a step belongs to which begins after `seconds`. Rounds differ by at most one step; under a budget of seconds
     /// each has the same time.
     pub(crate) fn round_of(&self, step: usize, seconds: f64) -> usize {

@@ -240,6 +240,13 @@ impl Session {
             runtime.block_on(task).context("the batch task failed")??;
         }
         bar.finish_and_clear();
+        let (round, rounds) = (self.position.round + 1, self.course().rounds());
+        if let Some(budget) = self.config.train.seconds.filter(|_| round < rounds) {
+            tracing::warn!(
+                "train.seconds = {budget} was used up in round {round} of {rounds}, {:.1} s of it by mining: the rounds after it did not run; give more seconds",
+                self.position.mining_seconds
+            );
+        }
         if let Some(log) = &mut self.batch_log {
             log.flush()?;
         }
@@ -397,7 +404,7 @@ struct Pending {
     temperature: Option<f64>,
     texts: usize,
     /// Negatives drawn, by source.
-    drawn: BTreeMap<&'static str, usize>,
+    drawn: BTreeMap<String, usize>,
     begun: Instant,
 }
 

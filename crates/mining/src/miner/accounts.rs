@@ -103,7 +103,7 @@ impl Miner {
         let removed = std::mem::take(&mut tally.removed).into_map();
         SourceReport {
             number: account.number as u8,
-            name: supply.name.to_owned(),
+            name: supply.name.clone(),
             model: supply.config.model().map(|model| model.name().to_owned()),
             queries: tally.queries,
             found: tally.found,

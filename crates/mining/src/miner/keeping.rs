@@ -151,7 +151,7 @@ impl Miner {
             let dropped = supply.dropped.get(&query).into_iter().flatten().filter(|it| (it.document as usize) < self.knowledge.documents());
             let row = |it: &Dropped| {
                 let score = Some(it.similarity).filter(|score| score.is_finite());
-                let (id, source) = (collection.documents.id(it.document), supply.name);
+                let (id, source) = (collection.documents.id(it.document), &supply.name);
                 json!({ "id": id, "score": score, "rank": it.rank, "source": source, "filter": it.filter })
             };
             dropped.map(row).collect::<Vec<_>>()

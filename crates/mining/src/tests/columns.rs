@@ -70,6 +70,15 @@ fn lexical_candidates_are_compared_by_the_encoder_and_teacher_lists_by_the_teach
 }
 
 #[test]
+fn sources_of_one_kind_have_names_of_their_own() {
+    let (data, judgments, _) = line();
+    let sources =
+        ["from = \"dense\"\nmodel = \"start\"", "from = \"bm25\"", "from = \"dense\""].map(|source| format!("[[source]]\n{source}\n"));
+    let miner = Miner::new(&config(&sources.concat()), &data, &judgments, 7).unwrap();
+    assert_eq!([0, 1, 2, 3].map(|source| miner.source_name(source)), [Some("dense"), Some("bm25"), Some("dense-2"), None]);
+}
+
+#[test]
 fn the_triangle_knows_the_similarity_of_each_candidate_to_the_positive_of_the_visit() {
     let vector = |it: usize| vec![(it as f32 * 0.7).sin(), (it as f32 * 1.3).cos(), 0.5 - 0.03 * it as f32];
     let vectors: Vec<Vec<f32>> = (0..14).map(vector).collect();

@@ -131,6 +131,10 @@ impl Config {
             (self.train.learning_rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()), "train.learning_rate must be above 0"),
             (self.train.rate_factor > 0.0 && self.train.rate_factor.is_finite(), "train.rate_factor must be above 0"),
             (self.train.warmup >= 0.0 && self.train.warmup.is_finite(), "train.warmup must be 0 or more"),
+            (
+                self.train.warmup < 1.0 || self.train.seconds.is_none() || self.train.steps.is_some() || self.train.epochs.is_some(),
+                "train.warmup counts steps, and under train.seconds nobody knows how many there will be; give it as a share, for instance 0.1",
+            ),
             (self.train.weight_decay >= 0.0 && self.train.weight_decay.is_finite(), "train.weight_decay must be 0 or more"),
             (self.train.clip >= 0.0 && self.train.clip.is_finite(), "train.clip must be 0 (off) or more"),
             (self.train.keep_checkpoints >= 1, "train.keep_checkpoints must be at least 1"),
