@@ -1,0 +1,300 @@
+//! The backward kernels of attention: one that prepares, one by blocks of queries, one by blocks of keys.
+
+#![allow(unsafe_code)]
+// A kernel computes both sides of `&&` when they have no effects: nested ifs are what skips work there.
+#![allow(clippy::collapsible_if)]
+
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::prelude::*;
+
+use super::pieces::{bounded, load, mix, products, store};
+use super::{SIDE, slab};
+use crate::layers::cube::gelu::exponential;
+use crate::layers::cube::mask::{factor, row_key};
+
+/// What the backward kernels read beside vectors, in one buffer: the logarithm of every (row, head, query), the product of its output with the gradient, and of every row its
+/// start, its end and its tokens.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn prepare_kernel(
+    gradient: &[f32],
+    output: &[f32],
+    logarithms: &[f32],
+    places: &[i32],
+    facts: &mut [f32],
+    count: u32,
+    rows: u32,
+    tokens: u32,
+    width: u32,
+    heads: u32,
+    size: u32,
+) {
+    let (count, rows, tokens) = (count as usize, rows as usize, tokens as usize);
+    let (width, heads, size) = (width as usize, heads as usize, size as usize);
+    let at = ABSOLUTE_POS;
+    if at < count {
+        let task = at / width;
+        let row = task / heads;
+        let token = bounded(places[row], tokens) + at % width;
+        if token < bounded(places[row + 1], tokens) {
+            let start = (token * heads + task % heads) * size;
+            let mut sum = 0.0f32;
+            for number in 0..size {
+                sum += gradient[start + number] * output[start + number];
+            }
+            facts[at] = logarithms[at];
+            facts[count + at] = sum;
+        }
+    }
+    if at < rows {
+        let start = bounded(places[at], tokens);
+        let end = min(max(bounded(places[at + 1], tokens), start), start + width);
+        facts[2 * count + at] = f32::cast_from(start as u32);
+        facts[2 * count + rows + at] = f32::cast_from(end as u32);
+        facts[2 * count + 2 * rows + at] = f32::cast_from(bounded(places[rows + 1 + at], end - start) as u32);
+    }
+}
+
+/// The first row, the rows and the tokens of a sequence, as [`prepare_kernel`] left them.
+#[cube]
+fn place(facts: &[f32], count: usize, rows: usize, row: usize) -> (usize, usize, usize) {
+    let at = 2 * count + row;
+    let start = u32::cast_from(facts[at]) as usize;
+    let end = u32::cast_from(facts[at + rows]) as usize;
+    (start, end - start, u32::cast_from(facts[at + 2 * rows]) as usize)
+}
+
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn query_kernel(
+    query: &[f32],
+    key: &[f32],
+    value: &[f32],
+    gradient: &[f32],
+    facts: &[f32],
+    to_query: &mut [f32],
+    tasks: u32,
+    width: u32,
+    heads: u32,
+    scaling: f32,
+    threshold: u32,
+    scale: f32,
+    key_low: u32,
+    key_high: u32,
+    #[comptime] size: usize,
+    #[comptime] block: usize,
+    #[comptime] dropped: bool,
+) {
+    let own = comptime!(block / SIDE);
+    let numbers = comptime!(size.div_ceil(SIDE));
+    let (tasks, width, heads) = (tasks as usize, width as usize, heads as usize);
+    let across = UNIT_POS as usize % SIDE;
+    let down = UNIT_POS as usize / SIDE;
+    let hidden = heads * size;
+    let parts = width.div_ceil(block);
+    let task = CUBE_POS / parts;
+    let begin = (CUBE_POS % parts) * block;
+    let count = tasks * width;
+    let mut base = 0usize;
+    let mut end = 0usize;
+    let mut keys = 0usize;
+    if task < tasks {
+        let (start, extent, tokens) = place(facts, count, tasks / heads, task / heads);
+        base = start * hidden + task % heads * size;
+        end = extent;
+        keys = tokens;
+    }
+    if begin >= end {
+        keys = 0;
+    }
+
+    let mut query_slab = Shared::<[f32]>::new_slice(comptime!(slab(block, size)));
+    let mut gradient_slab = Shared::<[f32]>::new_slice(comptime!(slab(block, size)));
+    let mut key_slab = Shared::<[f32]>::new_slice(comptime!(slab(block, size)));
+    let mut value_slab = Shared::<[f32]>::new_slice(comptime!(slab(block, size)));
+    let mut weights = Shared::<[f32]>::new_slice(comptime!(block * (block + 1)));
+
+    let mut scores = Array::<f32>::new(comptime!(own * own));
+    let mut backs = Array::<f32>::new(comptime!(own * own));
+    let mut sums = Array::<f32>::new(comptime!(own * numbers));
+    let mut logarithms = Array::<f32>::new(own);
+    let mut means = Array::<f32>::new(own);
+    let mut lows = Array::<u32>::new(own);
+    let mut highs = Array::<u32>::new(own);
+    #[unroll]
+    for place in 0..comptime!(own * numbers) {
+        sums[place] = 0.0f32;
+    }
+    #[unroll]
+    for i in 0..own {
+        let line = begin + i * SIDE + down;
+        logarithms[i] = 0.0f32;
+        means[i] = 0.0f32;
+        if line < end {
+            logarithms[i] = facts[task * width + line];
+            means[i] = facts[count + task * width + line];
+        }
+        let (low, high) = row_key((task * width + line) as u32, key_low, key_high);
+        lows[i] = low;
+        highs[i] = high;
+    }
+    load(query, &mut query_slab, base, hidden, begin, end, size, block);
+    load(gradient, &mut gradient_slab, base, hidden, begin, end, size, block);
+
+    let steps = keys.div_ceil(block);
+    for step in 0..steps {
+        let first = step * block;
+        load(key, &mut key_slab, base, hidden, first, keys, size, block);
+        load(value, &mut value_slab, base, hidden, first, keys, size, block);
+        sync_cube();
+        products(&query_slab, &key_slab, &mut scores, size, own);
+        products(&gradient_slab, &value_slab, &mut backs, size, own);
+        #[unroll]
+        for i in 0..own {
+            let line = i * SIDE + down;
+            #[unroll]
+            for j in 0..own {
+                let column = j * SIDE + across;
+                let mut back = backs[i * own + j];
+                if comptime!(dropped) {
+                    back *= factor((first + column) as u32, lows[i], highs[i], threshold, scale);
+                }
+                let mut weight = 0.0f32;
+                if begin + line < end {
+                    if first + column < keys {
+                        weight = exponential(scores[i * own + j] * scaling - logarithms[i]) * (back - means[i]);
+                    }
+                }
+                weights[line * comptime!(block + 1) + column] = weight;
+            }
+        }
+        sync_cube();
+        mix(&weights, &key_slab, &mut sums, false, size, block);
+        sync_cube();
+    }
+    #[unroll]
+    for i in 0..own {
+        means[i] = scaling;
+    }
+    store(&sums, &means, to_query, base, hidden, begin, end, size, block);
+}
+
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn key_kernel(
+    query: &[f32],
+    key: &[f32],
+    value: &[f32],
+    gradient: &[f32],
+    facts: &[f32],
+    to_key: &mut [f32],
+    to_value: &mut [f32],
+    tasks: u32,
+    width: u32,
+    heads: u32,
+    scaling: f32,
+    threshold: u32,
+    scale: f32,
+    key_low: u32,
+    key_high: u32,
+    #[comptime] size: usize,
+    #[comptime] block: usize,
+    #[comptime] dropped: bool,
+) {
+    let own = comptime!(block / SIDE);
+    let numbers = comptime!(size.div_ceil(SIDE));
+    let (tasks, width, heads) = (tasks as usize, width as usize, heads as usize);
+    let across = UNIT_POS as usize % SIDE;
+    let down = UNIT_POS as usize / SIDE;
+    let hidden = heads * size;
+    let parts = width.div_ceil(block);
+    let task = CUBE_POS / parts;
+    let begin = (CUBE_POS % parts) * block;
+    let count = tasks * width;
+    let mut base = 0usize;
+    let mut end = 0usize;
+    let mut keys = 0usize;
+    if task < tasks {
+        let (start, extent, tokens) = place(facts, count, tasks / heads, task / heads);
+        base = start * hidden + task % heads * size;
+        end = extent;
+        keys = tokens;
+    }
+    // A block of padding has no queries, and its gradients are zeros.
+    let mut queries = end;
+    if begin >= keys {
+        queries = 0;
+    }
+
+    let mut key_slab = Shared::<[f32]>::new_slice(comptime!(slab(block, size)));
+    let mut value_slab = Shared::<[f32]>::new_slice(comptime!(slab(block, size)));
+    let mut query_slab = Shared::<[f32]>::new_slice(comptime!(slab(block, size)));
+    let mut gradient_slab = Shared::<[f32]>::new_slice(comptime!(slab(block, size)));
+    let mut weights = Shared::<[f32]>::new_slice(comptime!(block * (block + 1)));
+    let mut kept = Shared::<[f32]>::new_slice(comptime!(block * (block + 1)));
+
+    let mut scores = Array::<f32>::new(comptime!(own * own));
+    let mut backs = Array::<f32>::new(comptime!(own * own));
+    let mut key_sums = Array::<f32>::new(comptime!(own * numbers));
+    let mut value_sums = Array::<f32>::new(comptime!(own * numbers));
+    #[unroll]
+    for place in 0..comptime!(own * numbers) {
+        key_sums[place] = 0.0f32;
+        value_sums[place] = 0.0f32;
+    }
+    load(key, &mut key_slab, base, hidden, begin, keys, size, block);
+    load(value, &mut value_slab, base, hidden, begin, keys, size, block);
+
+    let steps = queries.div_ceil(block);
+    for step in 0..steps {
+        let first = step * block;
+        load(query, &mut query_slab, base, hidden, first, queries, size, block);
+        load(gradient, &mut gradient_slab, base, hidden, first, queries, size, block);
+        sync_cube();
+        products(&query_slab, &key_slab, &mut scores, size, own);
+        products(&gradient_slab, &value_slab, &mut backs, size, own);
+        #[unroll]
+        for i in 0..own {
+            let line = first + i * SIDE + down;
+            let mut logarithm = 0.0f32;
+            let mut mean = 0.0f32;
+            if line < queries {
+                logarithm = facts[task * width + line];
+                mean = facts[count + task * width + line];
+            }
+            let (low, high) = row_key((task * width + line) as u32, key_low, key_high);
+            #[unroll]
+            for j in 0..own {
+                let column = j * SIDE + across;
+                let mut by = 1.0f32;
+                if comptime!(dropped) {
+                    by = factor((begin + column) as u32, low, high, threshold, scale);
+                }
+                let mut probability = 0.0f32;
+                if line < queries {
+                    if begin + column < keys {
+                        probability = exponential(scores[i * own + j] * scaling - logarithm);
+                    }
+                }
+                let place = (i * SIDE + down) * comptime!(block + 1) + column;
+                kept[place] = probability * by;
+                weights[place] = probability * (backs[i * own + j] * by - mean);
+            }
+        }
+        sync_cube();
+        mix(&kept, &gradient_slab, &mut value_sums, true, size, block);
+        mix(&weights, &query_slab, &mut key_sums, true, size, block);
+        sync_cube();
+    }
+    let mut factors = Array::<f32>::new(own);
+    #[unroll]
+    for i in 0..own {
+        factors[i] = scaling;
+    }
+    store(&key_sums, &factors, to_key, base, hidden, begin, end, size, block);
+    #[unroll]
+    for i in 0..own {
+        factors[i] = 1.0f32;
+    }
+    store(&value_sums, &factors, to_value, base, hidden, begin, end, size, block);
+}

@@ -1,0 +1,176 @@
+//! The forward kernel of attention.
+
+#![allow(unsafe_code)]
+// A kernel computes both sides of `&&` when they have no effects: nested ifs are what skips work there.
+#![allow(clippy::collapsible_if)]
+
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::prelude::*;
+
+use super::pieces::{bounded, load, mix, products, store};
+use super::{LEAST, SIDE, slab};
+use crate::layers::cube::gelu::exponential;
+use crate::layers::cube::mask::{factor, row_key};
+
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn attention_kernel(
+    query: &[f32],
+    key: &[f32],
+    value: &[f32],
+    places: &[i32],
+    output: &mut [f32],
+    logarithms: &mut [f32],
+    tasks: u32,
+    tokens: u32,
+    width: u32,
+    heads: u32,
+    scaling: f32,
+    threshold: u32,
+    scale: f32,
+    key_low: u32,
+    key_high: u32,
+    #[comptime] size: usize,
+    #[comptime] block: usize,
+    #[comptime] dropped: bool,
+) {
+    let own = comptime!(block / SIDE);
+    let numbers = comptime!(size.div_ceil(SIDE));
+    let (tasks, width, heads) = (tasks as usize, width as usize, heads as usize);
+    let across = UNIT_POS as usize % SIDE;
+    let down = UNIT_POS as usize / SIDE;
+    let hidden = heads * size;
+    let parts = width.div_ceil(block);
+    let task = CUBE_POS / parts;
+    let begin = (CUBE_POS % parts) * block;
+    // A cube beyond the last task has neither queries nor keys.
+    let mut base = 0usize;
+    let mut end = 0usize;
+    let mut keys = 0usize;
+    if task < tasks {
+        let row = task / heads;
+        let start = bounded(places[row], tokens as usize);
+        let next = max(bounded(places[row + 1], tokens as usize), start);
+        base = start * hidden + task % heads * size;
+        end = min(next - start, width);
+        keys = bounded(places[tasks / heads + 1 + row], end);
+    }
+    // Nor has one behind the end of its sequence anything to do.
+    if begin >= end {
+        keys = 0;
+    }
+
+    let mut query_slab = Shared::<[f32]>::new_slice(comptime!(slab(block, size)));
+    let mut key_slab = Shared::<[f32]>::new_slice(comptime!(slab(block, size)));
+    let mut value_slab = Shared::<[f32]>::new_slice(comptime!(slab(block, size)));
+    let mut weights = Shared::<[f32]>::new_slice(comptime!(block * (block + 1)));
+    let mut maxima = Shared::<[f32]>::new_slice(comptime!(block * SIDE));
+    let mut totals = Shared::<[f32]>::new_slice(comptime!(block * SIDE));
+
+    let mut scores = Array::<f32>::new(comptime!(own * own));
+    let mut mixed = Array::<f32>::new(comptime!(own * numbers));
+    let mut most = Array::<f32>::new(own);
+    let mut sums = Array::<f32>::new(own);
+    let mut shrink = Array::<f32>::new(own);
+    let mut lows = Array::<u32>::new(own);
+    let mut highs = Array::<u32>::new(own);
+    #[unroll]
+    for place in 0..comptime!(own * numbers) {
+        mixed[place] = 0.0f32;
+    }
+    #[unroll]
+    for i in 0..own {
+        most[i] = f32::new(LEAST);
+        sums[i] = 0.0f32;
+        let (low, high) = row_key((task * width + begin + i * SIDE + down) as u32, key_low, key_high);
+        lows[i] = low;
+        highs[i] = high;
+    }
+    load(query, &mut query_slab, base, hidden, begin, end, size, block);
+
+    let steps = keys.div_ceil(block);
+    for step in 0..steps {
+        let first = step * block;
+        load(key, &mut key_slab, base, hidden, first, keys, size, block);
+        load(value, &mut value_slab, base, hidden, first, keys, size, block);
+        sync_cube();
+        products(&query_slab, &key_slab, &mut scores, size, own);
+        #[unroll]
+        for i in 0..own {
+            let mut largest = f32::new(LEAST);
+            #[unroll]
+            for j in 0..own {
+                scores[i * own + j] *= scaling;
+                if first + j * SIDE + across < keys {
+                    if scores[i * own + j] > largest {
+                        largest = scores[i * own + j];
+                    }
+                }
+            }
+            maxima[(i * SIDE + down) * SIDE + across] = largest;
+        }
+        sync_cube();
+        #[unroll]
+        for i in 0..own {
+            let line = i * SIDE + down;
+            let mut largest = most[i];
+            #[unroll]
+            for lane in 0..SIDE {
+                let other = maxima[line * SIDE + lane];
+                if other > largest {
+                    largest = other;
+                }
+            }
+            shrink[i] = exponential(most[i] - largest);
+            most[i] = largest;
+            let mut total = 0.0f32;
+            #[unroll]
+            for j in 0..own {
+                let column = j * SIDE + across;
+                let mut weight = 0.0f32;
+                if first + column < keys {
+                    weight = exponential(scores[i * own + j] - largest);
+                }
+                total += weight;
+                if comptime!(dropped) {
+                    weight *= factor((first + column) as u32, lows[i], highs[i], threshold, scale);
+                }
+                weights[line * comptime!(block + 1) + column] = weight;
+            }
+            totals[line * SIDE + across] = total;
+        }
+        sync_cube();
+        #[unroll]
+        for i in 0..own {
+            let mut total = 0.0f32;
+            #[unroll]
+            for lane in 0..SIDE {
+                total += totals[(i * SIDE + down) * SIDE + lane];
+            }
+            sums[i] = sums[i] * shrink[i] + total;
+            #[unroll]
+            for number in 0..numbers {
+                mixed[i * numbers + number] *= shrink[i];
+            }
+        }
+        mix(&weights, &value_slab, &mut mixed, false, size, block);
+        sync_cube();
+    }
+
+    #[unroll]
+    for i in 0..own {
+        let line = begin + i * SIDE + down;
+        let mut logarithm = 0.0f32;
+        shrink[i] = 0.0f32;
+        if keys > 0 {
+            logarithm = most[i] + sums[i].ln();
+            shrink[i] = 1.0f32 / sums[i];
+        }
+        if across == 0 {
+            if line < end {
+                logarithms[task * width + line] = logarithm;
+            }
+        }
+    }
+    store(&mixed, &shrink, output, base, hidden, begin, end, size, block);
+}

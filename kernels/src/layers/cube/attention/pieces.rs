@@ -1,0 +1,145 @@
+//! What the kernels of attention share: blocks of vectors in shared memory, their products, and sums in registers.
+
+#![allow(unsafe_code)]
+
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::prelude::*;
+
+use super::SIDE;
+
+/// Copies `block` vectors from `first` on into a slab, zeros for those from `end` on.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn load(
+    from: &[f32],
+    into: &mut Shared<[f32]>,
+    base: usize,
+    hidden: usize,
+    first: usize,
+    end: usize,
+    #[comptime] size: usize,
+    #[comptime] block: usize,
+) {
+    let mut place = UNIT_POS as usize;
+    while place < comptime!(block * size) {
+        let line = place / size;
+        let column = place % size;
+        let mut value = 0.0f32;
+        if first + line < end {
+            value = from[base + (first + line) * hidden + column];
+        }
+        into[line * comptime!(size + 1) + column] = value;
+        place += comptime!(SIDE * SIDE);
+    }
+}
+
+/// Products of a unit's rows of one slab with its columns, rows of another.
+#[cube]
+pub(super) fn products(
+    rows: &Shared<[f32]>,
+    columns: &Shared<[f32]>,
+    sums: &mut Array<f32>,
+    #[comptime] size: usize,
+    #[comptime] own: usize,
+) {
+    let stride = comptime!(size + 1);
+    let across = UNIT_POS as usize % SIDE;
+    let down = UNIT_POS as usize / SIDE;
+    #[unroll]
+    for place in 0..comptime!(own * own) {
+        sums[place] = 0.0f32;
+    }
+    for number in 0..size {
+        let mut mine = Array::<f32>::new(own);
+        #[unroll]
+        for i in 0..own {
+            mine[i] = rows[(i * SIDE + down) * stride + number];
+        }
+        #[unroll]
+        for j in 0..own {
+            let value = columns[(j * SIDE + across) * stride + number];
+            #[unroll]
+            for i in 0..own {
+                sums[i * own + j] += mine[i] * value;
+            }
+        }
+    }
+}
+
+/// Adds to a unit's rows of the result the slab's vectors, each times its weight. Weights lie `[result row, vector]`, or `[vector, result row]` when `across`.
+#[cube]
+pub(super) fn mix(
+    weights: &Shared<[f32]>,
+    vectors: &Shared<[f32]>,
+    sums: &mut Array<f32>,
+    #[comptime] turned: bool,
+    #[comptime] size: usize,
+    #[comptime] block: usize,
+) {
+    let own = comptime!(block / SIDE);
+    let numbers = comptime!(size.div_ceil(SIDE));
+    let across = UNIT_POS as usize % SIDE;
+    let down = UNIT_POS as usize / SIDE;
+    for vector in 0..block {
+        let mut mine = Array::<f32>::new(own);
+        #[unroll]
+        for i in 0..own {
+            if comptime!(turned) {
+                mine[i] = weights[vector * comptime!(block + 1) + i * SIDE + down];
+            } else {
+                mine[i] = weights[(i * SIDE + down) * comptime!(block + 1) + vector];
+            }
+        }
+        #[unroll]
+        for number in 0..numbers {
+            let value = vectors[vector * comptime!(size + 1) + number * SIDE + across];
+            #[unroll]
+            for i in 0..own {
+                sums[i * numbers + number] += mine[i] * value;
+            }
+        }
+    }
+}
+
+/// Writes a unit's rows of the result, each times its factor.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn store(
+    sums: &Array<f32>,
+    factors: &Array<f32>,
+    into: &mut [f32],
+    base: usize,
+    hidden: usize,
+    first: usize,
+    end: usize,
+    #[comptime] size: usize,
+    #[comptime] block: usize,
+) {
+    let own = comptime!(block / SIDE);
+    let numbers = comptime!(size.div_ceil(SIDE));
+    let across = UNIT_POS as usize % SIDE;
+    let down = UNIT_POS as usize / SIDE;
+    #[unroll]
+    for i in 0..own {
+        let line = first + i * SIDE + down;
+        if line < end {
+            #[unroll]
+            for number in 0..numbers {
+                let column = number * SIDE + across;
+                if column < size {
+                    into[base + line * hidden + column] = sums[i * numbers + number] * factors[i];
+                }
+            }
+        }
+    }
+}
+
+/// A number out of a buffer, at most `most`: what a kernel loops over must not come unseen from there.
+#[cube]
+pub(super) fn bounded(given: i32, most: usize) -> usize {
+    let mut number = 0usize;
+    if given > 0 {
+        number = min(u32::cast_from(given) as usize, most);
+    }
+    number
+}
