@@ -2,10 +2,10 @@
 //! what is done about padding.
 //!
 //! usage: cargo bench -p encoder --bench speed -- MODEL_FOLDER [--device cpu|gpu|software] [--batch 16] [--query-len 32] [--doc-len 128]
-//!        [--hard-negatives 1] [--steps 10] [--warmup 3] [--chunk 0] [--only encode|train] [--memory-every 0] [--data FOLDER]
+//!        [--hard-negatives 1] [--steps 10] [--warmup 3] [--chunk 0] [--only encode|train] [--memory-every 0] [--data FOLDER [--padded yes]]
 //!
 //! With `--data` the lengths are limits. Step s takes the training pairs from s x batch on, in the order of the collection; the nth hard negative of a pair is the positive of the pair
-//! n x batch further on.
+//! n x batch further on. `--padded yes` has padding taken for tokens, the work of a program that pads every batch to its longest text.
 //! Prints one JSON line for encoding (batch x doc-len) and one for the training step (InfoNCE over in-batch and hard negatives, clip, AdamW): median of the clock,
 //! mean of the processor time (Linux), the process's largest memory so far, and the shapes. A chunk above 0 trains with gradient caching over chunks of so many
 //! texts. `--memory-every N` prints resident memory each N training steps. `scripts/bench-train` runs it in turn with PyTorch.
@@ -35,6 +35,7 @@ struct Options {
     encode: bool,
     train: bool,
     data: Option<String>,
+    padded: bool,
 }
 
 fn options() -> Option<Options> {
@@ -71,14 +72,15 @@ fn options() -> Option<Options> {
         encode: only.is_none_or(|part| part == "encode"),
         train: only.is_none_or(|part| part == "train"),
         data: word("--data").map(str::to_owned),
+        padded: word("--padded") == Some("yes"),
     })
 }
 
 /// The texts that are encoded: random ones of full length, or a collection's.
 enum Texts {
     Random(Box<ChaCha8Rng>, u32),
-    /// Queries and positives of the training pairs, and the number for padding.
-    Pairs(Vec<[Vec<u32>; 2]>, u32),
+    /// Queries and positives of the training pairs, the number for padding, and whether padding is taken for tokens.
+    Pairs(Vec<[Vec<u32>; 2]>, u32, bool),
 }
 
 impl Texts {
@@ -91,16 +93,24 @@ impl Texts {
         let tokens = |texts: Vec<&str>, limit: usize| encoder.tokenizer.encode_all(&texts, "", limit).expect("texts are tokenised");
         let queries = tokens(pairs.iter().map(|&(query, _)| collection.queries.text(query)).collect(), options.query_length);
         let documents = tokens(pairs.iter().map(|&(_, document)| collection.documents.text(document)).collect(), options.document_length);
-        Self::Pairs(queries.into_iter().zip(documents).map(|(query, document)| [query, document]).collect(), encoder.tokenizer.pad_id())
+        Self::Pairs(
+            queries.into_iter().zip(documents).map(|(query, document)| [query, document]).collect(),
+            encoder.tokenizer.pad_id(),
+            options.padded,
+        )
     }
 
     /// Queries (side 0) or documents (side 1) of a step: `rows` of them, of which every `batch` are another turn of negatives.
     fn batch(&mut self, step: usize, side: usize, rows: std::ops::Range<usize>, batch: usize, length: usize) -> TokenBatch {
         match self {
             Self::Random(generator, vocabulary) => random_batch(generator, rows.len(), length, *vocabulary),
-            Self::Pairs(pairs, pad) => {
+            Self::Pairs(pairs, pad, padded) => {
                 let rows: Vec<&[u32]> = rows.map(|row| pairs[(step * batch + row) % pairs.len()][side].as_slice()).collect();
-                TokenBatch::new(&rows, *pad)
+                let mut batch = TokenBatch::new(&rows, *pad);
+                if *padded {
+                    batch.lengths.fill(batch.width);
+                }
+                batch
             }
         }
     }

@@ -32,12 +32,9 @@ impl Pooling {
         match self {
             Self::Cls => states.one_each(|_| 0),
             Self::LastToken => states.one_each(|length| length - 1),
-            Self::Mean => states.sums() * per_row(states, |length| 1.0 / length),
-            Self::MeanSqrtLength => states.sums() * per_row(states, |length| 1.0 / length.sqrt()),
-            Self::WeightedMean => states.weighted_sums(|position, length| {
-                let n = length as f64;
-                ((position + 1) as f64 / (n * (n + 1.0) / 2.0)) as f32
-            }),
+            Self::Mean => states.weighted_sums(|_, n| 1.0 / n),
+            Self::MeanSqrtLength => states.weighted_sums(|_, n| 1.0 / n.sqrt()),
+            Self::WeightedMean => states.weighted_sums(|position, n| (position + 1) as f64 / (n * (n + 1.0) / 2.0)),
             Self::Max => {
                 // A state that stands in place of padding is one of the text's own.
                 let states = states.padded(states.lengths().iter().copied().max().unwrap_or(1));
@@ -46,12 +43,6 @@ impl Pooling {
             }
         }
     }
-}
-
-/// `[rows, 1]`: what `value` makes of the number of tokens.
-fn per_row(states: &States, value: impl Fn(f64) -> f64) -> Tensor<2> {
-    let values: Vec<f32> = states.lengths().iter().map(|&length| value(length as f64) as f32).collect();
-    Tensor::<1>::from_data(values.as_slice(), &states.device()).reshape([states.rows(), 1])
 }
 
 /// Divides every row by its Euclidean norm. A zero row stays zero, and its gradient is zero and not NaN, because the

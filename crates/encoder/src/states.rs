@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use kernels::layers::{self, Sequences};
 
 /// The last hidden states of several texts.
@@ -24,16 +24,6 @@ impl States {
         Self { flat: layers::embedding(flat, &kept), sequences: Arc::new(Sequences::packed(sequences.lengths().to_vec())) }
     }
 
-    /// Number of texts.
-    pub(crate) fn rows(&self) -> usize {
-        self.sequences.rows()
-    }
-
-    /// Where they are.
-    pub(crate) fn device(&self) -> Device {
-        self.flat.device()
-    }
-
     /// Tokens of each text.
     pub(crate) fn lengths(&self) -> &[usize] {
         self.sequences.lengths()
@@ -45,21 +35,13 @@ impl States {
         layers::embedding(self.flat.clone(), &places.collect::<Vec<_>>())
     }
 
-    /// Sums of the states of each text, `[rows, hidden]`.
-    pub(crate) fn sums(&self) -> Tensor<2> {
-        self.sums_of(self.flat.clone())
-    }
-
-    /// Sums of the states of each text, each times `weight(position, tokens of the text)`: `[rows, hidden]`.
-    pub(crate) fn weighted_sums(&self, weight: impl Fn(usize, usize) -> f32) -> Tensor<2> {
-        let weights: Vec<f32> = self.sequences.places().map(|(row, position)| weight(position, self.lengths()[row])).collect();
+    /// Sums of the states of each text, each times `weight(position, tokens of the text)`: `[rows, hidden]`. Weights come before the sum, as in a matrix product.
+    pub(crate) fn weighted_sums(&self, weight: impl Fn(usize, f64) -> f64) -> Tensor<2> {
+        let weight = |(row, position)| weight(position, self.lengths()[row] as f64) as f32;
+        let weights: Vec<f32> = self.sequences.places().map(weight).collect();
         let weights = Tensor::<1>::from_data(weights.as_slice(), &self.flat.device()).reshape([self.sequences.tokens(), 1]);
-        self.sums_of(self.flat.clone() * weights)
-    }
-
-    fn sums_of(&self, states: Tensor<2>) -> Tensor<2> {
         let owners: Vec<i32> = self.sequences.places().map(|(row, _)| row as i32).collect();
-        layers::sums(states, &owners, self.rows())
+        layers::sums(self.flat.clone() * weights, &owners, self.sequences.rows())
     }
 
     /// States as a matrix per text, `[rows, width, hidden]`. A text's first state stands again in place of those that it lacks.
@@ -74,6 +56,6 @@ impl States {
         };
         let places: Vec<i32> = self.sequences.starts().iter().zip(self.lengths()).flat_map(place).collect();
         let hidden = self.flat.dims()[1];
-        layers::embedding(self.flat.clone(), &places).reshape([self.rows(), width, hidden])
+        layers::embedding(self.flat.clone(), &places).reshape([self.sequences.rows(), width, hidden])
     }
 }

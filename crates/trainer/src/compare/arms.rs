@@ -47,7 +47,7 @@ impl Arm {
         if values.is_empty() {
             return Err(malformed(text));
         }
-        let set = values.iter().map(|value| config::split_set(value)).collect::<Result<Vec<_>, _>>()?;
+        let set = values.iter().map(|value| config::split_set(value).map_err(|_| malformed(text))).collect::<Result<Vec<_>, _>>()?;
         Self::new(format!("{source}: {}", values.join("; ")), source, set, texts)
     }
 }
@@ -94,9 +94,12 @@ mod tests {
             ("hcl: loss.beta=2; batch.negatives = 1", "hcl_loss.beta_2_batch.negatives___1")
         );
         assert_eq!(arm.set, [("loss.beta".to_owned(), "2".to_owned()), ("batch.negatives".to_owned(), "1".to_owned())]);
-        for (text, part) in
-            [("hcl", "expected a recipe"), ("hcl:", "expected a recipe"), ("hlc: a.b=1", "`hcl`"), ("hcl: nothing", "nothing")]
-        {
+        for (text, part) in [
+            ("hcl", "expected a recipe"),
+            ("hcl:", "expected a recipe"),
+            ("hlc: a.b=1", "`hcl`"),
+            ("hcl: nothing", "--variant hcl: nothing: expected a recipe"),
+        ] {
             let message = Arm::variant(text, &texts).expect_err(text).to_string();
             assert!(message.contains(part), "{message}");
         }

@@ -175,6 +175,11 @@ impl Request {
         let name = &arm.source;
         config::merge(name, &arm.text, &values).map_err(|error| {
             let message = error.to_string();
+            // A value of a variant was not given by --set.
+            let own = arm.set.iter().find_map(|(key, value)| message.strip_prefix(&format!("--set {key}={value}: ")));
+            if let Some(reason) = own {
+                return Usage::new(format!("--variant {}: {reason}", arm.name));
+            }
             Usage::new(if message.starts_with(name.as_str()) { message } else { format!("{name}: {message}") })
         })
     }
@@ -340,7 +345,7 @@ mod tests {
             (|it| it.variants.push("ance".into()), "expected a recipe"),
             (|it| it.variants.push("ance: train.seed=3".into()), "--seeds"),
             (|it| it.variants.push("ance: batch.queries=3".into()), "the same for all runs"),
-            (|it| it.variants.push("ance: batch.negativez=3".into()), "batch.negativez"),
+            (|it| it.variants.push("ance: batch.negativez=3".into()), "--variant ance: batch.negativez=3: unknown key `negativez`"),
             (|it| it.recipes.push("anse".into()), "`ance`"),
             (|it| it.recipes.push("ance".into()), "stands twice"),
             (|it| it.seeds = 0, "one seed"),

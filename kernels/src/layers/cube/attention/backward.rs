@@ -7,13 +7,13 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::pieces::{bounded, load, mix, products, store};
+use super::pieces::{load, mix, place, products, store};
 use super::{SIDE, slab};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
 
 /// What the backward kernels read beside vectors, in one buffer: the logarithm of every (row, head, query), the product of its output with the gradient, and of every row its
-/// start, its end and its tokens.
+/// start, its rows and its tokens.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn prepare_kernel(
@@ -34,10 +34,9 @@ pub(super) fn prepare_kernel(
     let at = ABSOLUTE_POS;
     if at < count {
         let task = at / width;
-        let row = task / heads;
-        let token = bounded(places[row], tokens) + at % width;
-        if token < bounded(places[row + 1], tokens) {
-            let start = (token * heads + task % heads) * size;
+        let (first, extent, _length) = place(places, rows, task / heads, tokens, width);
+        if at % width < extent {
+            let start = ((first + at % width) * heads + task % heads) * size;
             let mut sum = 0.0f32;
             for number in 0..size {
                 sum += gradient[start + number] * output[start + number];
@@ -47,21 +46,18 @@ pub(super) fn prepare_kernel(
         }
     }
     if at < rows {
-        let start = bounded(places[at], tokens);
-        let end = min(max(bounded(places[at + 1], tokens), start), start + width);
+        let (start, extent, length) = place(places, rows, at, tokens, width);
         facts[2 * count + at] = f32::cast_from(start as u32);
-        facts[2 * count + rows + at] = f32::cast_from(end as u32);
-        facts[2 * count + 2 * rows + at] = f32::cast_from(bounded(places[rows + 1 + at], end - start) as u32);
+        facts[2 * count + rows + at] = f32::cast_from(extent as u32);
+        facts[2 * count + 2 * rows + at] = f32::cast_from(length as u32);
     }
 }
 
 /// The first row, the rows and the tokens of a sequence, as `prepare_kernel` left them.
 #[cube]
-fn place(facts: &[f32], count: usize, rows: usize, row: usize) -> (usize, usize, usize) {
+fn known_place(facts: &[f32], count: usize, rows: usize, row: usize) -> (usize, usize, usize) {
     let at = 2 * count + row;
-    let start = u32::cast_from(facts[at]) as usize;
-    let end = u32::cast_from(facts[at + rows]) as usize;
-    (start, end - start, u32::cast_from(facts[at + 2 * rows]) as usize)
+    (u32::cast_from(facts[at]) as usize, u32::cast_from(facts[at + rows]) as usize, u32::cast_from(facts[at + 2 * rows]) as usize)
 }
 
 #[cube(launch_unchecked)]
@@ -99,7 +95,7 @@ pub(super) fn query_kernel(
     let mut end = 0usize;
     let mut keys = 0usize;
     if task < tasks {
-        let (start, extent, tokens) = place(facts, count, tasks / heads, task / heads);
+        let (start, extent, tokens) = known_place(facts, count, tasks / heads, task / heads);
         base = start * hidden + task % heads * size;
         end = extent;
         keys = tokens;
@@ -215,7 +211,7 @@ pub(super) fn key_kernel(
     let mut end = 0usize;
     let mut keys = 0usize;
     if task < tasks {
-        let (start, extent, tokens) = place(facts, count, tasks / heads, task / heads);
+        let (start, extent, tokens) = known_place(facts, count, tasks / heads, task / heads);
         base = start * hidden + task % heads * size;
         end = extent;
         keys = tokens;

@@ -7,7 +7,7 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::pieces::{bounded, load, mix, products, store};
+use super::pieces::{load, mix, place, products, store};
 use super::{LEAST, SIDE, slab};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
@@ -48,12 +48,10 @@ pub(super) fn attention_kernel(
     let mut end = 0usize;
     let mut keys = 0usize;
     if task < tasks {
-        let row = task / heads;
-        let start = bounded(places[row], tokens as usize);
-        let next = max(bounded(places[row + 1], tokens as usize), start);
+        let (start, extent, length) = place(places, tasks / heads, task / heads, tokens as usize, width);
         base = start * hidden + task % heads * size;
-        end = min(next - start, width);
-        keys = bounded(places[tasks / heads + 1 + row], end);
+        end = extent;
+        keys = length;
     }
     // Nor has one behind the end of its sequence anything to do.
     if begin >= end {

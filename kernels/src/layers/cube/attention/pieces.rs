@@ -134,9 +134,18 @@ pub(super) fn store(
     }
 }
 
+/// The first row, the rows and the tokens of a sequence, from [`crate::layers::Sequences::on_device`]; nothing of it leads beyond `tokens` rows or `width` of a sequence.
+#[cube]
+pub(super) fn place(places: &[i32], rows: usize, row: usize, tokens: usize, width: usize) -> (usize, usize, usize) {
+    let start = bounded(places[row], tokens);
+    let end = max(bounded(places[row + 1], tokens), start);
+    let extent = min(end - start, width);
+    (start, extent, bounded(places[rows + 1 + row], extent))
+}
+
 /// A number out of a buffer, at most `most`: what a kernel loops over must not come unseen from there.
 #[cube]
-pub(super) fn bounded(given: i32, most: usize) -> usize {
+fn bounded(given: i32, most: usize) -> usize {
     let mut number = 0usize;
     if given > 0 {
         number = min(u32::cast_from(given) as usize, most);
