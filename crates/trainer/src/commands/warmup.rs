@@ -14,13 +14,14 @@ use serde_json::json;
 
 use super::train::configured;
 use crate::args::WarmupArgs;
-use crate::batches::{Assembler, Plan};
+use crate::batches::Assembler;
 use crate::columns::{Columns, DocumentSide};
 use crate::compared::Watch;
 use crate::config::{Compose, Config};
 use crate::errors::{OrUsage, Usage};
 use crate::evaluation;
 use crate::output;
+use crate::plan::Plan;
 use crate::rounds::{Clock, Course};
 use crate::rows::Rows;
 use crate::setup;
