@@ -107,7 +107,7 @@ impl Plan {
         let mut turn = |(query, positive): (u32, u32)| {
             let (before, usual) = (before.entry(query).or_insert(0), self.visits.get(&query).copied().unwrap_or(1));
             // What goes beyond an epoch's usual visits must not be the next epoch's first.
-            let visit = epoch as u64 * usual + *before % usual + (*before / usual << 32);
+            let visit = epoch as u64 * usual + *before % usual + ((*before / usual) << 32);
             *before += 1;
             Turn { query, positive, visit }
         };
