@@ -156,7 +156,8 @@ fn every_recipe_trains() {
         }
         set.iter().for_each(|value| arguments.extend(["--set", value]));
         let result = json(folder.path(), &arguments);
-        assert!(result["after"]["ndcg@10"].as_f64().unwrap() > 0.0, "{name}: {result}");
+        // Copies of queries stand before every document that is relevant, so not the first ten.
+        assert!(result["after"]["map@100"].as_f64().unwrap() > 0.0, "{name}: {result}");
         in_the_way += barred(&collection, &folder.path().join(name));
     }
     assert!(in_the_way > 1000, "{in_the_way} cells had to be barred");

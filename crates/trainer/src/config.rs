@@ -457,16 +457,15 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_reads_is_refused() {
-        for (set, part) in [
-            (("data.decision_policy", "remove"), "data.decisions"),
-            (("teacher.model", "some/model"), "teacher.model"),
-            (("guide.model", "some/model"), "guide.model"),
-            (("reranker.steps", "10"), "reranker"),
-            (("data.hold_out", "1"), "data.hold_out"),
-        ] {
+    fn what_nothing_reads_is_named_and_what_cannot_be_is_refused() {
+        for (set, part) in [(("data.decision_policy", "remove"), "data.decisions"), (("data.hold_out", "1"), "data.hold_out")] {
             let error = message(IN_BATCH, &[set]);
             assert!(error.contains(part), "{error}");
+        }
+        for (key, value) in [("teacher.model", "some/model"), ("guide.model", "some/model"), ("reranker.steps", "10")] {
+            let config = merge("my.toml", IN_BATCH, &[(key.to_owned(), value.to_owned())]).expect("a valid configuration");
+            let unread = config.unread().unwrap();
+            assert!(unread.len() == 1 && unread[0].contains(key.split('.').next().unwrap()), "{unread:?}");
         }
     }
 

@@ -36,18 +36,30 @@ impl Config {
         (0..self.rounds()).find_map(|round| self.of_round(round).ok()?.negatives.generated().map(Path::to_path_buf))
     }
 
-    /// What is set and read by no round, or contradicts itself from round to round.
+    /// What contradicts itself from round to round, or counts on a file that is not named.
     fn validate_whole(&self) -> Result<(), String> {
         let rounds: Vec<Self> =
             (0..self.rounds()).map(|round| self.of_round(round)).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-        let some = |reads: &dyn Fn(&Self) -> bool| rounds.iter().any(reads);
-        let asked = |it: &Self| it.loss.needs().teacher || it.negatives.reads_teacher() || it.train.augment.is_some();
         let files: std::collections::BTreeSet<_> = rounds.iter().filter_map(|it| it.negatives.generated()).collect();
         let faults = [
             (
                 self.data.decision_policy.is_some() && self.data.decisions.is_none(),
                 "data.decision_policy says what becomes of decisions, and there are none: set data.decisions = FILE, as `trainer relabel` writes it",
             ),
+            (files.len() > 1, "rounds name different files of generated texts; a run reads one: put them together"),
+        ];
+        faults.iter().find(|(holds, _)| *holds).map_or(Ok(()), |(_, reason)| Err((*reason).to_owned()))
+    }
+
+    /// What is set and read by no round. No fault: a comparison sets values for all of its recipes.
+    ///
+    /// # Errors
+    /// When a round makes no sense.
+    pub(crate) fn unread(&self) -> Result<Vec<&'static str>, Usage> {
+        let rounds: Vec<Self> = (0..self.rounds()).map(|round| self.of_round(round)).collect::<Result<_, _>>()?;
+        let some = |reads: &dyn Fn(&Self) -> bool| rounds.iter().any(reads);
+        let asked = |it: &Self| it.loss.needs().teacher || it.negatives.reads_teacher() || it.train.augment.is_some();
+        let unread = [
             (
                 some(&|it| it.teacher.model.is_some() && it.data.teacher.is_none()) && !some(&asked),
                 "teacher.model is set, but no loss, filter or draw reads a teacher's scores",
@@ -60,9 +72,8 @@ impl Config {
                 some(&|it| it.reranker != super::RerankerConfig::default()) && !some(&|it| it.teacher.model.as_deref() == Some(RERANKER)),
                 "[reranker] is set, but no round has teacher.model = \"reranker\"",
             ),
-            (files.len() > 1, "rounds name different files of generated texts; a run reads one: put them together"),
         ];
-        faults.iter().find(|(holds, _)| *holds).map_or(Ok(()), |(_, reason)| Err((*reason).to_owned()))
+        Ok(unread.into_iter().filter(|(holds, _)| *holds).map(|(_, what)| what).collect())
     }
 
     /// The configuration of a round, from 0: a key that the round names takes the place of the run's whole value.

@@ -46,6 +46,7 @@ impl Session {
             (false, _) => format!("on the split `{test}`; the last weights are kept"),
         };
         output::note(&format!("measured {chosen}; run folder {}", self.folder.path().display()));
+        config.unread().into_iter().flatten().for_each(|what| tracing::warn!("{what}"));
         if config.encoder.model.starts_with("builtin:") && !names.path.starts_with("builtin:") {
             tracing::warn!(
                 "{} starts from random weights; a pretrained encoder, which --model names (a folder or a hub id), nearly always ends better",
