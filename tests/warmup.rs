@@ -17,8 +17,8 @@ fn names(folder: &Path) -> Vec<String> {
 fn a_warm_up_makes_its_steps_and_leaves_no_run() {
     let folder = tempfile::tempdir().unwrap();
     animals(&folder.path().join("data"));
-    // Mined, guided, grouped by topics with a teacher, retrieved in the step, of several rounds with a reranker: none of it has to be made for a warm-up.
-    for recipe in ["in-batch", "ance", "gistembed", "tas-b", "adore", "rocketqa"] {
+    // Mined, guided, taught, grouped by topics, retrieved in the step, of several rounds with a reranker: none of it has to be made for a warm-up.
+    for recipe in ["in-batch", "ance", "gistembed", "margin-mse", "tas-b", "adore", "rocketqa"] {
         let flags = ["--data", "data", "--device", "cpu", "--set", "batch.queries=16", "--steps", "3", "--json"];
         let arguments: Vec<&str> = ["warmup", "--recipe", recipe].into_iter().chain(flags).collect();
         let warmed = json(folder.path(), &arguments);

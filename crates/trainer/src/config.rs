@@ -452,6 +452,7 @@ mod tests {
         let config = merge("my.toml", text, &[]).expect("a valid configuration");
         assert_eq!((config.negatives.draw, config.negatives.source.len()), (mining::DrawConfig::Top {}, 1));
         assert!(message("recipe = \"anse\"\n", &[]).contains("`ance`"));
+        assert!(message(IN_BATCH, &[("recipe", "ance")]).contains("--set recipe"));
         let error = message("recipe = \"simans\"\n[train]\nlerning_rate = 0.1\n", &[]);
         assert!(error.contains("my.toml, line 3") && error.contains("`learning_rate`"), "{error}");
     }

@@ -154,8 +154,7 @@ impl Inspection {
             .into());
         }
         let mut collection = data::open(&config.data.path)?;
-        data::add_queries(&mut collection, &config.data)?;
-        splits::settle(&mut collection, &config.data)?;
+        splits::enter(&mut collection, &config.data)?;
         let judgments = collection.split(&config.data.train).or_usage()?.clone();
         Ok(Self { run: root.display().to_string(), collection, judgments, versions, visits })
     }

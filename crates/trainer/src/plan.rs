@@ -1,4 +1,4 @@
-//! The order of the training pairs: which go together in a batch, epoch by epoch, and the how-manieth visit of its query each is.
+//! The order of the training pairs: which go together in a batch, epoch by epoch, and which visit of its query each is.
 //!
 //! A function of (seed, epoch, topics), never of thread timing, so a resumed run sees the same order.
 

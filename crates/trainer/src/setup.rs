@@ -15,7 +15,7 @@ use crate::errors::{OrUsage, Usage};
 use crate::output;
 use crate::plan::Plan;
 use crate::side_files::SideFiles;
-use crate::splits;
+use crate::splits::{self, Entered};
 
 /// Steps of a run that a budget of seconds ends.
 const MOST_STEPS: usize = 1_000_000_000;
@@ -38,10 +38,7 @@ pub(crate) fn open(config: &Config) -> Result<(Chosen, Encoder, Arc<Data>)> {
 /// # Errors
 /// When it lacks something, or a file does not fit it.
 pub(crate) fn prepare(config: &Config, collection: &mut Collection) -> Result<(SideFiles, Option<String>)> {
-    let fingerprint = config.data.queries.as_ref().map(|_| collection.fingerprint());
-    let queries = data::add_queries(collection, &config.data)?;
-    collection.split(&config.data.train).or_usage()?;
-    let note = splits::settle(collection, &config.data)?;
+    let Entered { queries, fingerprint, note } = splits::enter(collection, &config.data)?;
     for round in 0..config.rounds() {
         let config = config.of_round(round)?;
         if let Some(split) = config.negatives.draw.judged_split() {

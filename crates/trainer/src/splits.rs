@@ -1,9 +1,10 @@
 //! Which queries a run is measured on: the splits that came with the collection, or training queries that are held out where none did.
 
-use corpus::{Collection, Judgments};
+use corpus::{Collection, Judgments, QueryCounts};
 use sha2::{Digest, Sha256};
 
 use crate::config::DataConfig;
+use crate::data;
 use crate::errors::{OrUsage, Usage};
 
 /// Most queries that are held out for one split: beyond that, figures hardly become surer.
@@ -12,6 +13,46 @@ const MOST: usize = 1000;
 /// The split that the run is measured on at the start and at the end: `data.test`, else `data.evaluate`.
 pub(crate) fn test_name<'a>(collection: &Collection, config: &'a DataConfig) -> &'a str {
     if collection.splits.contains_key(&config.test) { &config.test } else { &config.evaluate }
+}
+
+/// A split, if something can be measured on it.
+///
+/// # Errors
+/// When the collection lacks it or it has no relevant document.
+pub(crate) fn measurable<'a>(collection: &'a Collection, name: &str) -> Result<&'a Judgments, Usage> {
+    let judgments = collection.split(name).or_usage()?;
+    match judgments.pairs().is_empty() {
+        true => {
+            Err(Usage::new(format!("the split `{name}` of {} has no relevant document, so nothing can be measured on it", collection.name)))
+        }
+        false => Ok(judgments),
+    }
+}
+
+/// Makes a collection what a run reads: splits settled, written queries entered. Queries are held out from the collection's own, so that they are
+/// the same with written ones and without; only where it has none of its own from those.
+///
+/// # Errors
+/// When the file of queries does not fit the collection, or there is nothing to measure on.
+pub(crate) fn enter(collection: &mut Collection, config: &DataConfig) -> Result<Entered, Usage> {
+    let own = collection.splits.contains_key(&config.train);
+    let mut note = if own { settle(collection, config)? } else { None };
+    let fingerprint = config.queries.as_ref().map(|_| collection.fingerprint());
+    let queries = data::add_queries(collection, config)?;
+    if !own {
+        collection.split(&config.train).or_usage()?;
+        note = settle(collection, config)?;
+    }
+    Ok(Entered { queries, fingerprint, note })
+}
+
+/// What [`enter`] did.
+pub(crate) struct Entered {
+    pub(crate) queries: Option<QueryCounts>,
+    /// Of the collection without the written queries, where there are some.
+    pub(crate) fingerprint: Option<String>,
+    /// What to tell people about the splits.
+    pub(crate) note: Option<String>,
 }
 
 /// Makes sure that there is a split to measure on, and that those there are can be measured on. Where the collection has none, a share of
@@ -23,15 +64,8 @@ pub(crate) fn test_name<'a>(collection: &Collection, config: &'a DataConfig) -> 
 pub(crate) fn settle(collection: &mut Collection, config: &DataConfig) -> Result<Option<String>, Usage> {
     let usual = DataConfig::default();
     for (asked, usual) in [(&config.test, &usual.test), (&config.evaluate, &usual.evaluate)] {
-        match collection.splits.get(asked) {
-            Some(judgments) if judgments.pairs().is_empty() => {
-                return Err(Usage::new(format!(
-                    "the split `{asked}` of {} has no relevant document, so nothing can be measured on it",
-                    collection.name
-                )));
-            }
-            None if asked != usual => return Err(collection.split(asked).or_usage().err().unwrap_or_else(|| Usage::new("no such split"))),
-            _ => {}
+        if asked != usual || collection.splits.contains_key(asked) {
+            measurable(collection, asked)?;
         }
     }
     if [&config.test, &config.evaluate].iter().any(|name| collection.splits.contains_key(*name)) {

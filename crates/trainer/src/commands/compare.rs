@@ -48,15 +48,17 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
 
 /// Checks that the data have what every arm counts on, so that none fails after others have trained for hours; and what all are measured on.
 fn prepare(request: &Request) -> Result<(String, metrics::Qrels)> {
-    let collection = data::open(&request.data)?;
+    let mut collection = data::open(&request.data)?;
     let mut first = None;
     for arm in request.arms()? {
         let config = request.config(&arm, 1, None, "run".as_ref())?;
-        let mut collection = collection.clone();
-        setup::prepare(&config, &mut collection).map_err(|error| Usage::new(format!("{}: {error:#}", arm.name)))?;
+        // Written queries are one arm's own; what else is made of a collection is the same for all.
+        let mut own = config.data.queries.is_some().then(|| collection.clone());
+        let collection = own.as_mut().unwrap_or(&mut collection);
+        setup::prepare(&config, collection).map_err(|error| Usage::new(format!("{}: {error:#}", arm.name)))?;
         if first.is_none() {
-            let split = splits::test_name(&collection, &config.data).to_owned();
-            let qrels = evaluation::qrels(&collection, collection.split(&split).or_usage()?);
+            let split = splits::test_name(collection, &config.data).to_owned();
+            let qrels = evaluation::qrels(collection, collection.split(&split).or_usage()?);
             first = Some((split, qrels));
         }
     }

@@ -24,23 +24,17 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     if args.depth == 0 || args.depth > 1024 {
         return Err(Usage::new(format!("--depth {}: expected 1 to 1024", args.depth)).into());
     }
-    let mut collection = data::open(&args.data)?;
-    // The queries that a run on the same data holds out, where no split came with them.
     if !(0.0..1.0).contains(&args.hold_out) {
         return Err(Usage::new(format!("--hold-out {}: expected a share from 0 to below 1", args.hold_out)).into());
     }
+    let mut collection = data::open(&args.data)?;
+    // The queries that a run on the same data holds out, where no split came with them.
     let usual = DataConfig { hold_out: args.hold_out, ..DataConfig::default() };
     if !collection.splits.contains_key(&args.split) && [&usual.test, &usual.evaluate].contains(&&args.split) {
         let note = splits::settle(&mut collection, &usual)?;
         note.iter().for_each(|note| output::note(note));
     }
-    if collection.split(&args.split).or_usage()?.pairs().is_empty() {
-        return Err(Usage::new(format!(
-            "the split `{}` of {} has no relevant document, so nothing can be measured on it",
-            args.split, collection.name
-        ))
-        .into());
-    }
+    splits::measurable(&collection, &args.split)?;
     let (evaluation, summary, run) = match (&args.run, &args.model) {
         (Some(path), _) => {
             let qrels = evaluation::qrels(&collection, collection.split(&args.split).or_usage()?);

@@ -26,6 +26,9 @@ pub(crate) fn merge(name: &str, text: &str, values: &[(String, String)]) -> Resu
         check(&table).map_err(|reason| Usage::new(format!("--set {key}={value}: {reason}")))?;
     }
     let mut config = check(&table).map_err(|reason| Usage::new(format!("{name}: {reason}")))?;
+    if config.recipe.is_some() {
+        return Err(Usage::new("--set recipe: a recipe is named in the file, or by --recipe, before values change it"));
+    }
     config.open_temperature = table.get("loss").is_none_or(|loss| loss.get("temperature").is_none());
     config.validate().map_err(|reason| Usage::new(format!("{name}: {reason}")))?;
     Ok(config)
