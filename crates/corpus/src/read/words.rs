@@ -30,10 +30,11 @@ pub(super) fn problem(text: &str, error: &serde_json::Error) -> String {
     if error.classify() == Category::Eof {
         return cut_short(text);
     }
-    // The last character that the parser looked at.
-    let at = error.column().saturating_sub(1);
-    let field = Keys::of(text.get(..error.column()).unwrap_or(text)).current.map(|key| format!("`{}`: ", excerpt(key))).unwrap_or_default();
-    let said = error.to_string();
+    // The last character that the parser looked at. A field is missing where an object ends, and then that end counts.
+    let (at, said) = (error.column().saturating_sub(1), error.to_string());
+    let before = if said.starts_with("missing field") { error.column() } else { at };
+    let current = Keys::of(text.get(..before).unwrap_or(text)).current;
+    let field = current.map(|key| format!("`{}`: ", excerpt(key))).unwrap_or_default();
     let token = token_at(text, at);
     let words = match said.as_str() {
         _ if !token.is_empty() && matches!(token.trim_start_matches('-'), "NaN" | "Infinity" | "nan" | "inf") => {

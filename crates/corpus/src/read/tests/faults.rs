@@ -94,7 +94,10 @@ fn faults_in_other_formats_are_named() {
         (&[("collection.tsv", "1\tx"), ("queries.a.tsv", "1\tx\n1\tx")], &["queries.a.tsv:2", "used before"]),
         (&[("collection.tsv", "1\tx"), ("queries.a.tsv", "")], &["queries.a.tsv: the file has no rows"]),
         (&[("rows.jsonl", r#"{"query": "q", "pos": []}"#)], &["rows.jsonl:1: `pos` is empty"]),
-        (&[("rows.jsonl", r#"{"query": "q", "pos": "x"}"#)], &["rows.jsonl:1", "expected a sequence"]),
+        (
+            &[("rows.jsonl", r#"{"query": "q", "pos": 5}"#)],
+            &["rows.jsonl:1", "`pos`: the number `5` stands where a list of strings, or one string, belongs"],
+        ),
         (&[("rows.jsonl", r#"{"query": "q", "pos": ["x"], "neg": [""]}"#)], &["rows.jsonl:1: the document `neg` has no text"]),
         (
             &[("rows.jsonl", r#"{"query": "q", "pos": ["x"], "neg": ["y"], "neg_scores": [1, 2]}"#)],
