@@ -130,7 +130,7 @@ impl Inline {
         let mut notes: Vec<String> = assigned.iter().map(|(assignment, files)| format!("{}: {assignment}", a_few(files))).collect();
         if !of_no_split.is_empty() {
             notes.push(format!(
-                "{}: taken as the split `train`, as the name says none; one that is `dev` or `test`, or ends with it (`data-test`), does",
+                "{}: taken as the split `train`; a file is `dev` or `test` when its name is that or ends with it, as in `data-test`",
                 a_few(&of_no_split)
             ));
         }
