@@ -36,13 +36,17 @@ impl Collection {
         read::open(source)
     }
 
-    /// The judgments of one split. `valid`, `validation` and `val` mean `dev`, unless a split has that name itself.
+    /// The judgments of one split, if there is such. `valid`, `validation` and `val` mean `dev`, unless a split has that name itself.
+    pub fn find_split(&self, name: &str) -> Option<&Judgments> {
+        self.splits.get(name).or_else(|| self.splits.get(read::split_name(name)))
+    }
+
+    /// As [`Self::find_split`], for a split that has to be there.
     ///
     /// # Errors
     /// When there is no such split; the message lists those there are.
     pub fn split(&self, name: &str) -> Result<&Judgments, CorpusError> {
-        let found = self.splits.get(name).or_else(|| self.splits.get(read::split_name(name)));
-        found.ok_or_else(|| CorpusError::NoSplit {
+        self.find_split(name).ok_or_else(|| CorpusError::NoSplit {
             collection: self.name.clone(),
             asked: name.to_owned(),
             available: match self.splits.len() {
@@ -159,6 +163,7 @@ mod tests {
         assert_eq!(collection.split("validation").unwrap(), &judged(0));
         collection.splits.insert("validation".into(), judged(1));
         assert_eq!((collection.split("validation").unwrap(), collection.split("val").unwrap()), (&judged(1), &judged(0)));
+        assert_eq!((collection.find_split("Valid"), collection.find_split("train")), (Some(&judged(0)), None));
     }
 
     #[test]
