@@ -36,12 +36,17 @@ impl Collection {
         read::open(source)
     }
 
-    /// The judgments of one split.
+    /// The judgments of one split, if there is such. `valid`, `validation` and `val` mean `dev`, unless a split has that name itself.
+    pub fn find_split(&self, name: &str) -> Option<&Judgments> {
+        self.splits.get(name).or_else(|| self.splits.get(read::split_name(name)))
+    }
+
+    /// As [`Self::find_split`], for a split that has to be there.
     ///
     /// # Errors
     /// When there is no such split; the message lists those there are.
     pub fn split(&self, name: &str) -> Result<&Judgments, CorpusError> {
-        self.splits.get(name).ok_or_else(|| CorpusError::NoSplit {
+        self.find_split(name).ok_or_else(|| CorpusError::NoSplit {
             collection: self.name.clone(),
             asked: name.to_owned(),
             available: match self.splits.len() {
@@ -49,6 +54,19 @@ impl Collection {
                 _ => self.splits.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
             },
         })
+    }
+
+    /// As [`Self::split`], for training or evaluation on it: a split without a relevant pair is refused, whether all its grades are
+    /// 0 or its file has nothing but a header.
+    ///
+    /// # Errors
+    /// When there is no such split, or nothing in it is relevant.
+    pub fn relevant_split(&self, name: &str) -> Result<&Judgments, CorpusError> {
+        let judgments = self.split(name)?;
+        if judgments.has_positives() {
+            return Ok(judgments);
+        }
+        Err(CorpusError::NoPositives { collection: self.name.clone(), split: name.to_owned(), judgments: judgments.len() })
     }
 
     /// SHA-256 in hex over all content: ids, texts, judgments, negatives, in order. Name and notes do not count.
@@ -135,6 +153,30 @@ mod tests {
         let message = collection.split("train").unwrap_err().to_string();
         assert_eq!(message, "`small` has no split `train`; it has dev, test");
         assert!(Collection::default().split("x").unwrap_err().to_string().ends_with("it has none"));
+    }
+
+    #[test]
+    fn other_names_of_dev_find_it_unless_they_are_splits_themselves() {
+        let mut collection = small();
+        let judged = |document| Judgments::from_pairs(1, vec![(0, document, 1)]);
+        collection.splits.insert("dev".into(), judged(0));
+        assert_eq!(collection.split("validation").unwrap(), &judged(0));
+        collection.splits.insert("validation".into(), judged(1));
+        assert_eq!((collection.split("validation").unwrap(), collection.split("val").unwrap()), (&judged(1), &judged(0)));
+        assert_eq!((collection.find_split("Valid"), collection.find_split("train")), (Some(&judged(0)), None));
+    }
+
+    #[test]
+    fn a_split_in_which_nothing_is_relevant_can_be_refused() {
+        let mut collection = small();
+        assert_eq!(collection.relevant_split("test").unwrap().len(), 1);
+        for (pairs, count) in [(vec![], 0), (vec![(0, 0, 0), (0, 1, -1)], 2)] {
+            collection.splits.insert("dev".into(), Judgments::from_pairs(1, pairs));
+            let message = collection.relevant_split("dev").unwrap_err().to_string();
+            let expected = format!("the split `dev` of `small` has no relevant pair: none of its {count} judgment(s)");
+            assert!(message.starts_with(&expected), "{message}");
+        }
+        assert!(matches!(collection.relevant_split("train"), Err(CorpusError::NoSplit { .. })));
     }
 
     #[test]

@@ -66,14 +66,14 @@ pub enum CorpusError {
         given: String,
     },
     /// No known format fits a folder or file.
-    #[error("{}: no known data format fits\n  found: {found}\n  looked for:\n{looked_for}", path.display())]
+    #[error("{}: no known data format fits; found {found}; {nearest}", path.display())]
     UnknownFormat {
         /// Folder or file.
         path: PathBuf,
         /// What is there.
         found: String,
-        /// One line per format.
-        looked_for: String,
+        /// Which format comes nearest and what it lacks, or what to do.
+        nearest: String,
     },
     /// A file without a single row.
     #[error("{}: the file has no rows; expected {expected}", path.display())]
@@ -184,6 +184,21 @@ pub enum CorpusError {
         /// Documents or queries.
         side: Side,
     },
+    /// An id that the files of a run (TREC) cannot hold.
+    #[error(
+        "{place}: the {side} id `{id}` {fault}, which no TREC file of rankings can hold; write it without, for example with `_`, here \
+         and wherever it is named"
+    )]
+    UnfitId {
+        /// Where.
+        place: Place,
+        /// Documents or queries.
+        side: Side,
+        /// The id, control characters escaped.
+        id: String,
+        /// What it has that cannot be.
+        fault: &'static str,
+    },
     /// A record without text.
     #[error("{place}: the {side} `{id}` has no text (title and text are empty); remove it, with its judgments, or give it text")]
     EmptyText {
@@ -241,6 +256,19 @@ pub enum CorpusError {
         /// The splits there are.
         available: String,
     },
+    /// A split in which nothing is relevant.
+    #[error(
+        "the split `{split}` of `{collection}` has no relevant pair: none of its {judgments} judgment(s) has a grade of 1 or more; \
+         expected at least one, check the grades or use another split"
+    )]
+    NoPositives {
+        /// Name of the collection.
+        collection: String,
+        /// The split.
+        split: String,
+        /// How many judgments it has.
+        judgments: usize,
+    },
     /// More records than dense ids can number.
     #[error("{place}: more than {} {side} records; split the collection", u32::MAX)]
     TooMany {
@@ -266,6 +294,16 @@ pub enum CorpusError {
         wanted: String,
         /// The columns there are.
         found: String,
+    },
+    /// A parquet file whose columns may mean more than one thing.
+    #[error("{}: {problem}; expected {expected}", path.display())]
+    UnclearColumns {
+        /// The file.
+        path: PathBuf,
+        /// Which columns there are and what is unclear about them.
+        problem: String,
+        /// How to make it clear.
+        expected: &'static str,
     },
     /// A file of mined negatives that this version cannot take.
     #[error("{}: {problem}; expected a file written by `mine --format own`", path.display())]

@@ -57,6 +57,11 @@ impl Judgments {
         self.judged(query).iter().filter(|&&(_, grade)| grade > 0).map(|&(document, _)| document)
     }
 
+    /// Whether anything was judged relevant: without, there is nothing to train on and nothing to evaluate.
+    pub fn has_positives(&self) -> bool {
+        self.entries.iter().any(|&(_, grade)| grade > 0)
+    }
+
     /// The grade of a pair, `None` when it was not judged.
     pub fn grade(&self, query: u32, document: u32) -> Option<i32> {
         let row = self.judged(query);
@@ -133,6 +138,8 @@ mod tests {
         assert_eq!(judgments.queries().collect::<Vec<_>>(), [0, 2]);
         assert_eq!(judgments.pairs(), [(0, 1), (2, 3)]);
         assert_eq!(judgments.len(), 5);
+        assert!(judgments.has_positives());
+        assert!(!Judgments::from_pairs(1, vec![(0, 1, 0), (0, 2, -1)]).has_positives() && !Judgments::default().has_positives());
         assert!(judgments.is_positive(2, 3) && !judgments.is_positive(2, 9) && !judgments.is_positive(1, 3));
         assert_eq!(judgments.grade(3, 0), Some(-1));
     }

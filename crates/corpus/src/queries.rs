@@ -83,7 +83,7 @@ impl Collection {
         }
         let mut counts =
             QueryCounts { rows: written.rows.len(), queries: kept.len(), contradicted: written.contradicted, ..QueryCounts::default() };
-        let mut pairs: Vec<(u32, u32, i32)> = match (how, self.splits.get(split)) {
+        let mut pairs: Vec<(u32, u32, i32)> = match (how, self.find_split(split)) {
             (QueryUse::Add, Some(judgments)) => judgments.iter().collect(),
             _ => Vec::new(),
         };
@@ -97,6 +97,8 @@ impl Collection {
             counts.negatives += row.negatives.len();
             lists.push(row.negatives.iter().map(|&document| Listed { document, score: None }).collect());
         }
+        // Under the name that `find_split` finds it by: a second split beside the old one would be shadowed.
+        let split = if self.splits.contains_key(split) { split } else { read::split_name(split) };
         self.splits.insert(split.to_owned(), Judgments::from_pairs(self.queries.len(), pairs));
         if counts.negatives > 0 {
             let before = self.negatives.take().unwrap_or_default();

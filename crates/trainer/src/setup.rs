@@ -178,7 +178,7 @@ pub(crate) fn resolve(config: &mut Config, encoder: &Encoder, data: &Data) -> Re
     if let Some(wide) = config.loss.matryoshka.iter().find(|&&wide| wide > width) {
         return Err(Usage::new(format!("loss.matryoshka names a width of {wide}, and rows of this encoder have {width}")).into());
     }
-    let evaluated = data.collection.splits.contains_key(&config.data.evaluate);
+    let evaluated = data.collection.find_split(&config.data.evaluate).is_some();
     // Under a budget of seconds nobody knows the number of steps: evaluated at the end, saved once an epoch.
     train.evaluate_every.get_or_insert(if evaluated && !timed { (steps / 5).max(1) } else { 0 });
     train.checkpoint_every.get_or_insert(if timed { plan.steps_per_epoch() } else { (steps / 10).max(1) });

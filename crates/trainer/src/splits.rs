@@ -12,21 +12,7 @@ const MOST: usize = 1000;
 
 /// The split that the run is measured on at the start and at the end: `data.test`, else `data.evaluate`.
 pub(crate) fn test_name<'a>(collection: &Collection, config: &'a DataConfig) -> &'a str {
-    if collection.splits.contains_key(&config.test) { &config.test } else { &config.evaluate }
-}
-
-/// A split, if something can be measured on it.
-///
-/// # Errors
-/// When the collection lacks it or it has no relevant document.
-pub(crate) fn measurable<'a>(collection: &'a Collection, name: &str) -> Result<&'a Judgments, Usage> {
-    let judgments = collection.split(name).or_usage()?;
-    match judgments.pairs().is_empty() {
-        true => {
-            Err(Usage::new(format!("the split `{name}` of {} has no relevant document, so nothing can be measured on it", collection.name)))
-        }
-        false => Ok(judgments),
-    }
+    if collection.find_split(&config.test).is_some() { &config.test } else { &config.evaluate }
 }
 
 /// Makes a collection what a run reads: splits settled, written queries entered. Queries are held out from the collection's own, so that they are
@@ -35,7 +21,7 @@ pub(crate) fn measurable<'a>(collection: &'a Collection, name: &str) -> Result<&
 /// # Errors
 /// When the file of queries does not fit the collection, or there is nothing to measure on.
 pub(crate) fn enter(collection: &mut Collection, config: &DataConfig) -> Result<Entered, Usage> {
-    let own = collection.splits.contains_key(&config.train);
+    let own = collection.find_split(&config.train).is_some();
     let mut note = if own { settle(collection, config)? } else { None };
     let fingerprint = config.queries.as_ref().map(|_| collection.fingerprint());
     let queries = data::add_queries(collection, config)?;
@@ -64,11 +50,11 @@ pub(crate) struct Entered {
 pub(crate) fn settle(collection: &mut Collection, config: &DataConfig) -> Result<Option<String>, Usage> {
     let usual = DataConfig::default();
     for (asked, usual) in [(&config.test, &usual.test), (&config.evaluate, &usual.evaluate)] {
-        if asked != usual || collection.splits.contains_key(asked) {
-            measurable(collection, asked)?;
+        if asked != usual || collection.find_split(asked).is_some() {
+            collection.relevant_split(asked).or_usage()?;
         }
     }
-    if [&config.test, &config.evaluate].iter().any(|name| collection.splits.contains_key(*name)) {
+    if [&config.test, &config.evaluate].iter().any(|name| collection.find_split(name).is_some()) {
         return Ok(None);
     }
     hold_out(collection, config).map(Some)

@@ -2,15 +2,15 @@
 //!
 //! A document's text is `title + " " + text` when it has a title. Beyond BEIR: a `truth.tsv` beside the corpus, in qrels
 //! form, holds complete judgments (our writer puts it there), and `hard-negatives.jsonl` negatives (see `gpl.rs`). Without
-//! `qrels/` the collection has no splits, and says so.
+//! `qrels/` the collection has no splits, and says so. `qrels/validation.tsv` is the split `dev`, as everywhere (`folder.rs`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::{
     entry::{joined, push},
-    folder::Folder,
+    folder::{Folder, split_among, split_of},
     gpl,
     json::{self, Id, Text},
     lines::Lines,
@@ -41,14 +41,20 @@ pub(super) struct Row<'a> {
 pub(super) fn open(folder: &Folder, corpus: &Path, queries: &Path, qrels: &str) -> Result<Collection, CorpusError> {
     let mut collection =
         Collection { documents: records(corpus, Side::Document)?, queries: records(queries, Side::Query)?, ..Collection::default() };
-    for (split, path) in folder.inside(qrels)?.with_extension(&["tsv", "txt"]) {
-        let judgments = trec::judgments(&path, &collection.queries, &collection.documents)?;
-        collection.splits.insert(split, judgments);
+    let files = folder.inside(qrels)?.with_extension(&["tsv", "txt"]);
+    for (name, path) in &files {
+        let judgments = trec::judgments(path, &collection.queries, &collection.documents)?;
+        let split = split_among(name, files.iter().map(|(name, _)| name.as_str()));
+        collection.splits.insert(split.to_owned(), judgments);
     }
     if collection.splits.is_empty() {
-        collection
-            .notes
-            .push(format!("{} has no {qrels}/<split>.tsv: there is nothing to train on or to evaluate", folder.path().display()));
+        let hint =
+            astray(folder).map(|path| format!("; {} looks like judgments: move it to {qrels}/<split>.tsv in this folder", path.display()));
+        collection.notes.push(format!(
+            "{} has no {qrels}/<split>.tsv: there is nothing to train on or to evaluate{}",
+            folder.path().display(),
+            hint.unwrap_or_default()
+        ));
     }
     if let Some(path) = folder.text_file("truth.tsv") {
         collection.truth = Some(trec::judgments(&path, &collection.queries, &collection.documents)?);
@@ -57,6 +63,19 @@ pub(super) fn open(folder: &Folder, corpus: &Path, queries: &Path, qrels: &str) 
         collection.negatives = Some(gpl::hard_negatives(&path, &collection)?);
     }
     Ok(collection)
+}
+
+/// Judgments that lie where they are not looked for: beside the corpus, or one folder above.
+fn astray(folder: &Folder) -> Option<PathBuf> {
+    let is_named_so = |stem: &str| stem.contains("qrels") || split_of(stem).is_some();
+    let beside = folder.with_extension(&["tsv", "txt"]).into_iter().find(|(stem, _)| is_named_so(stem));
+    if let Some((_, path)) = beside {
+        return Some(path);
+    }
+    // A relative path such as `.` has its parent only in its full form.
+    let full = folder.path().canonicalize().ok()?;
+    let above = full.parent()?;
+    ["qrels.tsv", "qrels.txt", "qrels"].into_iter().map(|name| above.join(name)).find(|path| path.exists())
 }
 
 /// Reads `corpus.jsonl` or `queries.jsonl`.

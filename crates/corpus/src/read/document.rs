@@ -20,6 +20,7 @@ use serde::{
 use super::{
     json::Text,
     lines::{BYTE_ORDER_MARK, failure, unpacked},
+    words::problem_of_stream,
 };
 use crate::error::{CorpusError, Place};
 
@@ -53,7 +54,10 @@ pub(super) fn start(path: &Path, expected: &'static str) -> Result<Start, Corpus
     let (mut keys, mut enough) = (Vec::new(), false);
     let read = Keys { keys: &mut keys, enough: &mut enough }.deserialize(&mut serde_json::Deserializer::from_reader(stream));
     match read {
-        Err(error) if !enough => Err(state.fault(path, &error, expected)),
+        // A faulty first object whose keys are known: the reader of its form says better what is wrong with it.
+        Err(error) if !enough && (keys.is_empty() || first == b'[' || state.fault.borrow().is_some()) => {
+            Err(state.fault(path, &error, expected))
+        }
         _ if first == b'{' => Ok(Start::Object(keys)),
         _ => Ok(Start::List(keys)),
     }
@@ -179,12 +183,7 @@ impl State {
         if let Some(fault) = self.fault.take() {
             return fault;
         }
-        let message = error.to_string();
-        let problem = match message.rsplit_once(" at line ") {
-            Some((problem, _)) => format!("column {}: {problem}", error.column()),
-            None => message,
-        };
-        CorpusError::Row { place: Place::new(path, error.line().max(1) as u64), problem, expected }
+        CorpusError::Row { place: Place::new(path, error.line().max(1) as u64), problem: problem_of_stream(error), expected }
     }
 }
 

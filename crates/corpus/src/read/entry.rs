@@ -1,6 +1,6 @@
 //! Checked entry of records and judgments: what every format has to refuse, refused in one place.
 //!
-//! Records: empty id, empty text, duplicate id, too many. Judgments: ids that the collection lacks, contradicting grades.
+//! Records: empty id, an id that TREC files cannot hold, empty text, duplicate id, too many. Judgments: ids that the collection lacks, contradicting grades.
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,18 @@ pub(crate) fn joined<'a>(scratch: &'a mut String, title: &str, text: &'a str) ->
 pub(crate) fn push(records: &mut Records, side: Side, id: &str, text: &str, place: impl Fn() -> Place) -> Result<u32, CorpusError> {
     if text.trim().is_empty() {
         return Err(CorpusError::EmptyText { place: place(), side, id: id.to_owned() });
+    }
+    // Said here: else it would come up when a run is written, after the training.
+    let fault = match id {
+        // Empty, which is said below.
+        id if id.trim().is_empty() => None,
+        id if id.contains(char::is_whitespace) => Some("has white space in it"),
+        // A line of a run begins with the query.
+        id if side == Side::Query && id.starts_with('#') => Some("starts with `#`"),
+        _ => None,
+    };
+    if let Some(fault) = fault {
+        return Err(CorpusError::UnfitId { place: place(), side, id: excerpt(id), fault });
     }
     push_any(records, side, id, text, place)
 }

@@ -1,6 +1,6 @@
 //! FlagEmbedding training rows: `{query, pos: [text], neg: [text]}` with optional `pos_scores`, `neg_scores`, `prompt`, `type`.
 //!
-//! Scores (a teacher's) must be as many as their texts. `prompt` becomes a note: prompts are part of the encoder's settings,
+//! One text may stand without its list. Scores (a teacher's) must be as many as their texts. `prompt` becomes a note: prompts are part of the encoder's settings,
 //! not of the data. `type` steers FlagEmbedding's own sampling and is ignored.
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{
-    json::{self, Text},
+    json::{self, Text, Texts},
     lines::{Line, Lines},
     sink::Sink,
 };
@@ -21,9 +21,9 @@ struct Row<'a> {
     #[serde(borrow)]
     query: Text<'a>,
     #[serde(borrow)]
-    pos: Vec<Text<'a>>,
+    pos: Texts<'a>,
     #[serde(borrow, default)]
-    neg: Option<Vec<Text<'a>>>,
+    neg: Option<Texts<'a>>,
     #[serde(default)]
     pos_scores: Option<Vec<f32>>,
     #[serde(default)]
@@ -37,11 +37,11 @@ pub(super) fn rows(path: &Path, sink: &mut impl Sink) -> Result<(), CorpusError>
     while let Some(line) = lines.next()? {
         let place = || line.place();
         let row: Row<'_> = json::row(line, ROW)?;
-        let negatives = row.neg.unwrap_or_default();
-        if row.pos.is_empty() {
+        let (positives, negatives) = (row.pos.0, row.neg.unwrap_or_default().0);
+        if positives.is_empty() {
             return Err(CorpusError::Row { place: place(), problem: "`pos` is empty".into(), expected: ROW });
         }
-        let positive_scores = aligned(line, "pos", row.pos.len(), row.pos_scores)?;
+        let positive_scores = aligned(line, "pos", positives.len(), row.pos_scores)?;
         let negative_scores = aligned(line, "neg", negatives.len(), row.neg_scores)?;
         if let Some(prompt) = row.prompt.filter(|prompt| !prompt.0.is_empty()) {
             sink.note(format!(
@@ -51,7 +51,7 @@ pub(super) fn rows(path: &Path, sink: &mut impl Sink) -> Result<(), CorpusError>
             ));
         }
         let Some(query) = sink.query(None, "query", &row.query.0, place)? else { continue };
-        for (at, text) in row.pos.iter().enumerate() {
+        for (at, text) in positives.iter().enumerate() {
             if let Some(document) = sink.document(None, "pos", &text.0, place)? {
                 sink.positive(query, document, positive_scores.get(at).copied());
             }

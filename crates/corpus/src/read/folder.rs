@@ -64,26 +64,112 @@ impl Folder {
         files
     }
 
-    /// The entries for a message, at most a dozen.
+    /// The folders in it, by name.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        self.names.iter().filter(|name| !name.starts_with('.')).map(|name| self.path.join(name)).filter(|path| path.is_dir()).collect()
+    }
+
+    /// The entries for a message, at most eight.
     pub(crate) fn describe(&self) -> String {
-        const SHOWN: usize = 12;
+        const SHOWN: usize = 8;
         match self.names.len() {
-            0 => "an empty folder".to_owned(),
+            0 => "nothing in it".to_owned(),
             n if n > SHOWN => format!("{}, … ({n} entries)", self.names[..SHOWN].join(", ")),
             _ => self.names.join(", "),
         }
     }
 }
 
-/// The split that a file of training rows belongs to: `dev` or `test` when its name says so, else `train`.
-pub(crate) fn split_of(stem: &str) -> &'static str {
-    let lower = stem.to_ascii_lowercase();
-    for word in lower.split(|c: char| !c.is_ascii_alphanumeric()) {
-        match word {
-            "dev" | "valid" | "validation" => return "dev",
-            "test" => return "test",
-            _ => {}
+/// The name of a file without folder and extensions (`.jsonl`, `.jsonl.gz`), as [`Folder::with_extension`] gives it.
+pub(crate) fn stem_of(path: &Path) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let plain = name.strip_suffix(".gz").unwrap_or(&name);
+    plain.rsplit_once('.').map_or(plain, |(stem, _)| stem).to_owned()
+}
+
+/// The split that the name of a file of training rows says: the name, without extension, is that of a split, or ends with it behind
+/// `-`, `_` or `.` (`squad_dev`). `None` for any other name.
+pub(crate) fn split_of(stem: &str) -> Option<&'static str> {
+    let lower = without_shard(stem).to_ascii_lowercase();
+    let last = lower.rsplit(['-', '_', '.']).next().unwrap_or_default();
+    known_split(last)
+}
+
+/// What the split is called here that a file of judgments calls `name`: `dev` for its other names, and any name of its own for others.
+pub(crate) fn split_name(name: &str) -> &str {
+    known_split(&name.to_ascii_lowercase()).unwrap_or(name)
+}
+
+/// As [`split_name`], for one of several files: of two that would be the same split (`dev` and `validation`) the later keeps its name.
+pub(crate) fn split_among<'a>(name: &'a str, mut all: impl Iterator<Item = &'a str>) -> &'a str {
+    let split = split_name(name);
+    if all.find(|other| split_name(other) == split) == Some(name) { split } else { name }
+}
+
+/// The splits that have more names than one, or that training rows can belong to.
+fn known_split(word: &str) -> Option<&'static str> {
+    match word {
+        "train" => Some("train"),
+        "dev" | "valid" | "validation" | "val" => Some("dev"),
+        "test" => Some("test"),
+        _ => None,
+    }
+}
+
+/// `test-00000-of-00003` is a shard of `test`.
+pub(crate) fn without_shard(stem: &str) -> &str {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    match stem.rsplit_once("-of-") {
+        Some((head, total)) if is_number(total) => match head.rsplit_once('-') {
+            Some((split, shard)) if is_number(shard) => split,
+            None if is_number(head) => "",
+            _ => stem,
+        },
+        _ => stem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_of_a_split_when_its_name_is_that_or_ends_with_it() {
+        let cases = [
+            ("train", Some("train")),
+            ("VALIDATION", Some("dev")),
+            ("val", Some("dev")),
+            ("squad_dev", Some("dev")),
+            ("data-test", Some("test")),
+            ("data.valid", Some("dev")),
+            ("test-00000-of-00003", Some("test")),
+            ("my-test-data", None),
+            ("latest", None),
+            ("dev_old", None),
+            ("pairs", None),
+            ("00000-of-00003", None),
+        ];
+        for (stem, expected) in cases {
+            assert_eq!(split_of(stem), expected, "{stem}");
         }
     }
-    "train"
+
+    #[test]
+    fn judgments_keep_names_of_their_own() {
+        for (name, expected) in
+            [("validation", "dev"), ("Valid", "dev"), ("TEST", "test"), ("test_graded", "test_graded"), ("dev.small", "dev.small")]
+        {
+            assert_eq!(split_name(name), expected);
+        }
+        let all = ["dev", "test", "validation"];
+        assert_eq!(all.map(|name| split_among(name, all.into_iter())), all);
+        assert_eq!(split_among("validation", all[1..].iter().copied()), "dev");
+    }
+
+    #[test]
+    fn a_stem_has_no_extension() {
+        for (path, expected) in [("a/b.test.jsonl.gz", "b.test"), ("train.parquet", "train"), ("rows", "rows")] {
+            assert_eq!(stem_of(Path::new(path)), expected);
+        }
+    }
 }

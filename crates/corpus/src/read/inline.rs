@@ -31,6 +31,10 @@ pub(crate) struct Inline {
     pairs: BTreeMap<&'static str, Vec<(u32, u32, i32)>>,
     negatives: Vec<Vec<Listed>>,
     positives: Vec<Vec<Listed>>,
+    /// What columns are, with the names of the files of which it holds.
+    assigned: Vec<(String, Vec<String>)>,
+    /// Names of files that say no split.
+    of_no_split: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -95,6 +99,8 @@ impl Inline {
             pairs: BTreeMap::new(),
             negatives: Vec::new(),
             positives: Vec::new(),
+            assigned: Vec::new(),
+            of_no_split: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -106,9 +112,12 @@ impl Inline {
         inline
     }
 
-    /// Positives of the rows that follow belong to this split.
-    pub(crate) fn begin(&mut self, split: &'static str) {
-        self.split = split;
+    /// Positives of the rows that follow belong to this split; to `train` where the name of their file says none.
+    pub(crate) fn begin(&mut self, file: &Path, split: Option<&'static str>) {
+        self.split = split.unwrap_or("train");
+        if split.is_none() {
+            self.of_no_split.push(file_name(file));
+        }
     }
 
     /// Refuses ids that the corpus lacks; `path` named them.
@@ -117,7 +126,15 @@ impl Inline {
     }
 
     pub(crate) fn finish(self) -> Collection {
-        let Self { documents, queries, pairs, mut negatives, mut positives, mut notes, .. } = self;
+        let Self { documents, queries, pairs, mut negatives, mut positives, assigned, of_no_split, notes: warnings, .. } = self;
+        let mut notes: Vec<String> = assigned.iter().map(|(assignment, files)| format!("{}: {assignment}", a_few(files))).collect();
+        if !of_no_split.is_empty() {
+            notes.push(format!(
+                "{}: taken as the split `train`; a file is `dev` or `test` when its name is that or ends with it, as in `data-test`",
+                a_few(&of_no_split)
+            ));
+        }
+        notes.extend(warnings);
         let count = queries.records.len();
         let splits: BTreeMap<String, Judgments> =
             pairs.into_iter().map(|(split, pairs)| (split.to_owned(), Judgments::from_pairs(count, pairs))).collect();
@@ -192,10 +209,29 @@ impl Sink for Inline {
         Ok(())
     }
 
+    fn assigned(&mut self, file: &Path, assignment: String) {
+        match self.assigned.iter_mut().find(|(known, _)| *known == assignment) {
+            Some((_, files)) => files.push(file_name(file)),
+            None => self.assigned.push((assignment, vec![file_name(file)])),
+        }
+    }
+
     fn note(&mut self, note: String) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
+    }
+}
+
+fn file_name(file: &Path) -> String {
+    file.file_name().map_or_else(|| file.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Names of files for a note: a folder may hold hundreds of shards.
+fn a_few(names: &[String]) -> String {
+    match names {
+        [first, .., last] if names.len() > 3 => format!("{first}, … {last} ({} files)", names.len()),
+        _ => names.join(", "),
     }
 }
 

@@ -7,28 +7,32 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, Visitor},
+    de::{Error, SeqAccess, Visitor},
 };
 
-use super::lines::Line;
+use super::{lines::Line, words};
 use crate::error::CorpusError;
 
-/// Parses a line; `expected` describes a row for the message.
+/// Parses a line, which must be an object; `expected` describes a row for the message.
 pub(crate) fn row<'a, T: Deserialize<'a>>(line: Line<'a>, expected: &'static str) -> Result<T, CorpusError> {
-    serde_json::from_str(line.text).map_err(|error| {
-        let message = error.to_string();
-        // A line is a document of its own to the parser: its "line 1" would only mislead.
-        let problem = match message.rsplit_once(" at line ") {
-            Some((problem, _)) => format!("column {}: {problem}", error.column()),
-            None => message,
-        };
-        CorpusError::Row { place: line.place(), problem, expected }
+    // Asked here because the parser takes a list for an object whose fields it gives in order.
+    if !line.text.trim_start().starts_with('{') {
+        return Err(words::no_object(line, expected));
+    }
+    serde_json::from_str(line.text).map_err(|error| CorpusError::Row {
+        place: line.place(),
+        problem: words::problem(line.text, &error),
+        expected,
     })
 }
 
 /// A string that may be `null`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
+
+/// A list of strings. One string counts as a list of one: triplets are often written so under the names of lists.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Texts<'a>(pub(crate) Vec<Text<'a>>);
 
 /// A string or a whole number.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +47,38 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 impl<'de: 'a, 'a> Deserialize<'de> for Id<'a> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         input.deserialize_any(Strings { numbers: true, null: false }).map(Self)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Texts<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_any(OneOrMore).map(Self)
+    }
+}
+
+struct OneOrMore;
+
+impl<'de> Visitor<'de> for OneOrMore {
+    type Value = Vec<Text<'de>>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a list of strings, or one string,")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(vec![Text(Cow::Borrowed(text))])
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(vec![Text(Cow::Owned(text.to_owned()))])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(text) = list.next_element()? {
+            texts.push(text);
+        }
+        Ok(texts)
     }
 }
 

@@ -1,17 +1,21 @@
 //! Columns of training rows and what they mean, whatever file they stand in.
 //!
-//! The order of the columns decides, their names do not, with one exception: the first of `label`, `labels`, `score`,
-//! `scores` is the target. A cell may be a list of texts. Columns of ids and of other kinds are passed over with a note.
-//! Labels of 1 and 0, alone or one per text, tell positives from negatives, and scores may stand beside them.
+//! Names decide, and the order where no name says anything (`roles.rs`); the first of `label`, `labels`, `score`, `scores` is the
+//! target. A cell may be a list of texts. Columns of ids and of other kinds, and those that nothing calls for, are passed over with a
+//! note. Labels of 1 and 0, alone or one per text, tell positives from negatives, and scores may stand beside them; lists of either
+//! give the positives first.
 
 use std::{borrow::Cow, path::Path};
 
-use super::sink::{Sink, not_binary};
+use super::{
+    roles::{Holds, Role, Roles, Unfit, quoted, role},
+    sink::{Sink, not_binary},
+};
 use crate::error::{CorpusError, Place};
 
-pub(super) const ROW: &str =
-    r#"{"anchor": "…", "positive": "…", "negative": "…"} on each line: any names, the order of the columns decides"#;
+pub(super) const ROW: &str = r#"{"query": "…", "positive": "…", "negative": "…" (optional)} on each line"#;
 const TARGETS: [&str; 4] = ["label", "labels", "score", "scores"];
+const IDS: [&str; 7] = ["id", "_id", "qid", "pid", "docid", "uid", "uuid"];
 
 /// One value of a row.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,59 +34,79 @@ pub(super) enum Cell<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Layout {
     names: Vec<String>,
-    anchor: usize,
+    query: usize,
     positive: usize,
     negatives: Vec<usize>,
     target: Option<usize>,
     /// Scores that stand beside a target of labels.
     scores: Option<usize>,
     ignored: Vec<usize>,
+    /// How the parts were found, for the report.
+    assignment: String,
+    by_order: bool,
 }
 
 impl Layout {
-    /// Assigns the parts; `holds_text` says of each column whether it holds texts or lists of texts.
-    pub(super) fn of(columns: &[(&str, bool)]) -> Result<Self, String> {
+    /// Assigns the parts.
+    pub(super) fn of(columns: &[(&str, Holds)]) -> Result<Self, Unfit> {
         let target = TARGETS.iter().filter_map(|name| columns.iter().position(|(column, _)| column == name)).min();
         let labels = target.is_some_and(|at| is_label(columns[at].0));
         let scores = columns.iter().enumerate().find(|&(at, (name, _))| labels && Some(at) != target && ["score", "scores"].contains(name));
         let scores = scores.map(|(at, _)| at);
-        let (mut texts, mut ignored) = (Vec::new(), Vec::new());
-        for (at, (name, holds_text)) in columns.iter().enumerate() {
-            if Some(at) == target || Some(at) == scores {
-                continue;
-            }
-            let is_id = ["id", "_id"].contains(name) || name.ends_with("_id") || name.ends_with("-id");
-            if *holds_text && !is_id { texts.push(at) } else { ignored.push(at) }
-        }
-        let names: Vec<String> = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
-        match texts[..] {
-            [anchor, positive, ref negatives @ ..] => {
-                Ok(Self { anchor, positive, negatives: negatives.to_vec(), target, scores, ignored, names })
-            }
-            _ => Err(format!("{} text column(s) among [{}], two are the least (anchor, positive)", texts.len(), names.join(", "))),
-        }
+        let is_id = |name: &str| IDS.contains(&name) || name.ends_with("_id") || name.ends_with("-id");
+        let taken = |at: usize| Some(at) == target || Some(at) == scores;
+        let others = (0..columns.len()).filter(|&at| !taken(at));
+        let (texts, mut ignored): (Vec<usize>, Vec<usize>) = others.partition(|&at| columns[at].1 != Holds::Other && !is_id(columns[at].0));
+        let Roles { query, positive, negatives, by_order } = Roles::of(columns, &texts)?;
+        ignored.extend(texts.iter().filter(|at| ![query, positive].contains(at) && !negatives.contains(at)));
+        ignored.sort_unstable();
+        let assignment = describe(columns, &Roles { query, positive, negatives: negatives.clone(), by_order });
+        let names = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+        Ok(Self { names, query, positive, negatives, target, scores, ignored, assignment, by_order })
     }
 
-    /// Columns that play no part.
-    pub(super) fn note_ignored(&self, path: &Path, sink: &mut impl Sink) {
+    /// Tells which column plays which part, and which play none.
+    pub(super) fn report(&self, path: &Path, sink: &mut impl Sink) {
+        sink.assigned(path, self.assignment.clone());
         if !self.ignored.is_empty() {
             let names: Vec<_> = self.ignored.iter().map(|&at| self.names[at].as_str()).collect();
-            sink.note(format!("{}: column(s) {} are not used", path.display(), names.join(", ")));
+            not_used(path, &names.join(", "), sink);
         }
     }
 
-    /// The cells of a row in the order of the layout's columns.
-    pub(super) fn arrange<'a>(&self, row: Vec<(Cow<'a, str>, Cell<'a>)>) -> Result<Vec<Cell<'a>>, String> {
+    /// The cells of a row in the order of the layout's columns. A negative that no earlier row had is one all the same.
+    pub(super) fn arrange<'a>(
+        &mut self,
+        row: Vec<(Cow<'a, str>, Cell<'a>)>,
+        path: &Path,
+        sink: &mut impl Sink,
+    ) -> Result<Vec<Cell<'a>>, String> {
         let mut cells = vec![Cell::Absent; self.names.len()];
+        let mut stray = None;
         for (at, (name, cell)) in row.into_iter().enumerate() {
             let in_place = self.names.get(at).is_some_and(|expected| *expected == name);
             let found = if in_place { Some(at) } else { self.names.iter().position(|expected| *expected == name) };
-            match found {
-                Some(column) => cells[column] = cell,
-                None => return Err(format!("column `{name}` does not stand in the first row")),
+            if let Some(column) = found {
+                cells[column] = cell;
+                continue;
             }
+            if role(&name) == Some(Role::Negative) {
+                self.negatives.push(cells.len());
+            } else if self.by_order || TARGETS.contains(&&*name) {
+                return Err(not_before(&name));
+            } else {
+                stray = Some(cells.len());
+                self.ignored.push(cells.len());
+                not_used(path, &name, sink);
+            }
+            self.names.push(name.into_owned());
+            cells.push(cell);
         }
-        Ok(cells)
+        match stray {
+            // It may be the query or the positive that the row lacks, under another name.
+            Some(at) if [self.query, self.positive].iter().any(|&part| cells[part] == Cell::Absent) => Err(not_before(&self.names[at])),
+            _ => Ok(cells),
+        }
     }
 
     /// Enters one row.
@@ -96,8 +120,8 @@ impl Layout {
                 _ => Err(fault(format!("column `{}` holds no text", self.names[column]))),
             }
         };
-        let [anchor] = texts(self.anchor)? else {
-            return Err(fault(format!("column `{}` holds no single text", self.names[self.anchor])));
+        let [query_text] = texts(self.query)? else {
+            return Err(fault(format!("column `{}` holds no single text", self.names[self.query])));
         };
         let positives = texts(self.positive)?;
         if positives.is_empty() {
@@ -119,7 +143,7 @@ impl Layout {
         if let Marks::NoNumber(column) = marks {
             return Err(fault(format!("column `{}` holds no number", self.names[column])));
         }
-        let Some(query) = sink.query(None, &self.names[self.anchor], anchor, &place)? else { return Ok(()) };
+        let Some(query) = sink.query(None, &self.names[self.query], query_text, &place)? else { return Ok(()) };
         for (at, (column, text)) in passages.into_iter().enumerate() {
             let Some(document) = sink.document(None, &self.names[column], text, &place)? else { continue };
             let is_positive = at < positives.len();
@@ -188,8 +212,34 @@ fn is_label(name: &str) -> bool {
     ["label", "labels"].contains(&name)
 }
 
+/// In one line, what each column is.
+fn describe(columns: &[(&str, Holds)], roles: &Roles) -> String {
+    let mut words = format!("`{}` is the query, `{}` its positive", columns[roles.query].0, columns[roles.positive].0);
+    match roles.negatives.len() {
+        0 => {}
+        1 => words += &format!(", `{}` a negative", columns[roles.negatives[0]].0),
+        _ => words += &format!(", {} negatives", quoted(columns, &roles.negatives)),
+    }
+    if roles.by_order {
+        words += " (by the order of the columns, as no name says so; `query`, `positive` and `negative` would)";
+    }
+    words
+}
+
+fn not_before(name: &str) -> String {
+    format!("column `{name}` does not stand in the first row (only negatives may come later: `negative`, `negative_2`, …)")
+}
+
+fn not_used(path: &Path, names: &str, sink: &mut impl Sink) {
+    sink.note(format!("{}: column(s) {names} are not used", path.display()));
+}
+
 impl Cell<'_> {
-    pub(super) fn holds_text(&self) -> bool {
-        matches!(self, Self::Text(_) | Self::Texts(_) | Self::Absent)
+    pub(super) fn holds(&self) -> Holds {
+        match self {
+            Self::Text(_) | Self::Texts(_) => Holds::Text,
+            Self::Absent => Holds::Nothing,
+            _ => Holds::Other,
+        }
     }
 }

@@ -195,6 +195,11 @@ impl Sink for Listing<'_> {
         Ok(())
     }
 
+    fn assigned(&mut self, file: &Path, assignment: String) {
+        // Rows that were assigned wrongly name texts that the collection lacks, and are refused: this is for the log.
+        tracing::info!(file = %file.display(), "{assignment}");
+    }
+
     fn note(&mut self, note: String) {
         if !self.notes.contains(&note) {
             tracing::warn!("{note}");

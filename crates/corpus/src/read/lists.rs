@@ -8,19 +8,12 @@ use super::{
     document::{self, LIST, Start},
     flagembedding, gpl,
     listing::{ListCounts, Listing, Unknown},
-    mined, nemo, parquet, queries, scored, tevatron, triplets, unknown,
+    mined, nemo, parquet, queries,
+    roles::{Role, role},
+    scored, tevatron, triplets, unknown,
 };
 use crate::{collection::Collection, error::CorpusError, negatives::NegativeLists};
 
-const LIST_FORMATS: &str = "    the own form of mined negatives (`mine --format own`)
-    Tevatron rows: query_id, positive_passages, negative_passages (each with an optional score); or positive_document_ids, negative_document_ids
-    FlagEmbedding rows: query, pos, neg, with optional pos_scores, neg_scores; by text
-    sentence-transformers columns: anchor, positive, negative(s) with optional scores, or pairs with label or score, as JSON lines or parquet; by text
-    sentence-transformers' lists by system: qid, pos, neg: {system: [id]}
-    queries written for documents: _id, text, positive: [id], negatives: [id]
-    NeMo retriever: question_id, question, corpus_id, pos_doc, neg_doc, as one document under `data`, as a list, or as JSON lines
-    tables: query-id document-id score, or a TREC run
-    (text files plain or .gz)";
 const EXPECTED: &str = "lists of negatives or scores, as JSON rows, parquet or a table";
 
 /// Reads lists of negatives, with scores where the file has them, over the dense ids of `collection`. The form is recognised
@@ -59,7 +52,7 @@ pub fn read_lists_counted(path: &Path, collection: &Collection, unknown: Unknown
         Form::Columns => triplets::rows(path, &mut listing)?,
         Form::Parquet => {
             if parquet::training_columns(path, &mut listing)? == 0 {
-                return Err(CorpusError::EmptyFile { path: path.to_owned(), expected: "rows with an anchor and a positive" });
+                return Err(CorpusError::EmptyFile { path: path.to_owned(), expected: "rows with a query and a positive" });
             }
         }
         Form::Table => scored::rows(path, &mut listing)?,
@@ -102,12 +95,12 @@ impl Form {
             Start::List(keys) => (keys, true),
         };
         let has = |key: &str| keys.iter().any(|name| name == key);
-        let unfit = |found: &str| Err(unknown(path, found.to_owned(), LIST_FORMATS));
+        let unfit = |found: &str, remedy: &str| Err(unknown(path, found.to_owned(), remedy.to_owned()));
         if is_list {
             return if has("pos_doc") {
                 Ok(Self::NemoList)
             } else {
-                unfit("one JSON list, whose rows are not NeMo's; write one row on each line")
+                unfit("one JSON list, whose rows are not NeMo's", "write one row on each line, for example with `jq -c '.[]' FILE`")
             };
         }
         match () {
@@ -116,12 +109,17 @@ impl Form {
             () if has("positive_document_ids") => Ok(Self::TevatronIds),
             () if has("pos_doc") => Ok(Self::Nemo),
             () if has(LIST) => Ok(Self::NemoList),
-            () if has("neg_synth") => unfit("generated texts, which are no documents of the collection; read them as generated texts"),
-            () if has("decision") => unfit("relabelling decisions; read them as decisions"),
+            () if has("neg_synth") => unfit("generated texts", "they are no documents of the collection: read them as generated texts"),
+            () if has("decision") => unfit("relabelling decisions", "read them as decisions"),
             () if has("qid") && has("neg") => Ok(Self::BySystem),
             () if has("query") && has("pos") => Ok(Self::FlagEmbedding),
             () if has("_id") && has("text") && has("positive") => Ok(Self::Queries),
-            () if has("text") && (has("_id") || has("docid") || has("id")) => unfit("a corpus or a list of queries"),
+            () if has("text") && !keys.iter().any(|key| role(key) == Some(Role::Query)) && (has("_id") || has("docid") || has("id")) => {
+                unfit(
+                    "a corpus or a list of queries",
+                    "give lists of negatives, for example rows {\"query\", \"pos\", \"neg\"} or a TREC run",
+                )
+            }
             () => Ok(Self::Columns),
         }
     }

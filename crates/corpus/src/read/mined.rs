@@ -12,6 +12,7 @@ use super::{
     lines::Lines,
     listing::{Listing, Unknown},
     sink::Sink,
+    words::problem,
 };
 use crate::{
     collection::Collection,
@@ -96,7 +97,8 @@ pub(super) fn rows(path: &Path, listing: &mut Listing<'_>) -> Result<(), CorpusE
 fn header(path: &Path, lines: &mut Lines) -> Result<serde_json::Value, CorpusError> {
     let wrong = |problem: String| CorpusError::MinedHeader { path: path.to_owned(), problem };
     let line = lines.first("a header line, then one row per query and positive")?;
-    let header: Header = serde_json::from_str(line.text).map_err(|error| wrong(format!("the first line is no header ({error})")))?;
+    let header: Header =
+        serde_json::from_str(line.text).map_err(|error| wrong(format!("the first line is no header ({})", problem(line.text, &error))))?;
     if header.format != FORMAT {
         return Err(wrong(format!("the header says format `{}`, not `{FORMAT}`", header.format)));
     }

@@ -21,9 +21,11 @@ mod listing;
 mod lists;
 mod mined;
 mod msmarco;
+mod nearest;
 mod nemo;
 mod parquet;
 mod queries;
+mod roles;
 mod rows;
 mod scored;
 mod sink;
@@ -31,12 +33,14 @@ mod table;
 mod tevatron;
 mod trec;
 mod triplets;
+mod words;
 
 use std::path::{Path, PathBuf};
 
 pub use answers::read_answers;
 pub(crate) use decisions::decisions;
 pub(crate) use entry::push;
+pub(crate) use folder::split_name;
 pub(crate) use generated::generated;
 pub use groups::read_groups;
 pub use listing::{ListCounts, Unknown};
@@ -45,26 +49,12 @@ pub use mined::{read_own, read_provenance};
 pub(crate) use queries::queries;
 pub use rows::read_rows;
 
-use crate::{
-    collection::Collection,
-    demo,
-    error::{CorpusError, excerpt},
-};
-use folder::{Folder, split_of};
+use crate::{collection::Collection, demo, error::CorpusError};
+use folder::{Folder, split_of, stem_of};
 use inline::Inline;
 use lines::Lines;
-
-const FOLDER_FORMATS: &str =
-    "    BEIR: corpus.jsonl and queries.jsonl, with qrels/<split>.tsv (GPL: <prefix>-queries.jsonl, <prefix>-qrels/)
-    MS MARCO: collection.tsv (or msmarco-docs.tsv), queries.<split>.tsv, qrels.<split>.tsv
-    parquet: corpus, queries and qrels as files or folders of .parquet, or .parquet files with columns anchor, positive, negative
-    Tevatron: corpus.jsonl beside rows with positive_document_ids, or rows with positive_passages
-    training rows: .jsonl files of FlagEmbedding (query, pos, neg) or of columns anchor, positive, negative
-    (each text file plain or .gz)";
-const FILE_FORMATS: &str = "    FlagEmbedding rows: query, pos, neg
-    Tevatron rows: query, positive_passages, negative_passages; or positive_document_ids beside a corpus.jsonl
-    columns: anchor, positive, negative, in this order under any name, as JSON lines or parquet
-    (text files plain or .gz; for BEIR and MS MARCO give the folder)";
+use roles::{Role, role};
+use words::Keys;
 
 pub(crate) fn open(source: &str) -> Result<Collection, CorpusError> {
     let path = Path::new(source);
@@ -83,6 +73,12 @@ pub(crate) fn open(source: &str) -> Result<Collection, CorpusError> {
         return Err(missing());
     };
     collection.name = name_of(path);
+    for (split, judgments) in collection.splits.iter().filter(|(_, judgments)| !judgments.has_positives()) {
+        collection.notes.push(format!(
+            "the split `{split}` has no relevant pair: none of its {} judgment(s) has a grade of 1 or more",
+            judgments.len()
+        ));
+    }
     Ok(collection)
 }
 
@@ -117,18 +113,19 @@ fn open_folder(path: &Path) -> Result<Collection, CorpusError> {
     }
     let files: Vec<(String, PathBuf)> =
         folder.with_extension(&["jsonl", "json"]).into_iter().filter(|(stem, _)| stem != "corpus").collect();
-    if files.is_empty() {
-        return Err(unknown(path, folder.describe(), FOLDER_FORMATS));
+    // `queries.jsonl` alone is half of a BEIR folder, not a file of training rows.
+    if files.is_empty() || (corpus.is_none() && folder.text_file("queries.jsonl").is_some()) {
+        return Err(unknown(path, folder.describe(), nearest::nearest(&folder)));
     }
     training_rows(&files, corpus.as_deref())
 }
 
 fn open_file(path: &Path) -> Result<Collection, CorpusError> {
     if parquet::is_parquet(path)? {
-        return parquet::open_columns(&[(name_of(path), path.to_owned())]);
+        return parquet::open_columns(&[(stem_of(path), path.to_owned())]);
     }
     let corpus = Folder::around(path).text_file("corpus.jsonl");
-    training_rows(&[(name_of(path), path.to_owned())], corpus.as_deref())
+    training_rows(&[(stem_of(path), path.to_owned())], corpus.as_deref())
 }
 
 /// Reads files of training rows into one collection; `corpus` serves rows that name documents by id.
@@ -137,20 +134,21 @@ fn training_rows(files: &[(String, PathBuf)], corpus: Option<&Path>) -> Result<C
     let by_id = forms.contains(&RowForm::TevatronIds);
     if let (true, Some(at)) = (by_id, forms.iter().position(|form| *form != RowForm::TevatronIds)) {
         let found = "rows with texts inside, beside files whose rows name documents by id".to_owned();
-        return Err(unknown(&files[at].1, found, FOLDER_FORMATS));
+        return Err(unknown(&files[at].1, found, "put the two kinds of files into two folders".to_owned()));
     }
     let mut inline = match (by_id, corpus) {
         (true, Some(corpus)) => Inline::over(tevatron::corpus(corpus)?),
         _ => Inline::new(),
     };
     for ((stem, path), form) in files.iter().zip(forms.iter().copied()) {
-        inline.begin(split_of(stem));
+        inline.begin(path, split_of(stem));
         match form {
             RowForm::FlagEmbedding => flagembedding::rows(path, &mut inline)?,
             RowForm::TevatronTexts => tevatron::text_rows(path, &mut inline)?,
             RowForm::TevatronIds if corpus.is_none() => {
                 let found = "rows that name documents by id, and no corpus.jsonl beside them".to_owned();
-                return Err(unknown(path, found, FILE_FORMATS));
+                let nearest = r#"nearest is Tevatron, which lacks that file: {"docid": "…", "text": "…"} on each line"#;
+                return Err(unknown(path, found, nearest.to_owned()));
             }
             RowForm::TevatronIds => {
                 tevatron::id_rows(path, &mut inline)?;
@@ -162,8 +160,8 @@ fn training_rows(files: &[(String, PathBuf)], corpus: Option<&Path>) -> Result<C
     Ok(inline.finish())
 }
 
-fn unknown(path: &Path, found: String, looked_for: &str) -> CorpusError {
-    CorpusError::UnknownFormat { path: path.to_owned(), found, looked_for: looked_for.to_owned() }
+fn unknown(path: &Path, found: String, nearest: String) -> CorpusError {
+    CorpusError::UnknownFormat { path: path.to_owned(), found, nearest }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,15 +173,16 @@ enum RowForm {
 }
 
 impl RowForm {
-    /// Recognises a file of JSON lines by the keys of its first row.
+    /// Recognises a file of JSON lines by the keys of its first row; what is wrong with that row is for the reader of its form to say.
     fn of(path: &Path) -> Result<Self, CorpusError> {
         let mut lines = Lines::open(path)?;
         let line = lines.first("JSON rows, one object on each line")?;
         if !line.text.trim_start().starts_with('{') {
-            return Err(unknown(path, format!("a first line that is no JSON object: `{}`", excerpt(line.text)), FILE_FORMATS));
+            return Err(words::no_object(line, layout::ROW));
         }
-        let row: triplets::Row<'_> = json::row(line, layout::ROW)?;
-        let has = |key: &str| row.0.iter().any(|(name, _)| name == key);
+        let keys = Keys::of(line.text).all;
+        let has = |key: &str| keys.contains(&key);
+        let refuse = |found: &str, remedy: &str| Err(unknown(path, found.to_owned(), remedy.to_owned()));
         if has("positive_passages") {
             Ok(Self::TevatronTexts)
         } else if has("positive_document_ids") {
@@ -191,9 +190,12 @@ impl RowForm {
         } else if has("query") && has("pos") {
             Ok(Self::FlagEmbedding)
         } else if has("format") && has("provenance") {
-            Err(unknown(path, "mined negatives of this program; they belong to a collection and are no collection".into(), FILE_FORMATS))
-        } else if has("text") && (has("_id") || has("docid") || has("id")) {
-            Err(unknown(path, "a corpus or a list of queries; give its folder".into(), FILE_FORMATS))
+            refuse(
+                "mined negatives of this program",
+                "they belong to a collection and are no collection: give the data they were mined from",
+            )
+        } else if has("text") && (has("_id") || has("docid") || has("id")) && !keys.iter().any(|key| role(key) == Some(Role::Query)) {
+            refuse("a corpus or a list of queries", "give the folder with corpus.jsonl, queries.jsonl and qrels/")
         } else {
             Ok(Self::Columns)
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::{
     entry::{joined, push},
-    folder::Folder,
+    folder::{Folder, split_among},
     lines::Lines,
     trec::{self, columns, wrong_columns},
 };
@@ -27,9 +27,11 @@ pub(super) fn open(folder: &Folder, texts: &Path, with_titles: bool) -> Result<C
     for (_, path) in split_files(folder, "queries") {
         queries(&path, &mut collection.queries)?;
     }
-    for (split, path) in split_files(folder, "qrels") {
-        let judgments = trec::judgments(&path, &collection.queries, &collection.documents)?;
-        collection.splits.insert(split, judgments);
+    let qrels = split_files(folder, "qrels");
+    for (name, path) in &qrels {
+        let judgments = trec::judgments(path, &collection.queries, &collection.documents)?;
+        let split = split_among(name, qrels.iter().map(|(name, _)| name.as_str()));
+        collection.splits.insert(split.to_owned(), judgments);
     }
     if collection.splits.is_empty() {
         collection.notes.push(format!("{} has no qrels.<split>.tsv: there is nothing to train on or to evaluate", folder.path().display()));

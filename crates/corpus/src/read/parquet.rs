@@ -26,10 +26,12 @@ use arrow::{
 
 use super::{
     entry::{JudgmentRows, joined, push},
-    folder::{Folder, split_of},
+    folder::{Folder, split_among, split_of, without_shard},
     inline::Inline,
     layout::{Cell, Layout},
+    roles::{Holds, RENAME, Unfit},
     sink::Sink,
+    unknown,
 };
 use crate::{
     collection::Collection,
@@ -67,6 +69,11 @@ pub(super) fn open_folder(folder: &Folder) -> Result<Option<Collection>, CorpusE
         }
         return open_hub(folder.path(), &corpus, &queries, &qrels).map(Some);
     }
+    // Alone it would be taken for training rows: titles as queries, texts as their positives.
+    if let Some((_, path)) = corpus.first() {
+        let nearest = "nearest is a folder of the hub, which lacks queries.parquet (or a folder queries/) beside it";
+        return Err(unknown(path, "a corpus as parquet".to_owned(), nearest.to_owned()));
+    }
     let mut files = folder.with_extension(&["parquet"]);
     files.extend(folder.inside("data")?.with_extension(&["parquet"]));
     if files.is_empty() { Ok(None) } else { open_columns(&files).map(Some) }
@@ -98,8 +105,10 @@ fn open_hub(
 
     let mut splits: Vec<(String, Vec<&Path>)> = Vec::new();
     for (stem, path) in qrels {
-        let split = without_shard(stem);
-        let split = if split.is_empty() { "test" } else { split };
+        let split = match without_shard(stem) {
+            "" => "test",
+            split => split_among(split, qrels.iter().map(|(stem, _)| without_shard(stem))),
+        };
         match splits.iter_mut().find(|(known, _)| known == split) {
             Some((_, paths)) => paths.push(path),
             None => splits.push((split.to_owned(), vec![path])),
@@ -117,19 +126,6 @@ fn open_hub(
         collection.notes.push(format!("{} has no qrels: there is nothing to train on or to evaluate", path.display()));
     }
     Ok(collection)
-}
-
-/// `test-00000-of-00003` is a shard of `test`.
-fn without_shard(stem: &str) -> &str {
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    match stem.rsplit_once("-of-") {
-        Some((head, total)) if is_number(total) => match head.rsplit_once('-') {
-            Some((split, shard)) if is_number(shard) => split,
-            None if is_number(head) => "",
-            _ => stem,
-        },
-        _ => stem,
-    }
 }
 
 fn records(files: &[(String, PathBuf)], side: Side, records: &mut Records) -> Result<(), CorpusError> {
@@ -177,11 +173,11 @@ pub(super) fn open_columns(files: &[(String, PathBuf)]) -> Result<Collection, Co
     let mut inline = Inline::new();
     let mut rows = 0;
     for (stem, path) in files {
-        inline.begin(split_of(stem));
+        inline.begin(path, split_of(stem));
         rows += training_columns(path, &mut inline)?;
     }
     match files.first() {
-        Some((_, path)) if rows == 0 => Err(CorpusError::EmptyFile { path: path.clone(), expected: "rows with an anchor and a positive" }),
+        Some((_, path)) if rows == 0 => Err(CorpusError::EmptyFile { path: path.clone(), expected: "rows with a query and a positive" }),
         _ => Ok(inline.finish()),
     }
 }
@@ -190,14 +186,13 @@ pub(super) fn open_columns(files: &[(String, PathBuf)]) -> Result<Collection, Co
 pub(super) fn training_columns(path: &Path, sink: &mut impl Sink) -> Result<usize, CorpusError> {
     let mut table = Table::open_all(path)?;
     let schema = Arc::clone(&table.schema);
-    let columns: Vec<(&str, bool)> =
-        schema.fields().iter().map(|field| (field.name().as_str(), Kind::of(field.data_type()).holds_text())).collect();
-    let layout = Layout::of(&columns).map_err(|found| CorpusError::NoColumn {
-        path: path.to_owned(),
-        wanted: "an anchor and a positive".into(),
-        found,
+    let columns: Vec<(&str, Holds)> =
+        schema.fields().iter().map(|field| (field.name().as_str(), Kind::of(field.data_type()).holds())).collect();
+    let layout = Layout::of(&columns).map_err(|unfit| match unfit {
+        Unfit::TooFew(found) => CorpusError::NoColumn { path: path.to_owned(), wanted: "a query and a positive".into(), found },
+        Unfit::Unclear(problem) => CorpusError::UnclearColumns { path: path.to_owned(), problem, expected: RENAME },
     })?;
-    layout.note_ignored(path, sink);
+    layout.report(path, sink);
     let mut rows = 0;
     while let Some(batch) = table.next()? {
         let decoded = batch
@@ -243,8 +238,8 @@ impl Kind {
         }
     }
 
-    fn holds_text(self) -> bool {
-        matches!(self, Self::Text | Self::Texts)
+    fn holds(self) -> Holds {
+        if matches!(self, Self::Text | Self::Texts) { Holds::Text } else { Holds::Other }
     }
 
     /// The one type that a column of this kind is brought to.

@@ -3,6 +3,8 @@
 //! A collection in the making (`inline.rs`) appends what it does not know; lists over a collection that is there (`listing.rs`)
 //! look everything up in it.
 
+use std::path::Path;
+
 use crate::error::{CorpusError, Place};
 
 /// Takes the rows of one or more files.
@@ -24,6 +26,9 @@ pub(crate) trait Sink {
 
     /// A pair with a score, which the row calls neither positive nor negative.
     fn scored(&mut self, query: u32, document: u32, score: f64) -> Result<(), String>;
+
+    /// Reports which column of a file plays which part.
+    fn assigned(&mut self, file: &Path, assignment: String);
 
     /// Adds a warning, once.
     fn note(&mut self, note: String);

@@ -1,6 +1,6 @@
-//! Training rows in columns, as sentence-transformers takes them: anchor, positive, then any number of negatives, as JSON lines.
+//! Training rows in columns, as sentence-transformers takes them: a query, a positive and any number of negatives, as JSON lines.
 //!
-//! What the columns mean is in `layout.rs`.
+//! What the columns mean is in `layout.rs`. The first row assigns them; later rows may lack negatives and may have more.
 
 use std::{borrow::Cow, fmt, path::Path};
 
@@ -13,6 +13,7 @@ use super::{
     json::{self, Text},
     layout::{Cell, Layout, ROW},
     lines::Lines,
+    roles::{Holds, RENAME, Unfit},
     sink::Sink,
 };
 use crate::error::CorpusError;
@@ -27,13 +28,16 @@ pub(super) fn rows(path: &Path, sink: &mut impl Sink) -> Result<(), CorpusError>
         let row: Row<'_> = json::row(line, ROW)?;
         let fault = |problem| CorpusError::Row { place: line.place(), problem, expected: ROW };
         if layout.is_none() {
-            let columns: Vec<(&str, bool)> = row.0.iter().map(|(name, cell)| (&**name, cell.holds_text())).collect();
-            let first = Layout::of(&columns).map_err(fault)?;
-            first.note_ignored(path, sink);
+            let columns: Vec<(&str, Holds)> = row.0.iter().map(|(name, cell)| (&**name, cell.holds())).collect();
+            let first = Layout::of(&columns).map_err(|unfit| match unfit {
+                Unfit::TooFew(problem) => fault(problem),
+                Unfit::Unclear(problem) => CorpusError::Row { place: line.place(), problem, expected: RENAME },
+            })?;
+            first.report(path, sink);
             layout = Some(first);
         }
-        if let Some(layout) = &layout {
-            let cells = layout.arrange(row.0).map_err(fault)?;
+        if let Some(layout) = &mut layout {
+            let cells = layout.arrange(row.0, path, sink).map_err(fault)?;
             layout.enter(&cells, sink, || line.place())?;
         }
     }

@@ -1,6 +1,6 @@
 //! Mined negatives in columns, as sentence-transformers trains on them: triplets and n-tuples.
 //!
-//! The order of the columns carries the meaning, so the keys are written in it. A query with several positives gives a row
+//! Some readers go by the order of the columns and some by their names, so both say the same. A query with several positives gives a row
 //! (or, as triplets, a group of rows) for each.
 
 use serde::{Serialize, Serializer, ser::SerializeMap};

@@ -30,11 +30,11 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let mut collection = data::open(&args.data)?;
     // The queries that a run on the same data holds out, where no split came with them.
     let usual = DataConfig { hold_out: args.hold_out, ..DataConfig::default() };
-    if !collection.splits.contains_key(&args.split) && [&usual.test, &usual.evaluate].contains(&&args.split) {
+    if collection.find_split(&args.split).is_none() && [&usual.test, &usual.evaluate].contains(&&args.split) {
         let note = splits::settle(&mut collection, &usual)?;
         note.iter().for_each(|note| output::note(note));
     }
-    splits::measurable(&collection, &args.split)?;
+    collection.relevant_split(&args.split).or_usage()?;
     let (evaluation, summary, run) = match (&args.run, &args.model) {
         (Some(path), _) => {
             let qrels = evaluation::qrels(&collection, collection.split(&args.split).or_usage()?);

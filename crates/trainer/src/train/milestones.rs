@@ -39,7 +39,7 @@ impl Session {
             train.seed,
             self.around.chosen.name,
         ));
-        let (test, evaluated) = (splits::test_name(collection, names), collection.splits.contains_key(&names.evaluate));
+        let (test, evaluated) = (splits::test_name(collection, names), collection.find_split(&names.evaluate).is_some());
         let chosen = match (evaluated && train.keep == Keep::Best && self.evaluate_every > 0, test == names.evaluate) {
             (true, true) => format!("on the split `{test}`, which also chooses the best weights"),
             (true, false) => format!("on the split `{test}`; `{}` chooses the best weights", names.evaluate),
@@ -104,7 +104,7 @@ impl Session {
 
     /// Evaluates on the evaluation split and keeps the weights when they are the best so far.
     pub(super) fn evaluate_on_dev(&mut self) -> Result<()> {
-        let Some(judgments) = self.around.data.collection.splits.get(&self.config.data.evaluate).cloned() else { return Ok(()) };
+        let Some(judgments) = self.around.data.collection.find_split(&self.config.data.evaluate).cloned() else { return Ok(()) };
         let begun = Instant::now();
         let summary = self.evaluate(&judgments)?.summary;
         let step = self.position.step;

@@ -38,9 +38,9 @@ fn faults_in_beir_folders_are_named() {
         (0, r#"{"_id": "", "text": "x"}"#, &["corpus.jsonl:1", "empty id"]),
         (0, r#"{"_id": "a"}"#, &["corpus.jsonl:1", "missing field `text`", "expected"]),
         (0, r#"{"id": "a", "text": "x"}"#, &["corpus.jsonl:1", "missing field `_id`"]),
-        (0, r#"{"_id": "a", "text": ["x"]}"#, &["corpus.jsonl:1", "invalid type", "a string"]),
+        (0, r#"{"_id": "a", "text": ["x"]}"#, &["corpus.jsonl:1", "`text`: a list stands where a string belongs"]),
         (0, r#"{"_id": 1.5, "text": "x"}"#, &["corpus.jsonl:1", "a string or a whole number"]),
-        (0, "{\"_id\": \"a\", \"text\": \"x\"", &["corpus.jsonl:1: column 24: EOF"]),
+        (0, "{\"_id\": \"a\", \"text\": \"x\"", &["corpus.jsonl:1: the line ends inside a JSON object; is the file cut short?"]),
         (1, "", &["queries.jsonl: the file has no rows"]),
         (1, "{\"_id\": \"1\", \"text\": \"x\"}\n{\"_id\": \"1\", \"text\": \"x\"}", &["queries.jsonl:2", "query id `1` was used before"]),
         (1, r#"{"_id": "1", "text": ""}"#, &["queries.jsonl:1", "query `1` has no text"]),
@@ -94,7 +94,10 @@ fn faults_in_other_formats_are_named() {
         (&[("collection.tsv", "1\tx"), ("queries.a.tsv", "1\tx\n1\tx")], &["queries.a.tsv:2", "used before"]),
         (&[("collection.tsv", "1\tx"), ("queries.a.tsv", "")], &["queries.a.tsv: the file has no rows"]),
         (&[("rows.jsonl", r#"{"query": "q", "pos": []}"#)], &["rows.jsonl:1: `pos` is empty"]),
-        (&[("rows.jsonl", r#"{"query": "q", "pos": "x"}"#)], &["rows.jsonl:1", "expected a sequence"]),
+        (
+            &[("rows.jsonl", r#"{"query": "q", "pos": 5}"#)],
+            &["rows.jsonl:1", "`pos`: the number `5` stands where a list of strings, or one string, belongs"],
+        ),
         (&[("rows.jsonl", r#"{"query": "q", "pos": ["x"], "neg": [""]}"#)], &["rows.jsonl:1: the document `neg` has no text"]),
         (
             &[("rows.jsonl", r#"{"query": "q", "pos": ["x"], "neg": ["y"], "neg_scores": [1, 2]}"#)],
@@ -127,7 +130,7 @@ fn faults_in_other_formats_are_named() {
             ],
             &["a.jsonl", "rows with texts inside, beside"],
         ),
-        (&[("rows.jsonl", r#"{"only": "x"}"#)], &["rows.jsonl:1: 1 text column(s) among [only]"]),
+        (&[("rows.jsonl", r#"{"only": "x"}"#)], &["rows.jsonl:1: 1 text column(s) for a query and a positive among [`only`]"]),
         (
             &[("rows.jsonl", "{\"a\": \"x\", \"b\": \"y\"}\n{\"a\": \"x\", \"c\": \"y\"}")],
             &["rows.jsonl:2: column `c` does not stand in the first row"],
@@ -137,15 +140,15 @@ fn faults_in_other_formats_are_named() {
         (&[("rows.jsonl", r#"{"a": "x", "a": "y"}"#)], &["rows.jsonl:1", "duplicate field `a`"]),
         (&[("rows.jsonl", r#"{"a": "x", "b": "y", "score": 3.5}"#)], &["rows.jsonl:1: the label 3.5 is neither 0 nor 1"]),
         (&[("rows.jsonl", "")], &["rows.jsonl: the file has no rows"]),
-        (&[("rows.jsonl", "a,b\n1,2")], &["rows.jsonl: no known data format fits", "`a,b`", "FlagEmbedding"]),
-        (&[("queries.jsonl", QUERIES)], &["a corpus or a list of queries; give its folder"]),
+        (&[("rows.jsonl", "a,b\n1,2")], &["rows.jsonl:1: no JSON object but a comma-separated row, `a,b`", "to_json"]),
+        (&[("queries.jsonl", QUERIES)], &["no known data format fits; found queries.jsonl; nearest is BEIR, which lacks corpus.jsonl"]),
         (&[("mined.jsonl", r#"{"format": "dredge-negatives", "version": 1, "provenance": {}}"#)], &["mined negatives of this program"]),
-        (&[], &["no known data format fits", "an empty folder", "BEIR: corpus.jsonl", "MS MARCO", "parquet", "Tevatron"]),
+        (&[], &["no known data format fits; found nothing in it; expected for example train.jsonl"]),
         (
             &[("corpus.jsonl", CORPUS), ("queries.jsonl", QUERIES), ("hard-negatives.jsonl", r#"{"qid": "1", "neg": {"m": ["z"]}}"#)],
             &["hard-negatives.jsonl: 1 row(s) name a document", "`z` (line 1)"],
         ),
-        (&[("corpus.jsonl", CORPUS), ("readme.md", "x")], &["found: corpus.jsonl, readme.md", "queries.jsonl"]),
+        (&[("corpus.jsonl", CORPUS), ("readme.md", "x")], &["found corpus.jsonl, readme.md; nearest are BEIR, which lacks queries.jsonl"]),
     ];
     for (files, parts) in cases {
         refuses(files, parts);

@@ -133,9 +133,17 @@ fn flagembedding_rows_share_texts_and_keep_scores() {
 }
 
 #[test]
-fn columns_are_taken_by_order_whatever_their_names() {
-    let rows = r#"{"idx": 5, "query_id": "k", "b": "what", "a": "x", "neg_1": "y", "z9": ["z", "u"], "scores": [4, 3, 2, 1]}
-{"scores": null, "b": "who", "a": "y", "neg_1": null, "z9": ["x"]}"#;
+fn one_text_needs_no_list() {
+    let rows = r#"{"neg": "y", "query": "what", "pos": "x"}"#;
+    let collection = open(folder(&[("train.jsonl", rows)]).path()).unwrap();
+    assert_eq!(judged(&collection, "train"), ["q0 d0 1"]);
+    assert_eq!((collection.documents.text(0), collection.negatives.unwrap().row(0).len()), ("x", 1));
+}
+
+#[test]
+fn columns_are_taken_by_order_when_no_name_says_anything() {
+    let rows = r#"{"idx": 5, "query_id": "k", "b": "what", "a": "x", "z1": "y", "z9": ["z", "u"], "scores": [4, 3, 2, 1]}
+{"scores": null, "b": "who", "a": "y", "z1": null, "z9": ["x"]}"#;
     let folder = folder(&[("rows-test.jsonl", rows)]);
     let collection = open(folder.path()).unwrap();
     assert_eq!(collection.documents.texts().iter().collect::<Vec<_>>(), ["x", "y", "z", "u"]);
@@ -145,7 +153,10 @@ fn columns_are_taken_by_order_whatever_their_names() {
     assert_eq!(lists.row(0), [listed(1, Some(3.0)), listed(2, Some(2.0)), listed(3, Some(1.0))]);
     assert_eq!(lists.positive_scores(0), [listed(0, Some(4.0))]);
     assert_eq!(lists.row(1), [listed(0, None)]);
-    assert!(collection.notes[0].ends_with("column(s) idx, query_id are not used"), "{:?}", collection.notes);
+    assert_eq!(collection.notes.len(), 2);
+    let assigned = "rows-test.jsonl: `b` is the query, `a` its positive, `z1`, `z9` negatives (by the order of the columns";
+    assert!(collection.notes[0].starts_with(assigned), "{:?}", collection.notes);
+    assert!(collection.notes[1].ends_with("column(s) idx, query_id are not used"), "{:?}", collection.notes);
 }
 
 #[test]

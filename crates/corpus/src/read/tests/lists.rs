@@ -204,7 +204,7 @@ fn faults_in_lists_are_named() {
             "{\"query\": \"who carries\", \"pos\": [\"Bees fly.\"], \"neg\": [], \"pos_scores\": [1, 2]}",
             &["lists:1: `pos_scores` has 2 number(s) for 1 text(s)"],
         ),
-        ("{\"a\": \"who carries\"}", &["lists:1: 1 text column(s) among [a]"]),
+        ("{\"a\": \"who carries\"}", &["lists:1: 1 text column(s) for a query and a positive among [`a`]"]),
         ("{\"a\": \"who carries\", \"b\": \"Bees fly.\", \"label\": 0.5}", &["lists:1: the label 0.5 is neither 0 nor 1"]),
         ("{\"a\": \"who carries\", \"b\": \"Bees fly.\"}\n{\"a\": \"x\", \"c\": \"y\"}", &["lists:2: column `c`"]),
         // Rows by id.
@@ -231,17 +231,17 @@ fn faults_in_lists_are_named() {
         ("{\"data\": [{\"pos_doc\": []}]}", &["lists:1: neither `question_id` nor `question`"]),
         ("{\"data\": []}", &["lists: the file has no rows"]),
         ("{\"data\": 5}", &["lists:1", "a list of rows"]),
-        ("{\"data\": [\n", &["lists:2", "EOF"]),
-        ("{\"data\": []} x", &["lists:1", "trailing characters"]),
-        ("[{\"question_id\": \"1\", \"pos_doc\": []},\n5]", &["lists:2", "invalid type"]),
+        ("{\"data\": [\n", &["lists:2", "the file ends inside a JSON value"]),
+        ("{\"data\": []} x", &["lists:1", "more follows behind the object"]),
+        ("[{\"question_id\": \"1\", \"pos_doc\": []},\n5]", &["lists:2", "the number `5` stands where an object belongs"]),
         ("{\"pos_doc\": [], \"question\": \"who carries\"}\n{\"pos_doc\": 5}", &["lists:2"]),
         // Something else altogether.
-        ("[{\"question\": \"x\", \"positive_ctxs\": []}]", &["no known data format fits", "one JSON list", "FlagEmbedding rows"]),
+        ("[{\"question\": \"x\", \"positive_ctxs\": []}]", &["no known data format fits", "one JSON list", "jq -c"]),
         ("[]", &["no known data format fits"]),
         ("{\"_id\": \"a\", \"text\": \"x\"}", &["a corpus or a list of queries"]),
         ("{\"qid\": \"1\", \"neg_synth\": []}", &["generated texts"]),
         ("{\"qid\": \"1\", \"pid\": \"a\", \"decision\": \"pos\"}", &["relabelling decisions"]),
-        ("{\"query\": \"x\",", &["lists:1: column", "EOF"]),
+        ("{\"query\": \"x\",", &["lists:1: the line ends inside a JSON object"]),
     ];
     for &(content, parts) in cases {
         for name in ["lists", "lists.gz"] {

@@ -1,8 +1,10 @@
 //! Tests of the readers as users meet them, through `Collection::open` on files in a temporary folder.
 //! Here: making such folders, and one small BEIR collection.
 
+mod columns;
 mod faults;
 mod formats;
+mod hints;
 mod lists;
 mod panics;
 mod parquet;

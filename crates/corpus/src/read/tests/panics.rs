@@ -34,6 +34,7 @@ const SEEDS: &[&str] = &[
     r#"{"query_id": "1", "query": "q", "positive_passages": [{"docid": "1", "title": "", "text": "a"}], "negative_passages": []}"#,
     r#"{"query_id": "1", "query_text": "q", "positive_document_ids": ["1"], "negative_document_ids": []}"#,
     r#"{"anchor": "a", "positive": "b", "negative_1": "c", "scores": [1, 2]}"#,
+    "{\"positive\": \"p\", \"query\": \"q\"}\n{\"query\": \"r\", \"positive\": \"p\", \"negative_2\": \"n\", \"source\": NaN}\n",
     r#"{"qid": "1", "pos": ["a"], "neg": {"x": ["b", "c"], "y": ["c"]}}"#,
     r#"{"qid": "1", "pid": "a", "decision": "pos"}"#,
     r#"{"query_id": "1", "answers": ["x"]}"#,

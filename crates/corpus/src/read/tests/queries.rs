@@ -95,10 +95,10 @@ fn listed_negatives_come_along_behind_those_that_are_there() {
 fn faults_in_written_queries_are_named() {
     let cases: [(&[u8], &[&str]); 12] = [
         (b"", &["written: the file has no rows", "\"positive\""]),
-        (b"x\ty", &["written:1: column", "expected {\"_id\""]),
+        (b"x\ty", &["written:1: no JSON object but a tab-separated row", "expected {\"_id\""]),
         (b"{\"text\": \"x\", \"positive\": [\"a\"]}", &["written:1: column", "missing field `_id`"]),
         (b"{\"_id\": \"x\", \"text\": \"x\"}", &["written:1: column", "missing field `positive`"]),
-        (b"{\"_id\": \"x\", \"text\": \"x\", \"positive\": \"a\"}", &["written:1: column", "expected a sequence"]),
+        (b"{\"_id\": \"x\", \"text\": \"x\", \"positive\": \"a\"}", &["written:1: column", "`positive`: the string \"a\" stands where a list belongs"]),
         (b"{\"_id\": \"x\", \"text\": \"x\", \"positive\": []}", &["written:1: the query `x` has no positive"]),
         (b"{\"_id\": \"x\", \"text\": \" \", \"positive\": [\"a\"]}", &["written:1: the query `x` has no text"]),
         (b"{\"_id\": \"\", \"text\": \"x\", \"positive\": [\"a\"]}", &["written:1: this query has an empty id"]),
