@@ -131,6 +131,14 @@ fn memory_bank() {
     assert_eq!(bank.losses()[..3], plain.losses()[..3]);
     assert!(bank.losses()[3] > plain.losses()[3], "more columns, a larger loss: {:?} {:?}", bank.losses(), plain.losses());
 
+    // A queue of ten steps, looked at in every tenth.
+    let long =
+        train(folder.path(), "memory-bank", "long", &["train.steps=21", "negatives.source.1.size=640", "negatives.source.1.start_after=3"]);
+    let queue = |step: usize| long.events("step")[step]["compared"]["queue"].clone();
+    assert!(queue(0).is_null(), "before there is any row");
+    assert_eq!([10, 20].map(|step| queue(step)["age_steps"].to_string()), ["[1,10]", "[1,10]"]);
+    assert!(queue(20)["below_positive"]["p50"].as_f64().unwrap() > queue(20)["below_positive"]["p5"].as_f64().unwrap());
+
     // With weights that stay as they are, the rows of steps 1 and 2 are those of the start encoder: the loss of step 3 by hand.
     let still = ["train.steps=4", "negatives.source.1.start_after=3", "train.learning_rate=1e-30", "--model", &MODELS.start];
     let still = train(folder.path(), "memory-bank", "still", &still);

@@ -58,6 +58,18 @@ fn dpr() {
     let compared = &run.events("step")[0]["compared"];
     let open: u64 = ["in-batch", "bm25", "shared"].iter().map(|source| compared[source]["open"].as_u64().unwrap()).sum();
     assert_eq!(open as usize, matrix.rows().map(|row| matrix.open(row).len()).sum::<usize>(), "{compared}");
+    // How hard its own negatives are for every fourth query, 32 of them, by hand; and they lie at the first or the second rank of their lists.
+    let below = |row| matrix.own(row).into_iter().map(|column| matrix.target(row) - matrix.score(row, column)).collect::<Vec<_>>();
+    let mut below: Vec<f64> = matrix.rows().step_by(4).flat_map(below).collect();
+    below.sort_unstable_by(f64::total_cmp);
+    let (bm25, harder) = (&compared["bm25"], below.iter().filter(|&&it| it < 0.0).count());
+    assert_eq!(bm25["harder_share"].as_f64().unwrap(), harder as f64 / below.len() as f64, "{compared}");
+    let median = bm25["below_positive"]["p50"].as_f64().unwrap();
+    assert!((median - f64::midpoint(below[15], below[16])).abs() < 1e-5, "{median} logged, of {below:?}");
+    let ranks: Vec<usize> = matrix.drawn.iter().flat_map(|row| row.negatives.iter().map(|it| it.rank)).collect();
+    let bins = bm25["ranks"].as_array().unwrap();
+    assert_eq!(bins[0].as_u64().unwrap() as usize, ranks.iter().filter(|&&rank| rank == 1).count(), "{compared}");
+    assert_eq!(bins.iter().map(|bin| bin.as_u64().unwrap()).sum::<u64>(), 128, "{compared}");
     let own = matrix.info_nce(|row| matrix.own(row).into_iter().map(|column| matrix.score(row, column)).collect());
     assert!(!alike(expected, own, 0.1), "{expected} and {own} must differ for this to tell anything");
 }

@@ -62,7 +62,7 @@ pub use report::{Quantiles, RefreshReport};
 pub use retrieval::{Retrieval, Retrieved};
 pub use row_encoder::RowEncoder;
 pub use schedule::{Moment, Schedule};
-pub use source_report::SourceReport;
+pub use source_report::{SourceReport, rank_histogram};
 pub use sources::bm25::{bm25_of_texts, bm25_run};
 pub use store::{EmbeddingStore, StorePrecision};
 pub use topics::{TopicBatches, TopicDraw, Topics};

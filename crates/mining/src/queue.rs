@@ -24,6 +24,8 @@ pub struct Queue {
     rows: Option<Tensor<2>>,
     /// By slot, as far as filled.
     ids: Vec<u32>,
+    /// By slot: pushes since the one that wrote it.
+    ages: Vec<u32>,
     /// The slot of the next row.
     next: usize,
     capacity: usize,
@@ -33,6 +35,7 @@ pub struct Queue {
 
 const ROWS: &str = "queue.rows";
 const IDS: &str = "queue.ids";
+const AGES: &str = "queue.ages";
 const NEXT: &str = "queue.next";
 
 impl Queue {
@@ -46,7 +49,7 @@ impl Queue {
         }
         let device = device.clone().without_autodiff();
         let rows = Some(Tensor::zeros([capacity, dimension], (&device, DType::F32)));
-        Ok(Self { rows, ids: Vec::new(), next: 0, capacity, dimension, device })
+        Ok(Self { rows, ids: Vec::new(), ages: Vec::new(), next: 0, capacity, dimension, device })
     }
 
     /// Number of rows held.
@@ -64,6 +67,12 @@ impl Queue {
         self.capacity
     }
 
+    /// Steps since the newest and the oldest row were encoded, as the next step sees them (those of the step before are one step old);
+    /// one push a step. `None` while it is empty.
+    pub fn age_range(&self) -> Option<(u32, u32)> {
+        Some((*self.ages.iter().min()? + 1, *self.ages.iter().max()? + 1))
+    }
+
     /// Puts `rows`, `[ids, dimension]`, in the place of the oldest; of more rows than it can hold, the last stay. Gradients are cut off.
     /// Written in place when the columns handed out before are no longer held by anyone.
     ///
@@ -78,11 +87,13 @@ impl Queue {
             return Err(MiningError::Count { what: "ids for the rows of a queue", got: ids.len(), expected: got[0] });
         }
         let mut rows = rows.without_autodiff().cast(DType::F32);
+        self.ages.iter_mut().for_each(|age| *age = age.saturating_add(1));
         // What is pushed and driven out again by the same call still counts its slots, so a call and its parts leave the same ring.
         let driven_out = ids.len().saturating_sub(self.capacity);
         self.next = (self.next + driven_out) % self.capacity;
         if driven_out > 0 {
             self.ids.resize(self.capacity, 0);
+            self.ages.resize(self.capacity, 0);
             rows = rows.slice([driven_out..got[0], 0..self.dimension]);
         }
         let ids = &ids[driven_out..];
@@ -103,6 +114,8 @@ impl Queue {
         });
         self.ids.resize(self.ids.len().max(end), 0);
         self.ids[begin..end].copy_from_slice(&ids[part]);
+        self.ages.resize(self.ids.len(), 0);
+        self.ages[begin..end].fill(0);
         self.next = end % self.capacity;
     }
 
@@ -139,7 +152,7 @@ impl Queue {
         Ok(queries.par_iter().flat_map_iter(row).collect())
     }
 
-    /// The state as named tensors: rows and ids by slot, and the next slot; nothing for an empty queue.
+    /// The state as named tensors: rows, ids and ages by slot, and the next slot; nothing for an empty queue.
     ///
     /// # Errors
     /// When the rows cannot be read.
@@ -149,9 +162,10 @@ impl Queue {
         }
         let (rows, ids) = self.columns();
         let shape = [ids.len(), self.dimension];
-        let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+        let whole = |numbers: &[u32]| TensorData::new(numbers.iter().map(|&it| i64::from(it)).collect::<Vec<_>>(), [shape[0]]);
         Ok(vec![
-            (IDS.to_owned(), TensorData::new(ids, [shape[0]])),
+            (AGES.to_owned(), whole(&self.ages)),
+            (IDS.to_owned(), whole(ids)),
             (NEXT.to_owned(), TensorData::new(vec![self.next as i64], [1])),
             (ROWS.to_owned(), TensorData::new(read(rows)?, shape)),
         ])
@@ -164,41 +178,57 @@ impl Queue {
     pub fn restore(&mut self, state: Vec<(String, TensorData)>) -> Result<(), MiningError> {
         let mut restored = Self::new(self.capacity, self.dimension, &self.device)?;
         if !state.is_empty() {
-            let (rows, ids, next) = self.parts(state)?;
+            let Saved { rows, ids, ages, next } = self.parts(state)?;
             restored.push(rows, &ids)?;
-            restored.next = next;
+            (restored.ages, restored.next) = (ages, next);
         }
         *self = restored;
         Ok(())
     }
 
-    /// Rows, ids and the next slot of a saved state that fits this queue.
-    fn parts(&self, state: Vec<(String, TensorData)>) -> Result<(Tensor<2>, Vec<u32>, usize), MiningError> {
+    /// The parts of a saved state that fits this queue.
+    fn parts(&self, state: Vec<(String, TensorData)>) -> Result<Saved, MiningError> {
         let mut state: BTreeMap<String, TensorData> = state.into_iter().collect();
         let names = state.keys().cloned().collect::<Vec<_>>().join(", ");
-        let [ids, next, rows] = [IDS, NEXT, ROWS].map(|name| state.remove(name));
-        let (Some(ids), Some(next), Some(rows), true) = (ids, next, rows, state.is_empty()) else {
-            return Err(faulty(format!("a queue has the tensors {IDS}, {NEXT} and {ROWS}, got {names}")));
+        let [ages, ids, next, rows] = [AGES, IDS, NEXT, ROWS].map(|name| state.remove(name));
+        let (Some(ages), Some(ids), Some(next), Some(rows), true) = (ages, ids, next, rows, state.is_empty()) else {
+            return Err(faulty(format!("a queue has the tensors {AGES}, {IDS}, {NEXT} and {ROWS}, got {names}")));
         };
-        for (name, data, format) in [(IDS, &ids, DType::I64), (NEXT, &next, DType::I64), (ROWS, &rows, DType::F32)] {
+        for (name, data, format) in
+            [(AGES, &ages, DType::I64), (IDS, &ids, DType::I64), (NEXT, &next, DType::I64), (ROWS, &rows, DType::F32)]
+        {
             if data.dtype() != format {
                 return Err(faulty(format!("{name} is {:?}, expected {format:?}", data.dtype())));
             }
         }
         let filled = ids.num_elements();
         let (shape, expected) = (rows.shape().to_vec(), vec![filled, self.dimension]);
-        if filled == 0 || filled > self.capacity || shape != expected {
-            let capacity = self.capacity;
-            return Err(faulty(format!("{ROWS} is {shape:?} with {filled} ids, expected {expected:?} and 1 to {capacity} rows")));
+        if filled == 0 || filled > self.capacity || shape != expected || ages.num_elements() != filled {
+            let (capacity, ages) = (self.capacity, ages.num_elements());
+            return Err(faulty(format!(
+                "{ROWS} is {shape:?} with {filled} ids and {ages} ages, expected {expected:?} and 1 to {capacity} rows"
+            )));
         }
         let next = next.iter::<i64>().next().unwrap_or(-1);
         // Before it is full, the next slot is the first free one.
         let slot = usize::try_from(next).ok().filter(|&next| if filled < self.capacity { next == filled } else { next < filled });
-        let slot = slot.ok_or_else(|| faulty(format!("{NEXT} is {next} in a queue of {filled} of {} rows", self.capacity)))?;
-        let ids: Result<Vec<u32>, _> = ids.iter::<i64>().map(u32::try_from).collect();
-        let ids = ids.map_err(|_| faulty(format!("{IDS} holds a number that is no document")))?;
-        Ok((Tensor::from_data(rows, (&self.device, DType::F32)), ids, slot))
+        let next = slot.ok_or_else(|| faulty(format!("{NEXT} is {next} in a queue of {filled} of {} rows", self.capacity)))?;
+        let whole = |data: &TensorData, fault: &str| {
+            let numbers: Result<Vec<u32>, _> = data.iter::<i64>().map(u32::try_from).collect();
+            numbers.map_err(|_| faulty(fault.to_owned()))
+        };
+        let ids = whole(&ids, &format!("{IDS} holds a number that is no document"))?;
+        let ages = whole(&ages, &format!("{AGES} holds a number that is no age"))?;
+        Ok(Saved { rows: Tensor::from_data(rows, (&self.device, DType::F32)), ids, ages, next })
     }
+}
+
+/// A queue out of a checkpoint.
+struct Saved {
+    rows: Tensor<2>,
+    ids: Vec<u32>,
+    ages: Vec<u32>,
+    next: usize,
 }
 
 #[cfg(test)]

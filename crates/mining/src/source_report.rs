@@ -66,8 +66,8 @@ pub(crate) struct Tally {
     pub(crate) differences: Vec<f32>,
 }
 
-/// Counts `ranks` (from 1) by powers of two.
-pub(crate) fn histogram(ranks: impl Iterator<Item = u32>) -> Vec<u64> {
+/// Counts `ranks` by powers of two: entry i counts ranks 2^i to 2^(i + 1) − 1; 0 is no rank.
+pub fn rank_histogram(ranks: impl Iterator<Item = u32>) -> Vec<u64> {
     let mut counts = Vec::new();
     for rank in ranks.filter(|&rank| rank > 0) {
         let bin = rank.ilog2() as usize;
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn ranks_are_counted_by_powers_of_two() {
-        assert_eq!(histogram([1, 2, 3, 4, 7, 8, 0, 33].into_iter()), [1, 2, 2, 1, 0, 1]);
-        assert!(histogram([].into_iter()).is_empty());
+        assert_eq!(rank_histogram([1, 2, 3, 4, 7, 8, 0, 33].into_iter()), [1, 2, 2, 1, 0, 1]);
+        assert!(rank_histogram([].into_iter()).is_empty());
     }
 }

@@ -148,6 +148,7 @@ impl Columns {
             }
         };
         let before_queue = columns.len();
+        let queue_age = self.bank.as_ref().and_then(|bank| bank.queue.age_range());
         if let Some(bank) = &mut self.bank {
             let pushed = embedded.documents.clone();
             if batch.step >= bank.start_after && !bank.queue.is_empty() {
@@ -164,8 +165,9 @@ impl Columns {
         }
         embedded.side.relevant = self.watch.relevant(batch, &columns);
         let retrieved = matches!(self.documents, DocumentSide::Retrieved(_));
-        let handed = Handed { embedded: &embedded, columns: &columns, before_queue, retrieved };
-        let (compared, seen) = (self.watch.count(batch, &handed), self.watch.see(&handed));
+        let handed = Handed { embedded: &embedded, columns: &columns, before_queue, retrieved, queue_age };
+        let compared = self.watch.count(batch, &handed).context("counting what the step compares")?;
+        let seen = self.watch.see(&handed);
         Ok(Made { embedded, compared, seen })
     }
 

@@ -18,7 +18,7 @@ pub(crate) enum Reading {
 }
 
 impl Reading {
-    /// Asks for these numbers, `[1]` each, and does not wait for them.
+    /// Asks for these numbers, any count from each, and does not wait for them.
     pub(crate) fn begin(numbers: impl IntoIterator<Item = Tensor<1>>) -> Self {
         let transaction =
             numbers.into_iter().fold(Transaction::default(), |transaction, number| transaction.register(number.without_autodiff()));

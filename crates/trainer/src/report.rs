@@ -2,7 +2,8 @@
 //!
 //! Made from run.jsonl and config.toml alone, so it can be written at any time, for any run.
 
-use std::collections::BTreeMap;
+mod steps;
+
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
@@ -58,7 +59,7 @@ fn page(name: &str, events: &[Value], config: &str) -> String {
     body.push_str(&plot("Gradient norm before clipping", &series("step", "gradient_norm")));
     body.push_str(&refreshes(&of("refresh")));
     body.push_str(&sources(&of("refresh")));
-    body.push_str(&compared(&of("step")));
+    body.push_str(&steps::compared(&of("step")));
     let spared: Vec<f64> = series("step", "spared_share").iter().map(|point| point.1).collect();
     body.push_str(&generated(&of("refresh"), &of("shortcut"), &spared));
     let _ = write!(body, "<h2>Configuration</h2>\n<pre>{}</pre>\n", escape(config));
@@ -156,41 +157,6 @@ fn ranks(counts: &Value) -> String {
     };
     let bins: Vec<String> = (0..).zip(&counts).filter_map(bin).collect();
     if bins.is_empty() { "–".to_owned() } else { bins.join(", ") }
-}
-
-/// What the queries were compared with, over all steps that were counted.
-fn compared(steps: &[&Value]) -> String {
-    // Cells, and of those that are known the false ones.
-    let mut by_source: BTreeMap<&str, [u64; 3]> = BTreeMap::new();
-    for (source, cells) in steps.iter().flat_map(|step| step["compared"].as_object().into_iter().flatten()) {
-        let sums = by_source.entry(source).or_default();
-        sums.iter_mut().zip(["open", "known", "false"]).for_each(|(sum, key)| *sum += cells[key].as_u64().unwrap_or(0));
-    }
-    if by_source.is_empty() {
-        return String::new();
-    }
-    let all: u64 = by_source.values().map(|sums| sums[0]).sum();
-    let rows: String = by_source
-        .iter()
-        .map(|(source, [open, known, wrong])| {
-            let part = 100.0 * *open as f64 / all as f64;
-            let wrong = if *known > 0 { format!("{:.2} %", 100.0 * *wrong as f64 / *known as f64) } else { "–".to_owned() };
-            format!("<tr><td>{}</td><td>{open}</td><td>{part:.1} %</td><td>{wrong}</td></tr>\n", escape(source))
-        })
-        .collect();
-    let masked: Vec<f64> = steps.iter().filter_map(|step| step["masked_share"].as_f64()).collect();
-    let mut html = format!(
-        "<h2>What the steps compared</h2>\n<table><tr><th>source</th><th>negatives</th><th>share</th><th>false negatives</th></tr>\n{rows}</table>\n\
-         <p>Cells of the score matrix that were open, a query against a document, over the steps that were counted; before the masks of the loss.</p>\n"
-    );
-    if !masked.is_empty() {
-        let _ = writeln!(
-            html,
-            "<p>Masks took out {:.1} % of them, on the average.</p>",
-            100.0 * masked.iter().sum::<f64>() / masked.len() as f64
-        );
-    }
-    html
 }
 
 /// What is known about generated negatives: whether they can be told from documents, and what filters and masks would have done to them.
@@ -338,30 +304,26 @@ mod tests {
     }
 
     #[test]
-    fn sources_and_comparisons_are_told_in_tables() {
+    fn sources_and_what_was_compared_are_told_in_tables() {
         let source = serde_json::json!({
             "name": "dense", "candidates": 100, "turnover": 0.5, "removed_shares": { "margin": 0.125, "sc<re": 0.0 },
             "score_differences": { "p5": 0.1, "p25": 0.2, "p50": 0.3, "p75": 0.4, "p95": 0.5 }, "ranks": [1, 0, 3], "row_age_steps": 7,
             "false_negative_rate": 0.01,
         });
-        let cells = |open, wrong| serde_json::json!({ "dense": { "open": open, "known": open, "false": wrong }, "queue": { "open": 10 } });
         let events = [
             serde_json::json!({ "event": "refresh", "step": 20, "by_source": [source] }),
-            serde_json::json!({ "event": "step", "step": 0, "compared": cells(20, 1), "masked_share": 0.25 }),
-            serde_json::json!({ "event": "step", "step": 10, "compared": cells(60, 1), "masked_share": 0.75 }),
+            serde_json::json!({ "event": "step", "step": 0, "compared": { "dense": { "open": 20, "known": 20, "false": 1 } } }),
             serde_json::json!({ "event": "step", "step": 11 }),
         ];
         let html = page("run", &events, "");
         for part in [
             "<tr><td>20</td><td>dense</td><td>100</td><td>50.0 %</td><td>margin 12.5 %, sc&lt;re 0.0 %</td>",
             "<td>0.100</td><td>0.200</td><td>0.300</td><td>0.400</td><td>0.500</td><td>1: 25 %, 4–7: 75 %</td><td>7</td><td>1.0 %</td></tr>",
-            "<tr><td>dense</td><td>80</td><td>80.0 %</td><td>2.50 %</td></tr>",
-            "<tr><td>queue</td><td>20</td><td>20.0 %</td><td>–</td></tr>",
-            "Masks took out 50.0 %",
+            "<tr><td>dense</td><td>20</td><td>100.0 %</td>",
         ] {
             assert!(html.contains(part), "{part} is missing in {html}");
         }
-        let plain = page("run", &events[3..], "");
+        let plain = page("run", &events[2..], "");
         assert!(!plain.contains("Sources at each") && !plain.contains("What the steps compared"));
     }
 

@@ -37,17 +37,18 @@ pub(crate) struct Outcome {
     pub(crate) gradient_norm: Tensor<1>,
     /// What else the loss has to say, by name.
     pub(crate) parts: Vec<(Cow<'static, str>, Tensor<1>)>,
-    /// Counts of what was compared, of some steps; on the host.
+    /// What was compared, of some steps.
     pub(crate) compared: Option<Compared>,
     /// The columns, where batches are logged.
     pub(crate) seen: Option<Seen>,
 }
 
 impl Outcome {
-    /// Asks the device for the loss, the norm of the gradient and then the parts, without waiting.
+    /// Asks the device for the loss, the norm of the gradient, the parts and then the scores of what was compared, without waiting.
     pub(crate) fn ask(&self) -> Reading {
         let parts = self.parts.iter().map(|(_, value)| value);
-        Reading::begin([&self.loss, &self.gradient_norm].into_iter().chain(parts).cloned())
+        let scores = self.compared.iter().map(|compared| &compared.sample.scores);
+        Reading::begin([&self.loss, &self.gradient_norm].into_iter().chain(parts).chain(scores).cloned())
     }
 }
 

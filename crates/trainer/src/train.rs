@@ -387,22 +387,21 @@ impl Session {
         if let Some(temperature) = pending.temperature {
             fields["temperature"] = temperature.into();
         }
+        for (name, _) in parts {
+            fields[name.as_ref()] = number()?.into();
+        }
         if let Some(compared) = compared {
             if pending.step == 0 && compared.is_empty() && self.stage.config.negatives.queue().is_none() {
                 tracing::warn!(
                     "no query of the first batch has a negative, so it teaches nothing: too few different pairs, or filters that leave none"
                 );
             }
-            fields["compared"] = compared.json(&self.stage.miner);
-            fields["false_negative_rate"] = compared.false_negative_rate().into();
-        }
-        for (name, _) in parts {
-            let value = number()?;
-            if name == "false_share" {
-                // Masks have the last word on what is compared.
-                fields["false_negative_rate"] = value.into();
-            }
-            fields[name.as_ref()] = value.into();
+            fields["compared"] = compared.json(&numbers.collect::<Vec<_>>(), &self.stage.miner);
+            // Masks have the last word on what is compared.
+            fields["false_negative_rate"] = match fields.get("false_share") {
+                Some(masked) => masked.clone(),
+                None => compared.false_negative_rate().into(),
+            };
         }
         self.log.event("step", pending.step, &fields)
     }

@@ -9,7 +9,7 @@ use crate::config::SourceKind;
 use crate::lists::Lists;
 use crate::report::{Quantiles, RefreshReport};
 use crate::schedule::Moment;
-use crate::source_report::{SourceReport, Tally, histogram};
+use crate::source_report::{SourceReport, Tally, rank_histogram};
 use crate::sources::Scale;
 
 /// What is known of one source before its lists are swapped.
@@ -115,7 +115,7 @@ impl Miner {
             spared: std::mem::take(&mut tally.spared).into_map(),
             scores: Quantiles::of_mut(&mut tally.scores),
             score_differences: Quantiles::of_mut(&mut tally.differences),
-            ranks: histogram(entries().map(|entry| entry.rank())),
+            ranks: rank_histogram(entries().map(|entry| entry.rank())),
             short_rows: self.training.iter().filter(|&&query| supply.lists.row(query).len() < self.wanted).count(),
             filled_share: share(entries().filter(|entry| entry.is_fill()).count(), candidates),
             turnover: account.change.map(|(kept, all)| if all == 0 { 0.0 } else { 1.0 - share(kept, all) }),

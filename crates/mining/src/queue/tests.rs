@@ -75,6 +75,7 @@ proptest! {
         }
         prop_assert_eq!(held(&restored), held(&queue));
         prop_assert_eq!(restored.state().unwrap(), queue.state().unwrap());
+        prop_assert_eq!(restored.age_range(), queue.age_range());
     }
 }
 
@@ -90,6 +91,20 @@ fn the_ring_on_a_software_gpu() {
     let device = kernels::software_device().expect("a software Vulkan driver");
     pushes_are_held_in_their_slots(&device, 5, &[vec![1, 2, 3], vec![4, 5, 6, 7], vec![], (10..22).collect(), vec![30]]);
     no_gradient_passes(&device);
+}
+
+#[test]
+fn rows_age_by_a_step_with_every_push() {
+    let device = Device::flex();
+    let mut queue = Queue::new(5, 2, &device).unwrap();
+    assert_eq!(queue.age_range(), None);
+    let mut ages = Vec::new();
+    for (time, ids) in [&[1, 2][..], &[3, 4], &[5, 6], &[7], &[8, 9, 10, 11, 12, 13]].into_iter().enumerate() {
+        queue.push(rows(ids, time, &device), ids).unwrap();
+        ages.push(queue.age_range().unwrap());
+    }
+    // Row 1 goes at the third push, row 2 at the fourth, and the last push fills the queue alone.
+    assert_eq!(ages, [(1, 1), (1, 2), (1, 3), (1, 3), (1, 1)]);
 }
 
 #[test]
