@@ -139,6 +139,10 @@ fn rocketqa_v2() {
     assert!(run.batches[4..].iter().all(|line| line["rows"].as_array().unwrap().len() == 16));
     let steps = run.events("step");
     assert!(steps[4..].iter().all(|step| number(&step["loss"]) > 0.0));
+    // What the ranker learns beside it is logged, in its round: the positive among four, about as hard as chance for so young a ranker.
+    let ranked: Vec<f64> = steps.iter().filter_map(|step| step["reranker_loss"].as_f64()).collect();
+    assert!(ranked.len() == 4 && ranked.iter().all(|&loss| loss > 0.0 && loss < 2.0 * 4_f64.ln()), "{ranked:?}");
+    assert!(steps[4..].iter().all(|step| number(&step["reranker_gradient_norm"]) > 0.0) && steps[3]["reranker_loss"].is_null());
     // What the retriever follows is a distribution over its query's own list. That of a ranker made so flat that its scores do not matter is known: the
     // loss of the first step of the round, by hand.
     let flat = train(folder.path(), "rocketqa-v2", "flat", &[&set[..], &["round.1.loss={teacher_temperature=1e9}"]].concat());
@@ -167,6 +171,7 @@ fn rocketqa_v2() {
     // Without joint training the ranker stays what it was.
     let alone = train(folder.path(), "rocketqa-v2", "alone", &[set.as_slice(), &["reranker.jointly=false"]].concat());
     assert!(reranker(&alone, 2) == ranker && !alone.path.join("rerankers/round-2-end").exists());
+    assert!(alone.events("step").iter().all(|step| step["reranker_loss"].is_null()));
 }
 
 /// A later round that goes on with a ranker that was trained with the retriever takes what became of it.

@@ -3,6 +3,7 @@
 //! Columns are the documents of the batch, encoded in the step with gradient, or fixed rows that no gradient reaches (a frozen matrix, a moving
 //! average of the encoder), or whatever the query rows of the step retrieve; behind them the rows of a queue. Guide and teacher add what they know.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -103,6 +104,8 @@ pub(crate) struct Made {
     pub(crate) embedded: Embedded,
     pub(crate) compared: Option<Compared>,
     pub(crate) seen: Option<Seen>,
+    /// Of a reranker that was trained in the step, by name.
+    pub(crate) parts: Vec<(Cow<'static, str>, Tensor<1>)>,
 }
 
 impl Columns {
@@ -160,15 +163,19 @@ impl Columns {
             let (queries, documents) = guide.rows(batch, &columns)?;
             embedded.side.guide = Some(objective::Guide { queries, documents });
         }
+        let mut parts = Vec::new();
         if let Some(teacher) = self.teacher.as_mut().filter(|_| self.distils) {
             embedded.side.teacher = teacher.table(batch, &columns)?;
+            if let Teacher::Reranker(reranker) = teacher {
+                parts = reranker.take_step();
+            }
         }
         embedded.side.relevant = self.watch.relevant(batch, &columns);
         let retrieved = matches!(self.documents, DocumentSide::Retrieved(_));
         let handed = Handed { embedded: &embedded, columns: &columns, before_queue, retrieved, queue_age };
         let compared = self.watch.count(batch, &handed).context("counting what the step compares")?;
         let seen = self.watch.see(&handed);
-        Ok(Made { embedded, compared, seen })
+        Ok(Made { embedded, compared, seen, parts })
     }
 
     /// At the end of a round: lets the teacher go and keeps in the run folder what the next round may start from.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use corpus::Judgments;
 use encoder::{CrossEncoder, Encoder, probability};
 use mining::{EncodeError, Miner, Moment, NegativesConfig, PairScorer, Visit};
@@ -18,7 +18,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use teacher::{LearnerState, List, PairTexts, RerankerLearner, RerankerTraining, ScoreCache, tokenize_lists};
+use teacher::{LearnerState, List, PairTexts, RerankerLearner, RerankerTraining, ScoreCache, Stepped, tokenize_lists};
 
 use crate::batches::Batch;
 use crate::checkpoint::{Parts, from_safetensors, to_safetensors};
@@ -45,6 +45,8 @@ pub(crate) struct Reranker {
     scorer: teacher::PairScorer,
     /// While it is trained at every step.
     learner: Option<RerankerLearner>,
+    /// What its last step alongside the retriever did, until it is logged.
+    stepped: Option<Stepped>,
     data: Arc<Data>,
 }
 
@@ -93,7 +95,10 @@ impl Reranker {
         };
         let cache = ScoreCache::open(&folder.path().join("reranker-scores.bin")).context("opening the reranker's scores")?;
         let texts: Arc<dyn PairTexts + Send> = Arc::clone(&around.data) as _;
-        Ok((Self { scorer: teacher::PairScorer::new(model, Some(cache), texts), learner, data: Arc::clone(&around.data) }, trained))
+        Ok((
+            Self { scorer: teacher::PairScorer::new(model, Some(cache), texts), learner, stepped: None, data: Arc::clone(&around.data) },
+            trained,
+        ))
     }
 
     /// Its logits for each query of the batch with its positive and its drawn negatives, `[queries, columns]`, NaN elsewhere. Trained jointly, it first
@@ -113,7 +118,12 @@ impl Reranker {
             })
             .collect();
         let scores = match &mut self.learner {
-            Some(learner) => learn(learner, self.scorer.model(), self.data.as_ref(), &lists)?,
+            Some(learner) => {
+                let groups = tokenize_lists(self.scorer.model(), self.data.as_ref(), &lists)?;
+                let (stepped, scores) = learner.step_scored(&groups).context("training the reranker")?;
+                self.stepped = Some(stepped);
+                scores
+            }
             None => {
                 let pairs = lists.iter().flat_map(|list| list.documents.iter().map(|&document| (list.query, document)));
                 self.scorer.scores(&pairs.collect::<Vec<_>>()).context("asking the reranker")?
@@ -129,6 +139,12 @@ impl Reranker {
             }
         }
         Ok(table)
+    }
+
+    /// For the log: loss and gradient norm of the step that it made with the retriever, if it made one since it was last asked.
+    pub(crate) fn take_step(&mut self) -> Vec<(Cow<'static, str>, Tensor<1>)> {
+        let parts = |stepped: Stepped| [("reranker_loss", stepped.loss), ("reranker_gradient_norm", stepped.gradient_norm)];
+        self.stepped.take().into_iter().flat_map(parts).map(|(name, value)| (name.into(), value)).collect()
     }
 
     /// At the end of a round in which it was trained at every step: keeps what it has learned, beside what the round began with.
@@ -305,10 +321,4 @@ fn mine(config: &Config, judgments: &Judgments, around: &Surroundings, models: &
     let mut encoders = Views { current, models, round, teacher: None };
     miner.refresh(Moment::default(), &mut encoders).context("mining the lists of the reranker")?;
     Ok(miner)
-}
-
-/// One step of joint training on `lists`; the logits before it, list after list.
-fn learn(learner: &mut RerankerLearner, model: &CrossEncoder, texts: &dyn PairTexts, lists: &[List]) -> Result<Vec<f32>> {
-    let groups = tokenize_lists(model, texts, lists)?;
-    Ok(learner.step_scored(&groups).context("training the reranker")?.1)
 }

@@ -134,10 +134,10 @@ impl Learner {
                 .embed(batch, queries.clone(), encoded)
                 .and_then(|made| loss.check(&made.embedded).map(|()| made).context("the loss cannot be taken over this batch"));
             match made {
-                Ok(Made { embedded, compared: counts, seen: columns }) => {
+                Ok(Made { embedded, compared: counts, seen: columns, parts: trained }) => {
                     (compared, seen) = (counts, columns);
                     let evaluated = loss.evaluate(&embedded, now, &self.loss_state);
-                    parts = evaluated.parts;
+                    parts = evaluated.parts.into_iter().chain(trained).collect();
                     evaluated.value
                 }
                 Err(error) => {

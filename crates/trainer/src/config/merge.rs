@@ -129,7 +129,7 @@ fn line_of(text: &str, reason: &str) -> String {
 fn with_nearest(message: &str) -> String {
     let message = message.trim();
     let Some(rest) = message.split("unknown field `").nth(1).or_else(|| message.split("unknown variant `").nth(1)) else {
-        return message.replace('\n', "; ");
+        return in_words(&message.replace('\n', "; "));
     };
     let Some((written, known)) = rest.split_once('`') else { return message.to_owned() };
     let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
@@ -138,5 +138,46 @@ fn with_nearest(message: &str) -> String {
     match best {
         Some((closeness, key)) if closeness > 0.7 => format!("unknown {what} `{written}`; did you mean `{key}`?"),
         _ => format!("unknown {what} `{written}`; known here: {}", known.join(", ")),
+    }
+}
+
+/// What serde expected, in the words of a configuration file instead of Rust's.
+fn in_words(message: &str) -> String {
+    let Some((got, expected)) = message.split_once(", expected ") else { return message.to_owned() };
+    let got = got
+        .trim_start_matches("invalid type: ")
+        .trim_start_matches("invalid value: ")
+        .replace("sequence", "list")
+        .replace("map", "table")
+        .replace("unit variant", "another kind of value");
+    let expected = match expected {
+        "usize" | "u64" | "u32" | "u8" => "a whole number, 0 or more",
+        "f64" | "f32" => "a number",
+        "a boolean" => "true or false",
+        "a string" | "string only" => "a text in quotes",
+        "a sequence" => "a list, [...]",
+        _ if ["struct ", "internally tagged enum ", "a map", "map"].iter().any(|start| expected.starts_with(start)) => "a table, {...}",
+        _ => return message.to_owned(),
+    };
+    format!("expected {expected}, got {got}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_in_the_words_of_the_file() {
+        for (message, expected) in [
+            ("invalid type: string \"x\", expected f64", "expected a number, got string \"x\""),
+            ("invalid value: integer `-3`, expected usize", "expected a whole number, 0 or more, got integer `-3`"),
+            ("invalid type: integer `3`, expected a sequence", "expected a list, [...], got integer `3`"),
+            ("invalid type: sequence, expected struct TrainConfig", "expected a table, {...}, got list"),
+            ("invalid type: string \"top\", expected internally tagged enum DrawConfig", "expected a table, {...}, got string \"top\""),
+            ("missing field `from`", "missing field `from`"),
+            ("unknown field `lr`, expected one of `queries`, `learning_rate`", "unknown key `lr`; known here: queries, learning_rate"),
+        ] {
+            assert_eq!(with_nearest(message), expected);
+        }
     }
 }
