@@ -18,7 +18,7 @@ use crate::{
     error::LlmError,
     journal::Answer,
     prompts,
-    session::{Fault, Halt, Judged, Model, Question, Session, Stop},
+    session::{Fault, Halt, Judged, Model, Question, Session, Stop, Unused},
 };
 
 /// Hears how far a job is. Calls come from several threads.
@@ -57,7 +57,8 @@ pub struct Estimate {
     pub answered: u64,
     /// Tokens of the prompts, about (four bytes each).
     pub prompt_tokens: u64,
-    /// Tokens of prompts and answers at most: a token for every byte, and the longest answers.
+    /// Tokens of prompts and answers at most, without repairs and retries: a token for every byte, the longest answers, and what a model was
+    /// seen to take beyond these.
     pub most_tokens: u64,
 }
 
@@ -72,6 +73,9 @@ pub struct Rejected {
     pub reason: String,
     /// The answer; empty where there was none.
     pub answer: String,
+    /// Where it was sent back for its form: whether the answer that followed is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<bool>,
 }
 
 /// What a job gives.
@@ -147,13 +151,13 @@ impl Estimate {
         if context.session.has(model, question) {
             self.answered += 1;
         } else {
-            self.add_like(model, question, 1);
+            self.add_like(context, model, question, 1);
         }
     }
 
     /// `times` more of a kind of question of which `like` is one.
-    fn add_like(&mut self, model: &Model, like: &Question<'_>, times: u64) {
-        let (about, most) = like.cost(model);
+    fn add_like(&mut self, context: &Context<'_>, model: &Model, like: &Question<'_>, times: u64) {
+        let (about, most) = context.session.cost(model, like);
         self.requests += times;
         self.prompt_tokens += times * about;
         self.most_tokens += times * most;
@@ -167,13 +171,30 @@ impl Outcome {
             sources: sources(*at),
             reason: why.clone(),
             answer: String::new(),
+            repaired: None,
         });
         let open = driven.results.iter().filter(|it| it.is_none()).count();
         Self { rejected: unanswered.collect(), units: driven.results.len(), open, stop: driven.stop.take(), rows: Vec::new() }
     }
 
-    fn reject(&mut self, reason: String, answer: &Answer) {
-        self.rejected.push(Rejected { stage: answer.stage.clone(), sources: answer.sources.clone(), reason, answer: answer.text.clone() });
+    fn reject(&mut self, reason: impl Into<String>, answer: &Answer) {
+        self.reject_part(reason, answer, answer.text.clone());
+    }
+
+    /// What an answer holds that is not used.
+    fn reject_part(&mut self, reason: impl Into<String>, answer: &Answer, part: String) {
+        let (stage, sources) = (answer.stage.clone(), answer.sources.clone());
+        self.rejected.push(Rejected { stage, sources, reason: reason.into(), answer: part, repaired: None });
+    }
+
+    fn reject_all(&mut self, unused: Vec<Unused>) {
+        self.rejected.extend(unused.into_iter().map(|Unused { reason, answer, repaired }| Rejected {
+            stage: answer.stage,
+            sources: answer.sources,
+            reason,
+            answer: answer.text,
+            repaired,
+        }));
     }
 
     /// A later stage of the same job.
@@ -241,9 +262,13 @@ pub fn read_examples(path: &Path) -> Result<String, LlmError> {
     Ok(out)
 }
 
-/// Provenance of a row.
-fn made_by(answer: &Answer) -> [(&'static str, Value); 2] {
-    [("model", json!(answer.model)), ("prompt", json!(answer.prompt))]
+/// Provenance of a row: the model and the prompt of `answer`, and the prompt that it or one of `others`, which the row was made from as well, was
+/// repaired with.
+fn made_by(answer: &Answer, others: &[&Answer]) -> Vec<(&'static str, Value)> {
+    let mut made = vec![("model", json!(answer.model)), ("prompt", json!(answer.prompt))];
+    let repaired = [answer].into_iter().chain(others.iter().copied()).find_map(|it| it.repair_prompt.as_ref());
+    made.extend(repaired.map(|version| ("repair_prompt", json!(version))));
+    made
 }
 
 fn with(mut row: Value, more: impl IntoIterator<Item = (&'static str, Value)>) -> Value {

@@ -4,6 +4,7 @@ mod behaviour;
 #[path = "../examples/endpoint/double.rs"]
 mod double;
 mod jobs;
+mod resume;
 
 use std::{
     path::Path,

@@ -40,6 +40,8 @@ pub(crate) enum Play {
     Cut,
     /// Answers, and says that the answer took as many tokens as the request allows.
     Full,
+    /// Answers, and counts so many tokens in the total that are neither of the prompt nor of the answer.
+    CountsMore(u64),
     /// Refuses with a message that repeats the key, as some endpoints do.
     EchoesKey(u16),
     /// The same, with `/` and `+` escaped as JSON may have them.
@@ -220,11 +222,12 @@ impl Shared {
                 let allowed = ["max_tokens", "max_completion_tokens"].into_iter().filter_map(|name| request.body[name].as_u64()).max();
                 let written = if *play == Play::Full { allowed.unwrap_or(100_000) } else { text.len() as u64 / 4 + 1 };
                 let prompt = request.text().len() as u64 / 3 + 20;
+                let total = prompt + written + if let Play::CountsMore(more) = play { *more } else { 0 };
                 let mut body = json!({
                     "object": "chat.completion", "model": request.model(),
                     "choices": [{ "index": 0, "message": { "role": "assistant", "content": text },
                                   "finish_reason": if *play == Play::Cut { "length" } else { "stop" } }],
-                    "usage": { "prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written },
+                    "usage": { "prompt_tokens": prompt, "completion_tokens": written, "total_tokens": total },
                 });
                 if request.body["logprobs"] == true {
                     let each =
@@ -234,7 +237,7 @@ impl Shared {
                 if *play == Play::Uncounted {
                     body["usage"] = Value::Null;
                 }
-                (200, None, body.to_string(), prompt + written)
+                (200, None, body.to_string(), total)
             }
         };
         let after = retry_after.map(|value| format!("Retry-After: {value}\r\n")).unwrap_or_default();

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     Endpoint, Key, Limits, LlmError, Sampling, Session, Stop, budget,
     chat::{Message, Role},
+    prompts,
 };
 
 #[test]
@@ -94,6 +95,10 @@ fn an_answer_of_the_wrong_form_is_repaired_once_and_kept_with_the_reason() {
     let double = Double::start(|request| if request.text().contains("cannot be used") { Play::Good } else { Play::Says("one\ntwo") });
     let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
     assert_eq!((outcome.rows.len(), double.requests()), (12, 24));
+    // The first answers are kept too, and the rows say that they are not the first.
+    let own = prompts::repair(None).unwrap();
+    assert!(outcome.rejected.len() == 12 && outcome.rejected.iter().all(|it| it.repaired == Some(true) && it.reason.contains("2 lines")));
+    assert!(outcome.rows.iter().all(|row| row["repair_prompt"] == own.version.as_str()));
     let repair = &double.records().into_iter().find(|record| record.request.text().contains("cannot be used")).unwrap().request.body;
     assert!(repair["messages"][3]["content"].as_str().unwrap().contains("2 lines"), "{repair}");
     assert_eq!(repair["messages"][2]["content"], "one\ntwo");
@@ -101,9 +106,25 @@ fn an_answer_of_the_wrong_form_is_repaired_once_and_kept_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let double = Double::start(|_| Play::Says("one\ntwo"));
     let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
-    assert_eq!((outcome.rows.len(), outcome.rejected.len(), double.requests()), (0, 12, 24));
-    assert!(outcome.rejected[0].reason.contains("2 lines") && outcome.rejected[0].answer == "one\ntwo");
+    assert_eq!((outcome.rows.len(), outcome.rejected.len(), double.requests()), (0, 24, 24));
+    assert!(outcome.rejected.iter().all(|it| it.reason.contains("2 lines") && it.answer == "one\ntwo"));
+    assert_eq!((outcome.rejected[0].repaired, outcome.rejected[1].repaired), (Some(false), None));
     assert!(outcome.open == 0, "rejected is answered");
+
+    // A repair prompt of the user's takes the place of ours.
+    let (folder, collection) = (tempfile::tempdir().unwrap(), animals());
+    let path = folder.path().join("again.txt");
+    fs::write(&path, "Once more, please: {{problem}}").unwrap();
+    let double =
+        Double::start(
+            |request| if request.text().contains("Once more, please: it has 2 lines") { Play::Good } else { Play::Says("one\ntwo") },
+        );
+    let (model, session) = (model(&double), session(folder.path(), Limits::default()).with_repair(prompts::repair(Some(&path)).unwrap()));
+    let outcome = queries(&collection).run(&context(&session, &model, &collection));
+    assert_eq!(outcome.rows.len(), 12);
+    assert!(outcome.rows[0]["repair_prompt"].as_str().unwrap().starts_with("again@"), "{}", outcome.rows[0]);
+    fs::write(&path, "Once more, please").unwrap();
+    assert!(prompts::repair(Some(&path)).unwrap_err().to_string().contains("{{problem}} is missing"));
 }
 
 #[test]
@@ -129,7 +150,7 @@ fn what_is_copied_short_or_said_before_is_rejected() {
 
 #[test]
 fn a_wrong_key_or_url_ends_the_job_at_once_and_says_so() {
-    for (status, part) in [(401, "no key was found"), (404, "check the base URL"), (301, "redirects")] {
+    for (status, part) in [(401, "no key was found"), (402, "payment"), (404, "check the base URL"), (301, "redirects")] {
         let folder = tempfile::tempdir().unwrap();
         let double = Double::start(move |_| Play::Status(status, None, "{\"error\":\"no\"}"));
         let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
@@ -170,6 +191,76 @@ fn refusals_one_after_the_other_do_not_end_a_job() {
         let outcome = queries(&collection).run(&crate::jobs::Context { concurrency: 1, ..context(&session, &model, &collection) });
         assert!(outcome.stop.is_none(), "{:?}", outcome.stop);
         assert_eq!((outcome.rows.len(), outcome.open, double.requests()), (4, 12, requests));
+    }
+}
+
+/// A field that the endpoint does not know, for instance: it refuses every request, and nobody needs a thousand to see that.
+#[test]
+fn a_model_that_only_refuses_ends_the_job() {
+    let mut collection = animals();
+    for at in 12..60 {
+        collection.documents.push(&format!("d{at}"), &format!("The bird number {at} sings in the morning, and sleeps in a tree.")).unwrap();
+    }
+    let refused = Play::Status(400, None, "unknown field `seed`");
+    let play = refused.clone();
+    let double =
+        Double::start(move |request| if request.text().contains("The fox") { Play::Slow(Duration::from_millis(1)) } else { play.clone() });
+    let model = model(&double);
+    let run = |folder: &std::path::Path, job: crate::jobs::queries::Queries| {
+        let (before, session) = (double.requests(), session(folder, Limits::default()));
+        let outcome = job.run(&context(&session, &model, &collection));
+        (outcome, double.requests() - before)
+    };
+    // One answer, wherever it comes, says that it is the requests.
+    let folder = tempfile::tempdir().unwrap();
+    let (outcome, requests) = run(folder.path(), queries(&collection));
+    assert!(outcome.stop.is_none() && (outcome.rows.len(), outcome.open, requests) == (1, 59, 60), "{:?}", outcome.stop);
+    let (outcome, requests) = run(folder.path(), queries(&collection));
+    assert!(outcome.stop.is_none() && requests == 59, "also at the next run");
+
+    let mut job = queries(&collection);
+    job.documents.remove(0);
+    let folder = tempfile::tempdir().unwrap();
+    let (outcome, requests) = run(folder.path(), job);
+    let Some(Stop::Endpoint(why)) = outcome.stop else { panic!("it went on") };
+    assert!(why.contains("stand-in has refused 20 requests") && why.contains("unknown field `seed`") && why.lines().count() == 1, "{why}");
+    // Those under way are waited for.
+    assert!((20..=23).contains(&requests), "{requests}");
+    assert_eq!(outcome.open, 59);
+}
+
+/// Tokens that the endpoint counts in its total alone are paid too. The first answer shows them, and what is set aside from then on has room.
+#[test]
+fn the_total_is_what_is_charged_and_its_excess_is_learned() {
+    let double = Double::start(|_| Play::CountsMore(3000));
+    let model = model(&double);
+    let told = |before: usize| double.records()[before..].iter().map(|record| record.tokens).sum::<u64>();
+    let folder = tempfile::tempdir().unwrap();
+    let (outcome, session) = write_queries(folder.path(), &model, Limits::default());
+    assert_eq!((outcome.rows.len(), session.spent().tokens), (12, told(0)));
+
+    // A request is taken for 1,300 tokens and costs 3,200, so the second sets aside 5,100: four at once would pass the limit by far.
+    let (folder, before) = (tempfile::tempdir().unwrap(), double.requests());
+    for (limit, requests) in [(2_000, 1), (7_000, 1), (9_000, 2)] {
+        let (outcome, session) = write_queries(folder.path(), &model, Limits { requests: None, tokens: Some(limit) });
+        assert!(matches!(outcome.stop, Some(Stop::Budget)));
+        assert_eq!((double.requests() - before, session.spent().tokens), (requests, told(before)), "{limit}");
+        assert!(told(before) <= limit.max(told(before) / requests as u64), "by one request at most: {} of {limit}", told(before));
+    }
+}
+
+/// A key that is a word, as servers on this machine are given: answers are not touched, in the journal either.
+#[test]
+fn a_word_for_a_key_changes_no_answer() {
+    let double = Double::start(|_| Play::Good);
+    let place = tempfile::tempdir().unwrap();
+    let (expected, _) = write_queries(place.path(), &model(&double), Limits::default());
+    for word in ["1", "what", "none"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut model = model(&double);
+        model.endpoint = Arc::new(Endpoint::new(&double.url, Some(Key::for_tests(word)), Duration::from_secs(5)).unwrap());
+        let (outcome, _) = write_queries(folder.path(), &model, Limits::default());
+        assert_eq!(outcome.rows, expected.rows, "{word}");
     }
 }
 

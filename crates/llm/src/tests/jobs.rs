@@ -13,7 +13,8 @@ use super::{
 use crate::{
     Attributes, Limits, Quality,
     jobs::{
-        gecko::Gecko,
+        Context,
+        gecko::{Gecko, Retrieve},
         negatives::{Negatives, queries_of},
         relabel::{Method, Relabel},
         triples::Triples,
@@ -38,6 +39,7 @@ fn queries_have_log_probabilities_and_samples_of_their_own() {
     let outcome = job.run(&context);
     assert_eq!(outcome.rows.len() + outcome.rejected.len(), 24);
     assert!(outcome.rows.iter().all(|row| (-0.5..=0.0).contains(&row["logprob"].as_f64().unwrap())));
+    assert!(outcome.rows.iter().all(|row| row["model"] == "stand-in" && row["prompt"] == job.prompt.version.as_str()));
     assert!(!outcome.rejected.is_empty() && outcome.rejected.iter().all(|it| it.reason.contains("below -0.5")), "{:?}", outcome.rejected);
     let after = job.estimate(&context);
     assert_eq!((after.requests, after.answered, after.most_tokens), (0, 24, 0));
@@ -149,6 +151,7 @@ fn negatives_are_drawn_reflected_on_and_read_back() {
     assert_eq!(outcome.rows[0]["pos"], json!(["d0"]));
     assert_eq!(outcome.rejected[0].sources, json!({ "query": "q0", "positives": ["d0"] }));
     assert_eq!(outcome.rows[1]["neg_synth"].as_array().unwrap().len(), 3);
+    assert!(outcome.rows.iter().all(|row| row["model"] == "stand-in" && row["prompt"] == job.prompt.version.as_str()));
     assert!(outcome.rows[1]["neg_synth"][0]["attr"].as_str().unwrap().contains("length: "));
     let reasons: Vec<_> = outcome.rejected.iter().map(|it| it.reason.split([':', ' ']).next().unwrap()).collect();
     assert_eq!(reasons, ["on", "too"]);
@@ -215,9 +218,10 @@ fn gecko_chooses_among_candidates() {
         examples: String::new(),
         quality: Quality::QUERIES,
     };
-    assert_eq!(job.estimate(&context).requests, 6);
+    let retrieve = |texts: &[String], k: usize| Ok(texts.iter().map(|_| [5, 1, 0, 3][..k].to_vec()).collect());
+    assert_eq!(job.estimate(&context, &retrieve).unwrap().requests, 6);
     // The owl is not found for its own query, and judged all the same.
-    let outcome = job.run(&context, &|texts, k| Ok(texts.iter().map(|_| [5, 1, 0, 3][..k].to_vec()).collect())).unwrap();
+    let outcome = job.run(&context, &retrieve).unwrap();
     assert_eq!(outcome.rows.len(), 2, "{:?}", outcome.rejected);
     assert_eq!((&outcome.rows[0]["positive"], &outcome.rows[0]["source"]), (&json!(["d1"]), &json!("d0")));
     // For the fox: dog 5, hen 1, fox 0, cow 3. The dog is last by likelihood and third by relevance (it was retrieved first), the cow fourth and third.
@@ -227,8 +231,26 @@ fn gecko_chooses_among_candidates() {
     assert_eq!(outcome.rows[1]["task"], "given a question, find a passage");
     assert_eq!(outcome.rows[1]["score_prompts"], json!([job.score_prompts[0].version, job.score_prompts[1].version]));
     assert_eq!(double.requests(), 6);
-    let after = job.estimate(&context);
-    assert_eq!((after.requests, after.answered), (0, 6));
+    // Whoever reads a row finds who wrote it, with what, and which passages it was chosen among.
+    for (row, passages) in outcome.rows.iter().zip([["d5", "d1", "d0", "d3"], ["d5", "d1", "d0", "d2"]]) {
+        assert_eq!((&row["model"], &row["prompt"]), (&json!("stand-in"), &json!(job.query_prompt.version)));
+        let shown: HashSet<_> = row["passages"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+        assert_eq!(shown, HashSet::from(passages));
+    }
+    let after = |context: &Context<'_>, job: &Gecko, retrieve: &Retrieve<'_>| {
+        let estimate = job.estimate(context, retrieve).unwrap();
+        (estimate.requests, estimate.answered)
+    };
+    assert_eq!(after(&context, &job, &retrieve), (0, 6));
+    // Whatever changes the passages that are shown is asked about again, and only that.
+    assert_eq!(after(&Context { seed: 2, ..context }, &job, &retrieve), (4, 2));
+    let other = |texts: &[String], k: usize| Ok(texts.iter().map(|_| [5, 1, 0, 7][..k].to_vec()).collect());
+    assert_eq!(after(&context, &job, &other), (2, 4), "the owl takes the place of the last for its own query");
+    let fewer = Gecko { candidates: 3, ..job };
+    assert_eq!(after(&context, &fewer, &retrieve), (4, 2));
+    let before = double.requests();
+    fewer.run(&context, &retrieve).unwrap();
+    assert_eq!(double.requests() - before, 4, "as estimated");
 }
 
 fn lists() -> NegativeLists {
@@ -247,18 +269,24 @@ fn oracle(error_rates: Vec<(String, f64)>) -> Oracle {
     Oracle { relevant, error_rates }
 }
 
+/// Query, document and decision of a row.
+fn pair(row: &serde_json::Value) -> ((String, String), String) {
+    let [query, document, decision] = ["qid", "pid", "decision"].map(|name| row[name].as_str().unwrap().to_owned());
+    ((query, document), decision)
+}
+
 fn decisions(method: Method, double: &Double, strong: bool) -> (HashMap<(String, String), String>, usize) {
     let folder = tempfile::tempdir().unwrap();
     let (collection, session, model) = (animals(), session(folder.path(), Limits::default()), model(double));
     let context = context(&session, &model, &collection);
     let job = Relabel::new(&lists(), collection.split("train").unwrap(), 10, 3, method);
     let outcome = job.run(&context);
-    assert!(outcome.stop.is_none() && outcome.open == 0 && outcome.rejected.is_empty(), "{:?}", outcome.rejected);
+    assert!(outcome.stop.is_none() && outcome.open == 0, "{:?}", outcome.stop);
+    assert!(outcome.rejected.iter().all(|it| it.repaired == Some(true)), "{:?}", outcome.rejected);
     let output = crate::Folder::open(folder.path(), &json!({})).unwrap();
     output.write_outcome("decisions.jsonl", &outcome).unwrap();
     corpus::Decisions::read(&folder.path().join("decisions.jsonl"), &collection).unwrap();
-    let strings = |row: &serde_json::Value| ["qid", "pid", "decision"].map(|name| row[name].as_str().unwrap().to_owned());
-    let found: HashMap<_, _> = outcome.rows.iter().map(strings).map(|[q, d, what]: [String; 3]| ((q, d), what)).collect();
+    let found: HashMap<_, _> = outcome.rows.iter().map(pair).collect();
     let asked = double.records().iter().filter(|record| record.request.body["model"] == if strong { "strong" } else { "stand-in" }).count();
     (found, asked)
 }
@@ -307,19 +335,63 @@ fn decisions_name_who_made_them() {
     let context = context(&session, &model, &collection);
     let mut strong = model.clone();
     strong.name = "strong".into();
-    let method = Method::Verdict { prompt: prompts::relabel(None).unwrap(), strong: Some(strong) };
+    let prompt = prompts::relabel(None).unwrap();
+    let version = prompt.version.clone();
+    let method = Method::Verdict { prompt, strong: Some(strong) };
     let job = Relabel::new(&lists(), collection.split("train").unwrap(), 10, 3, method);
     assert_eq!(job.estimate(&context).requests, 6, "a second look for each of three");
     let outcome = job.run(&context);
     // The hen and the cat are relevant for the fox's query: they alone were shown to the strong model.
     for row in &outcome.rows {
-        let expected = if row["decision"] == "neg" { "stand-in" } else { "strong" };
-        assert_eq!(row["model"], expected, "{row}");
+        let expected = if row["decision"] == "neg" { (json!("stand-in"), json!(null)) } else { (json!("strong"), json!("stand-in")) };
+        assert_eq!((&row["model"], &row["first_model"]), (&expected.0, &expected.1), "{row}");
+        assert_eq!(row["positives"], json!([if row["qid"] == "q0" { "d0" } else { "d2" }]), "{row}");
+        assert_eq!(row["prompt"], version, "{row}");
     }
     let asked: Vec<_> = double.records().into_iter().filter(|record| record.request.body["model"] == "strong").collect();
     let after = job.estimate(&context);
     assert_eq!((after.requests, after.answered as usize), (0, 3 + asked.len()));
     assert!(!asked.is_empty() && asked.len() < 3);
+}
+
+/// What the first model is sure of stays, where the stronger one gives no answer that can be used on the rest; that is neither negative nor
+/// positive in training.
+#[test]
+fn what_the_stronger_model_does_not_settle_is_dropped() {
+    let double = Double::on(0, oracle(Vec::new()), |request| match request.body["model"] == "strong" {
+        true => Play::Says("I would rather not say."),
+        false => Play::Good,
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let (collection, session, model) = (animals(), session(folder.path(), Limits::default()), model(&double));
+    let context = context(&session, &model, &collection);
+    let mut strong = model.clone();
+    strong.name = "strong".into();
+    let method = Method::Verdict { prompt: prompts::relabel(None).unwrap(), strong: Some(strong) };
+    let job = Relabel::new(&lists(), collection.split("train").unwrap(), 10, 3, method);
+    let outcome = job.run(&context);
+    assert!(outcome.stop.is_none() && outcome.open == 0);
+    let found: HashMap<_, _> = outcome.rows.iter().map(pair).collect();
+    assert_eq!(found, expected("drop"));
+    for row in outcome.rows.iter().filter(|row| row["decision"] == "drop") {
+        assert_eq!((&row["model"], &row["first_model"]), (&json!("strong"), &json!("stand-in")), "{row}");
+        assert!(row["unusable"].as_str().unwrap().contains("not the JSON"), "{row}");
+    }
+    // Both answers of each question are there, with what was wrong with them.
+    let sent_back: Vec<_> = outcome.rejected.iter().map(|it| it.repaired).collect();
+    assert!(!sent_back.is_empty() && sent_back.chunks(2).all(|both| both == [Some(false), None]), "{sent_back:?}");
+    assert!(outcome.rejected.iter().all(|it| it.answer == "I would rather not say." && it.reason.contains("not the JSON")));
+
+    let output = crate::Folder::open(folder.path(), &json!({})).unwrap();
+    output.write_outcome("decisions.jsonl", &outcome).unwrap();
+    let decisions = corpus::Decisions::read(&folder.path().join("decisions.jsonl"), &collection).unwrap();
+    let judged = collection.split("train").unwrap();
+    for policy in [corpus::Policy::Remove, corpus::Policy::Promote] {
+        let (after, _) = decisions.apply(judged, policy);
+        // Judged, with grade 0: no source serves it.
+        assert_eq!((after.grade(0, 1), after.grade(0, 4)), (Some(0), Some(0)), "{policy:?}");
+        assert_eq!((after.grade(0, 3), after.grade(0, 5)), (None, None), "{policy:?}");
+    }
 }
 
 #[test]
