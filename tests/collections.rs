@@ -1,5 +1,6 @@
 //! A small collection with a real pattern: each document names a colour and an animal, each query says the same in other words.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -43,7 +44,35 @@ pub(crate) fn animals(folder: &Path) {
     }
 }
 
-/// What a language model might have written for [`animals`], into the folder above `data`: `queries.jsonl` and `generated.jsonl`.
+/// [`animals`] with everything that must not become a negative: copies of documents, some of them judged as well, documents with the text of a query, and
+/// documents that are judged as not relevant.
+pub(crate) fn animals_with_copies(folder: &Path) {
+    animals(folder);
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let (mut corpus, queries, mut train) = (read("corpus.jsonl"), read("queries.jsonl"), read("qrels/train.tsv"));
+    let documents: Vec<String> = corpus.lines().map(str::to_owned).collect();
+    let trained: HashSet<String> = train.lines().skip(1).map(|row| row.split('\t').next().unwrap().to_owned()).collect();
+    for (number, (document, query)) in documents.iter().zip(queries.lines()).enumerate() {
+        if number % 3 == 0 {
+            writeln!(corpus, "{}", document.replacen(&format!("\"d{number}\""), &format!("\"c{number}\""), 1)).unwrap();
+        }
+        // Of a few, since they stand before every relevant document.
+        if number % 16 == 1 && trained.contains(&format!("q{number}")) {
+            writeln!(corpus, "{}", query.replacen(&format!("\"q{number}\""), &format!("\"t{number}\""), 1)).unwrap();
+        }
+        if trained.contains(&format!("q{number}")) {
+            let other = (number + 1) % 144;
+            writeln!(train, "q{number}\td{other}\t0").unwrap();
+            if number % 12 == 0 {
+                writeln!(train, "q{number}\tc{number}\t1").unwrap();
+            }
+        }
+    }
+    fs::write(folder.join("corpus.jsonl"), corpus).unwrap();
+    fs::write(folder.join("qrels/train.tsv"), train).unwrap();
+}
+
+/// What a language model might have written for [`animals`], into the folder above `data`: `queries.jsonl`, `generated.jsonl` and `decisions.jsonl`.
 pub(crate) fn written_for_animals(folder: &Path) {
     let (mut queries, mut generated) = (String::new(), String::new());
     for number in 0..144 {
@@ -59,6 +88,9 @@ pub(crate) fn written_for_animals(folder: &Path) {
     }
     fs::write(folder.join("queries.jsonl"), queries).unwrap();
     fs::write(folder.join("generated.jsonl"), generated).unwrap();
+    let decisions = [("q2", "d50", "pos"), ("q3", "d51", "drop"), ("q4", "d52", "neg")]
+        .map(|(query, document, decision)| format!(r#"{{"qid": "{query}", "pid": "{document}", "decision": "{decision}"}}"#) + "\n");
+    fs::write(folder.join("decisions.jsonl"), decisions.concat()).unwrap();
 }
 
 /// Flags of a short training run on [`animals`] in the folder `data`.

@@ -243,6 +243,8 @@ fn wrong_comparisons_end_before_anything_is_written() {
         (&["--recipes", "ance,in-batch", "--set", "negatives.source.1.depth=50"], &["recipe in-batch", "negatives.source.1.depth=50"]),
         (&["--recipes", "ance", "--data", "nowhere"], &["nowhere"]),
         (&["--recipes", "ance", "--device", "cuda"], &["auto, gpu, gpu:N or cpu"]),
+        // What only the data can tell, of an arm that is not the first.
+        (&["--recipes", "in-batch,margin-mse"], &["margin-mse", "negatives.source.0.path"]),
     ];
     for (arguments, parts) in cases {
         let (code, line) = failure(folder.path(), &[&["compare", "--out", "c"], *arguments].concat());

@@ -20,6 +20,9 @@ fn a_wrong_request_is_exit_code_2_and_names_the_way_out() {
         (&["train", "--data", "nowhere", "--device", "cpu"], &["nowhere"]),
         (&["train", "--data", "data", "--device", "cpu", "--set", "data.train=trian"], &["trian", "train"]),
         (&["train", "--data", "data", "--device", "cpu", "--model", "builtin:huge"], &["builtin:tiny"]),
+        (&["train", "--data", "data", "--device", "cpu", "--set", "data.test=exam"], &["no split `exam`", "dev, test, train"]),
+        (&["train", "--data", "data", "--device", "cpu", "--recipe", "rlhn"], &["data.decisions = FILE"]),
+        (&["train", "ance"], &["--recipe ance"]),
         (&["train", "--resume", "data"], &["no run folder", "config.toml"]),
         (&["evaluate", "--data", "data", "--device", "cpu", "--model", "builtin:tiny", "--split", "tset"], &["tset", "test"]),
         (&["search", "--data", "data", "--device", "cpu", "--model", "builtin:tiny", "--k", "0", "x"], &["1 to 1024"]),
@@ -48,6 +51,18 @@ fn an_output_folder_in_use_is_refused_and_left_alone() {
     assert_eq!(code, 2);
     assert!(line.contains("not empty") && line.contains("--resume"), "{line}");
     assert_eq!(fs::read(folder.path().join("run/precious")).unwrap(), b"x");
+}
+
+#[test]
+fn a_run_that_cannot_begin_leaves_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    fs::write(folder.path().join("lists.jsonl"), "{\"query_id\": \"q0\"").unwrap();
+    let lists = "negatives.source=[{from=\"in-batch\"},{from=\"file\",path=\"lists.jsonl\"}]";
+    let train = ["train", "--data", "data", "--recipe", "in-batch", "--device", "cpu", "--out", "run"];
+    let (code, line) = failure(folder.path(), &[&train[..], &["--set", "batch.negatives=1", "--set", lists]].concat());
+    assert!(code == 2 && line.contains("lists.jsonl"), "{code}: {line}");
+    assert!(!folder.path().join("run").exists());
 }
 
 #[test]

@@ -197,6 +197,54 @@ fn rows_in_a_file_mine_and_evaluate_the_same() {
 }
 
 #[test]
+fn a_query_that_a_run_file_lacks_counts_as_zero_and_a_foreign_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    trained(folder.path());
+    let whole =
+        json(folder.path(), &["evaluate", "--data", "data", "--model", "run/model", "--output", "all", "--device", "cpu", "--json"]);
+    let lines = fs::read_to_string(folder.path().join("all/run.trec")).unwrap();
+    let first = lines.split_whitespace().next().unwrap().to_owned();
+    let kept = |line: &&str| line.split_whitespace().next() != Some(&first);
+    fs::write(folder.path().join("part.trec"), lines.lines().filter(kept).collect::<Vec<_>>().join("\n")).unwrap();
+    let evaluate = |file: &str| run(folder.path(), &["evaluate", "--data", "data", "--run", file, "--json"]);
+    let complete = json(folder.path(), &["evaluate", "--data", "data", "--run", "all/run.trec", "--json"]);
+    assert_eq!(complete, whole);
+    let part = evaluate("part.trec");
+    let told: Value = serde_json::from_slice(&part.stdout).unwrap();
+    let queries = whole["queries"].as_f64().unwrap();
+    assert_eq!(told["queries"], whole["queries"]);
+    let recall = |told: &Value| told["recall@100"].as_f64().unwrap();
+    assert!((recall(&told) - (recall(&whole) - 1.0 / queries)).abs() < 1e-9, "{told} {whole}");
+    assert!(stderr(&part).contains(&format!("lacks 1 of the {queries} judged queries")), "{}", stderr(&part));
+    fs::write(folder.path().join("foreign.trec"), "other Q0 d1 1 0.5 x\n").unwrap();
+    let (code, line) = failure(folder.path(), &["evaluate", "--data", "data", "--run", "foreign.trec"]);
+    assert!(code == 2 && line.contains("its first one is other"), "{code}: {line}");
+}
+
+#[test]
+fn a_run_with_an_encoder_of_its_own_for_documents_is_measured_with_both() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let set = ["--set", "batch.queries=16", "--set", "train.steps=20", "--set", "train.evaluate_every=0", "--set", "train.rate_factor=1.0"];
+    let train = ["train", "--recipe", "adore", "--data", "data", "--device", "cpu", "--out", "run", "--json"];
+    let told = json(folder.path(), &[&train[..], &set].concat());
+    let evaluate = ["evaluate", "--data", "data", "--model", "run/model", "--device", "cpu", "--json"];
+    let document_model = told["document_model"].as_str().unwrap();
+    assert_eq!(json(folder.path(), &[&evaluate[..], &["--document-model", document_model]].concat()), told["after"]);
+    let documents = |more: &[&str]| {
+        let search = ["search", "--data", "data", "--model", "run/model", "--device", "cpu", "--json", "where is the azure hound"];
+        json(folder.path(), &[&search[..], more].concat())["hits"].clone()
+    };
+    assert_ne!(documents(&[]), documents(&["--document-model", document_model]));
+    // Of a run whose words are others.
+    fs::write(folder.path().join("pairs.jsonl"), "{\"a\": \"one\", \"b\": \"two\"}\n{\"a\": \"three\", \"b\": \"four\"}\n").unwrap();
+    let pairs = ["train", "--recipe", "in-batch", "--data", "pairs.jsonl", "--device", "cpu", "--out", "other", "--json"];
+    json(folder.path(), &[&pairs[..], &["--set", "data.test=train", "--set", "train.steps=1"]].concat());
+    let (code, line) = failure(folder.path(), &[&evaluate[..], &["--document-model", "other/model"]].concat());
+    assert!(code == 2 && line.contains("belong to different runs"), "{code}: {line}");
+}
+
+#[test]
 fn a_finished_run_exports_and_reports() {
     let folder = tempfile::tempdir().unwrap();
     trained(folder.path());

@@ -10,9 +10,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::collections::animals;
-use crate::command::{failure, json, run, stderr, trainer};
+use crate::command::{failure, json, stderr, trainer};
 use crate::double::{Double, Oracle, Play};
-use crate::recipes_dynamic::runs::DEMO;
+use crate::recipes_dynamic::runs::{DEMO, train as training};
 
 const SLOW: Play = Play::Slow(Duration::from_millis(60));
 
@@ -324,30 +324,24 @@ fn relabelling_finds_the_false_negatives_of_the_demo_and_rlhn_trains_on_them() {
     let (_, ranked) = relabel(oracle(vec![]), "ranked", &["--method", "ranking"]);
     assert!(count(&ranked, true, "neg") == 0 && count(&ranked, false, "neg") as f64 == others);
 
-    let told = json(
-        folder.path(),
-        &[
-            "train",
-            "--recipe",
-            "rlhn",
-            "--data",
-            "builtin:demo",
-            "--device",
-            "cpu",
-            "--out",
-            "run",
-            "--json",
-            "--set",
-            "data.decisions=exact/decisions.jsonl",
-            "--set",
-            "train.steps=4",
-            "--set",
-            "train.evaluate_every=0",
-            "--set",
-            "batch.queries=16",
-        ],
-    );
-    assert!(told.is_object());
+    // Every pair that was found is trained on, none is mined, and nothing else changes.
+    let pairs_of = |name: &str| -> HashSet<(String, String)> {
+        let decided = rows(&folder.path().join(name)).into_iter().filter(|row| row["decision"] == "pos");
+        decided.map(|row| (row["qid"].as_str().unwrap().to_owned(), row["pid"].as_str().unwrap().to_owned())).collect()
+    };
+    let found = pairs_of("exact/decisions.jsonl");
+    let set = ["data.decisions=exact/decisions.jsonl", "data.limit=0", "train.steps=4", "batch.queries=512", "batch.negatives=1"];
+    let run = training(folder.path(), "rlhn", "run", &set);
+    let relabelled = run.events("relabelled")[0];
+    let counts = ["promoted", "removed", "demoted", "dropped_queries"].map(|key| relabelled[key].as_u64().unwrap() as usize);
+    assert_eq!(counts, [found.len(), 0, 0, 0], "{relabelled}");
+    assert_eq!(run.events("start")[0]["pairs"], train.pairs().len() + found.len());
+    let judged = |query: &str, document: &str| train.is_positive(DEMO.queries.find(query).unwrap(), DEMO.documents.find(document).unwrap());
+    let drawn: HashSet<(String, String)> = run.drawn().into_iter().map(|row| (row.query, row.positive)).collect();
+    assert!(drawn.iter().all(|pair| judged(&pair.0, &pair.1) || found.contains(pair)));
+    assert!(drawn.intersection(&found).count() * 3 > found.len(), "half of an epoch");
+    let lists = run.version(1);
+    assert!(found.iter().all(|(query, document)| lists[query].iter().all(|it| it.id != *document)));
 }
 
 /// Queries with log-probabilities become the training split of a run.
@@ -358,31 +352,23 @@ fn written_queries_train() {
     let double = Double::start(|_| Play::Good);
     let told = json(folder.path(), &[writing(&double, "written"), vec!["--logprobs", "--json"]].concat());
     assert_eq!(told["rows"], 60);
-    let output = run(
-        folder.path(),
-        &[
-            "train",
-            "--recipe",
-            "inpars",
-            "--data",
-            "data",
-            "--device",
-            "cpu",
-            "--out",
-            "run",
-            "--set",
-            "data.queries=written/queries.jsonl",
-            "--set",
-            "data.queries_keep=40",
-            "--set",
-            "train.steps=4",
-            "--set",
-            "train.evaluate_every=0",
-            "--set",
-            "batch.queries=8",
-        ],
-    );
-    assert!(output.status.success(), "{}", stderr(&output));
+    let set = ["--data", "data", "data.queries=written/queries.jsonl", "data.queries_keep=40", "train.steps=10", "batch.queries=8"];
+    let run = training(folder.path(), "inpars", "run", &set);
+    assert_eq!((&run.events("queries")[0]["rows"], &run.events("start")[0]["pairs"]), (&60.into(), &40.into()));
+    // The forty that the model was surest of, each with the document that it was written for.
+    let written = rows(&folder.path().join("written/queries.jsonl"));
+    let logprob = |row: &Value| row["logprob"].as_f64().unwrap();
+    let mut sure: Vec<f64> = written.iter().map(logprob).collect();
+    sure.sort_by(|a, b| b.total_cmp(a));
+    assert!(sure[0] > sure[59]);
+    let kept: HashSet<(&str, &str)> = written
+        .iter()
+        .filter(|row| logprob(row) >= sure[39])
+        .map(|row| (row["_id"].as_str().unwrap(), row["positive"][0].as_str().unwrap()))
+        .collect();
+    let drawn = run.drawn();
+    assert!(drawn.iter().all(|row| row.negatives.len() == 1 && kept.contains(&(row.query.as_str(), row.positive.as_str()))));
+    assert!(drawn.iter().map(|row| &row.query).collect::<HashSet<_>>().len() > 32, "nearly all in two epochs");
 
     // Gecko's candidates come from an encoder as well as from BM25.
     let mut found = BTreeMap::new();

@@ -6,8 +6,10 @@
 //! `files`     mine, encode, search, evaluate, export: from files to files
 //! `inspect`   the negatives of a query over a run
 //! `language_models`   generate and relabel: kills, budgets, keys, and training on what they write
+//! `matrix`    the score matrix of a step by hand
 //! `parts`     parts that no recipe has by default, and how runs with them resume
-//! `recipes_static`   what distinguishes the random and static recipes
+//! `recipes_random`   what distinguishes the random recipes
+//! `recipes_static`   what distinguishes the static recipes
 //! `recipes_synthetic` what distinguishes the recipes with written queries and generated texts
 //! `recipes_dynamic`  what distinguishes the dynamic, mitigating and synthetic recipes
 //! `recipes_teacher`  what distinguishes those with a cross-encoder of their own
@@ -26,8 +28,10 @@ mod errors;
 mod files;
 mod inspect;
 mod language_models;
+mod matrix;
 mod parts;
 mod recipes_dynamic;
+mod recipes_random;
 mod recipes_static;
 mod recipes_synthetic;
 mod recipes_teacher;

@@ -13,7 +13,7 @@ pub(crate) mod runs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use runs::{DEMO, MODELS, Negative, Rows, TEMPERATURE, alike, dot, encode, encode_pairs, mean, text, train};
+use runs::{DEMO, MODELS, Negative, Rows, TEMPERATURE, alike, all_documents, dot, encode, encode_pairs, mean, text, train};
 use serde_json::Value;
 
 use crate::command::weights;
@@ -127,7 +127,7 @@ fn adore() {
     assert!(first != queries, "the query side learns");
 
     // The losses of the first and the last step of round 2, from a search of all documents: the columns are what it finds.
-    let all: Vec<String> = (0..DEMO.documents.len() as u32).map(|document| DEMO.documents.id(document).to_owned()).collect();
+    let all = all_documents();
     let documents = |model: &str| encode(folder.path(), model, "document", &all);
     let expected = |step: usize, queries: &str, documents: &Rows| {
         let (rows, _) = encode_pairs(folder.path(), queries, &run.pairs(step));
@@ -226,7 +226,7 @@ fn simans() {
     let lists_of_trained = run.version(1);
     let (mut got, mut expected, mut uniform) = ([0.0; 10], [0.0; 10], [0.0; 10]);
     for row in run.drawn() {
-        let weight = |it: &Negative| (-0.5 * ((it.score - positives[&row.query]) / 0.05).powi(2)).exp();
+        let weight = |it: &Negative| (-0.5 * ((it.score - positives[&row.query]) / TEMPERATURE).powi(2)).exp();
         let mut list = lists_of_trained[&row.query].clone();
         list.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
         let total: f64 = list.iter().map(weight).sum();
@@ -293,7 +293,7 @@ fn nv_retriever() {
     let lists = run.version(1);
     let rows = run.drawn();
     let queries = encode(folder.path(), model, "query", rows.iter().map(|row| &row.query));
-    let all: Vec<String> = (0..DEMO.documents.len() as u32).map(|document| DEMO.documents.id(document).to_owned()).collect();
+    let all = all_documents();
     let documents = encode(folder.path(), model, "document", &all);
     for row in &rows {
         let query = &queries[&row.query];
@@ -307,4 +307,9 @@ fn nv_retriever() {
         assert!(list.len() == 10 && list.iter().zip(&below).all(|(it, best)| (it.score - best).abs() < 1e-4), "{list:?} and {below:?}");
         assert_eq!(row.negatives, list[..4]);
     }
+    // A stronger miner by the name of its folder finds the same for an encoder that knows nothing.
+    let miner = format!("negatives.source.1.model=\"{model}\"");
+    let named = train(folder.path(), "nv-retriever", "named", &[&miner, "train.steps=2"]);
+    assert!(named.version(1) == lists, "{model} as the miner, and as what is trained");
+    assert_ne!(named.losses()[0], run.losses()[0]);
 }

@@ -1,218 +1,19 @@
-//! What distinguishes each recipe of the random and static families, checked on short runs of the real command.
+//! What distinguishes each recipe of the static family, checked on short runs of the real command.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
-use safetensors::SafeTensors;
 use serde_json::{Value, json as object};
 
 use crate::command::weights;
-use crate::recipes_dynamic::runs::{DEMO, MODELS, Run, TEMPERATURE, alike, assert_alike, assert_apart, dot, encode, mean, text, train};
-
-/// Names of the sources of everything drawn in these steps.
-fn sources(run: &Run, steps: std::ops::Range<usize>) -> BTreeSet<String> {
-    rows(run, steps).iter().flat_map(|row| row["negatives"].as_array().unwrap()).map(|it| text(&it["source"])).collect()
-}
-
-fn rows(run: &Run, steps: std::ops::Range<usize>) -> Vec<&Value> {
-    let lines = run.batches.iter().filter(|line| steps.contains(&(line["step"].as_u64().unwrap() as usize)));
-    lines.flat_map(|line| line["rows"].as_array().unwrap()).collect()
-}
+use crate::matrix::Matrix;
+use crate::recipes_dynamic::runs::{
+    DEMO, MODELS, Mined, Run, alike, all_documents, assert_alike, assert_apart, columns, dot, encode, known, mined, raw_lists, rows,
+    sources, tensors, text, train,
+};
 
 fn ranks(run: &Run) -> Vec<usize> {
     run.drawn().iter().flat_map(|row| row.negatives.iter().map(|it| it.rank)).collect()
-}
-
-/// Float tensors of a safetensors file by name.
-fn tensors(path: &Path) -> BTreeMap<String, Vec<f64>> {
-    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let floats = |data: &[u8]| data.chunks_exact(4).map(|it| f64::from(f32::from_le_bytes(it.try_into().unwrap()))).collect();
-    file.iter()
-        .filter(|(_, view)| view.dtype() == safetensors::Dtype::F32)
-        .map(|(name, view)| (name.to_owned(), floats(view.data())))
-        .collect()
-}
-
-fn columns(run: &Run) -> Vec<u64> {
-    run.batches.iter().map(|line| line["columns"].as_u64().unwrap()).collect()
-}
-
-#[test]
-fn random() {
-    let folder = tempfile::tempdir().unwrap();
-    let run = train(folder.path(), "random", "run", &["train.steps=64"]);
-    assert_eq!(sources(&run, 0..64), BTreeSet::from(["random".to_owned()]));
-    // 4,096 draws from 5,924 documents in 16 stretches of ids: chi-squared with 15 degrees of freedom, 37.7 at p = 0.001.
-    let mut counts = [0_f64; 16];
-    for row in run.drawn() {
-        assert_eq!(row.negatives.len(), 1);
-        let number: usize = row.negatives[0].id[1..].parse().unwrap();
-        counts[number * 16 / 5924] += 1.0;
-    }
-    let expected = counts.iter().sum::<f64>() / 16.0;
-    let statistic: f64 = counts.iter().map(|count| (count - expected).powi(2) / expected).sum();
-    assert!(statistic < 37.7, "{counts:?}");
-}
-
-#[test]
-fn in_batch() {
-    let folder = tempfile::tempdir().unwrap();
-    let run = train(folder.path(), "in-batch", "run", &["train.steps=4"]);
-    assert!(sources(&run, 0..4).is_empty() && run.events("refresh").is_empty());
-    assert_eq!(columns(&run), [64; 4]);
-}
-
-/// The logged figures of a chunked run are those of the whole batch, whose every positive is a column for every query.
-fn chunks_change_nothing(recipe: &str, queries: u64) {
-    let folder = tempfile::tempdir().unwrap();
-    let set = ["train.steps=4", "data.limit=2048"];
-    let chunked = train(folder.path(), recipe, "chunked", &set);
-    let whole = train(folder.path(), recipe, "whole", &[&set[..], &["batch.chunk=0"]].concat());
-    assert_alike(&chunked.losses(), &whole.losses(), 1e-4);
-    assert_alike(&chunked.steps("gradient_norm"), &whole.steps("gradient_norm"), 1e-3);
-    assert_eq!(columns(&chunked), [queries; 4], "one score matrix over all blocks");
-    let open = chunked.events("step")[0]["compared"]["in-batch"]["open"].as_u64().unwrap();
-    let all = queries * (queries - 1);
-    assert!(open <= all && open > all - all / 50, "{open} of {all} cells are open; the rest are known to be no negatives");
-}
-
-#[test]
-fn cross_batch() {
-    chunks_change_nothing("cross-batch", 256);
-}
-
-#[test]
-fn grad_cache() {
-    chunks_change_nothing("grad-cache", 128);
-}
-
-#[test]
-fn moco_queue() {
-    let folder = tempfile::tempdir().unwrap();
-    let set =
-        ["train.steps=5", "train.checkpoint_every=1", "train.keep_checkpoints=9", "encoder.momentum=0.75", "negatives.source.0.size=150"];
-    let run = train(folder.path(), "moco-queue", "run", &set);
-    let state = |step: usize, file: &str| tensors(&run.path.join(format!("checkpoints/step-{step}/{file}")));
-    // Before step n + 1 the key encoder follows the weights that step n left.
-    for step in 2..=5 {
-        let (before, trained) = (state(step - 1, "key-encoder.safetensors"), state(step - 1, "weights.safetensors"));
-        for (name, after) in state(step, "key-encoder.safetensors") {
-            let expected: Vec<f64> = before[&name].iter().zip(&trained[&name]).map(|(key, query)| 0.75 * key + 0.25 * query).collect();
-            let far = after.iter().zip(&expected).filter(|(got, expected)| (*got - *expected).abs() > 1e-6).count();
-            assert_eq!(far, 0, "step {step}: {name}");
-        }
-    }
-    // The queue holds the last 150 documents: all of steps 3 and 4, which have 128, and 22 of step 2.
-    let bytes = fs::read(run.path.join("checkpoints/step-5/queue.safetensors")).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let ids = file.tensor("queue.ids").unwrap();
-    let mut held: Vec<String> =
-        ids.data().chunks_exact(8).map(|id| DEMO.documents.id(i64::from_le_bytes(id.try_into().unwrap()) as u32).to_owned()).collect();
-    assert_eq!(held.len(), 150);
-    let pushed = |step: usize| run.pairs(step).into_iter().map(|pair| pair.1).collect::<Vec<_>>();
-    for document in [pushed(3), pushed(4)].concat() {
-        let place = held.iter().position(|it| *it == document).unwrap_or_else(|| panic!("{document} is not in the queue"));
-        held.swap_remove(place);
-    }
-    assert!(held.len() == 22 && held.iter().all(|document| pushed(2).contains(document)), "{held:?}");
-    // What a step compared with is what the steps before have left: 64 columns at step 1, then 128, then all the queue holds.
-    let queued: Vec<usize> = run.batches.iter().map(|line| line["queue"].as_array().map_or(0, Vec::len)).collect();
-    assert_eq!(queued, [0, 64, 128, 150, 150]);
-    let first: BTreeSet<String> = run.batches[1]["queue"].as_array().unwrap().iter().map(text).collect();
-    assert_eq!(first, pushed(0).into_iter().collect());
-    assert_eq!(run.losses()[0], 0.0, "with an empty queue there is nothing to tell the positive from");
-    assert!(run.losses()[1] > 1.0);
-}
-
-#[test]
-fn memory_bank() {
-    let folder = tempfile::tempdir().unwrap();
-    let bank = train(folder.path(), "memory-bank", "bank", &["train.steps=6", "negatives.source.1.start_after=3"]);
-    let plain = train(folder.path(), "in-batch", "plain", &["train.steps=6"]);
-    assert_eq!(bank.losses()[..3], plain.losses()[..3]);
-    assert!(bank.losses()[3] > plain.losses()[3], "more columns, a larger loss: {:?} {:?}", bank.losses(), plain.losses());
-
-    // With weights that stay as they are, the rows of steps 1 and 2 are those of the start encoder: the loss of step 3 by hand.
-    let still = ["train.steps=4", "negatives.source.1.start_after=3", "train.learning_rate=1e-30", "--model", &MODELS.start];
-    let still = train(folder.path(), "memory-bank", "still", &still);
-    let queue: Vec<String> = still.batches[3]["queue"].as_array().unwrap().iter().map(text).collect();
-    assert_eq!(queue.len(), 128);
-    let earlier: BTreeSet<String> = [still.pairs(1), still.pairs(2)].concat().into_iter().map(|pair| pair.1).collect();
-    assert_eq!(queue.iter().cloned().collect::<BTreeSet<_>>(), earlier);
-    let pairs = still.pairs(3);
-    let own: Vec<String> = pairs.iter().map(|pair| pair.1.clone()).collect();
-    let queries = encode(folder.path(), &MODELS.start, "query", pairs.iter().map(|pair| &pair.0));
-    let documents = encode(folder.path(), &MODELS.start, "document", own.iter().chain(&queue));
-    let expected = mean(pairs.iter().map(|(query, positive)| {
-        let logit = |document: &String| dot(&queries[query], &documents[document]) / TEMPERATURE;
-        let columns = own.iter().chain(queue.iter().filter(|it| !own.contains(it)));
-        let open = columns.filter(|it| *it == positive || !known(query, it));
-        open.map(|it| (logit(it) - logit(positive)).exp()).sum::<f64>().ln()
-    }));
-    assert!(alike(still.losses()[3], expected, 1e-4), "{} and {expected}", still.losses()[3]);
-}
-
-/// Whether the document has the text of one that is judged for the query, or the query's own.
-fn known(query: &str, document: &str) -> bool {
-    let text = |id: u32| DEMO.documents.text(id);
-    let (query, document) = (DEMO.queries.find(query).unwrap(), DEMO.documents.find(document).unwrap());
-    let judged = DEMO.split("train").unwrap().judged(query);
-    judged.iter().any(|&(other, _)| text(other) == text(document)) || DEMO.queries.text(query) == text(document)
-}
-
-#[test]
-fn tas_b() {
-    let folder = tempfile::tempdir().unwrap();
-    let run = train(folder.path(), "tas-b", "run", &["train.steps=8", "data.limit=2048"]);
-    assert_eq!(run.events("round").len(), 1);
-    let topics = |step: usize| rows(&run, step..step + 1).iter().map(|row| row["topic"].as_u64()).collect::<BTreeSet<_>>();
-    let sizes = run.events("topics")[0]["topics"].as_u64().unwrap() as usize;
-    for step in 4..8 {
-        // A topic has about 200 of 2,048 queries, so one or two fill a batch of 64.
-        assert!(topics(step).len() <= 3 && !topics(step).contains(&None), "{:?} of {sizes}", topics(step));
-    }
-    assert!((0..4).all(|step| topics(step) == BTreeSet::from([None])));
-    // A query has one negative, whose margin the teacher gives; both terms of the loss are there.
-    assert!(rows(&run, 4..8).iter().all(|row| row["negatives"].as_array().unwrap().len() == 1));
-    let steps = run.events("step");
-    assert!(steps[1]["margin-mse"].is_null(), "{}", steps[1]);
-    for step in &steps[4..8] {
-        let part = |key: &str| step[key].as_f64().unwrap_or_else(|| panic!("no {key} in {step}"));
-        let sum = part("margin-mse") + 0.75 * part("margin-mse-2");
-        assert!(alike(part("loss"), sum, 1e-5) && part("margin-mse") != part("margin-mse-2"), "{step}");
-    }
-    // Each bin of the teacher's margins that is not empty is drawn alike: the place of a draw's bin among them has the mean 1/2.
-    let lists = run.lists(1);
-    let places: Vec<f64> = rows(&run, 4..8)
-        .iter()
-        .map(|row| {
-            let scores = &lists[row["query"].as_str().unwrap()];
-            let drawn = scores[row["negatives"][0]["id"].as_str().unwrap()];
-            let low = scores.values().copied().fold(f64::INFINITY, f64::min);
-            let high = scores.values().copied().fold(f64::NEG_INFINITY, f64::max);
-            let bin = |score: f64| (((score - low) / (high - low) * 10.0) as usize).min(9);
-            let bins: BTreeSet<usize> = scores.values().map(|&score| bin(score)).collect();
-            (bins.range(..bin(drawn)).count() as f64 + 0.5) / bins.len() as f64
-        })
-        .collect();
-    let mean = places.iter().sum::<f64>() / places.len() as f64;
-    // Five standard deviations of the mean of 256 uniform numbers are .09; draws uniform over candidates would have it near .3.
-    assert!(places.len() == 256 && (mean - 0.5).abs() < 0.09, "{mean} of {}", places.len());
-}
-
-#[test]
-fn cluster_batch() {
-    let folder = tempfile::tempdir().unwrap();
-    let run = train(folder.path(), "cluster-batch", "run", &["train.steps=32", "data.limit=2048"]);
-    let topics = |step: usize| rows(&run, step..step + 1).iter().map(|row| row["topic"].as_u64().unwrap()).collect::<BTreeSet<_>>().len();
-    let single = (0..32).filter(|&step| topics(step) == 1).count();
-    assert!(single >= 16, "{single} of 32 batches are of one topic; the others hold what is left of several");
-    // Every pair once an epoch.
-    let drawn = run.drawn();
-    let pairs: BTreeSet<_> = drawn.iter().map(|row| (&row.query, &row.positive)).collect();
-    assert!(pairs.len() * 100 >= drawn.len() * 97, "{} different pairs in {}", pairs.len(), drawn.len());
 }
 
 #[test]
@@ -250,6 +51,36 @@ fn dpr() {
         assert_eq!(row.negatives, std::slice::from_ref(best), "the best lexical one of {}", row.query);
     }
     assert!(columns(&run).iter().all(|&columns| columns > 128 && columns <= 256));
+    // The loss of the first step by hand: every query meets the positives and the hard negatives of all.
+    let matrix = Matrix::new(folder.path(), &MODELS.start, &run, 0);
+    let expected = matrix.info_nce(|row| matrix.negatives(row, &[]));
+    assert!(alike(run.losses()[0], expected, 1e-4), "{} logged, {expected} expected", run.losses()[0]);
+    let compared = &run.events("step")[0]["compared"];
+    let open: u64 = ["in-batch", "bm25", "shared"].iter().map(|source| compared[source]["open"].as_u64().unwrap()).sum();
+    assert_eq!(open as usize, matrix.rows().map(|row| matrix.open(row).len()).sum::<usize>(), "{compared}");
+    let own = matrix.info_nce(|row| matrix.own(row).into_iter().map(|column| matrix.score(row, column)).collect());
+    assert!(!alike(expected, own, 0.1), "{expected} and {own} must differ for this to tell anything");
+}
+
+/// The dense lists of a version are those that another command mines with this model, in its order, and not those of the other one.
+fn assert_mined_by(folder: &Path, run: &Run, version: usize, [model, other]: [&str; 2], depth: usize) {
+    let find = |model: &str| mined(folder, model, &depth.to_string());
+    let (expected, other) = (find(model), find(other));
+    let same = |it: &Value, mined: &Mined| {
+        let score = it["score"].as_f64().unwrap();
+        mined.negatives.iter().any(|(id, at)| *id == text(&it["id"]) && (at - score).abs() < 1e-5)
+    };
+    let (mut all, mut as_expected, mut as_other) = (0, 0, 0);
+    for (query, row) in raw_lists(run, version) {
+        for it in row["negatives"].as_array().unwrap().iter().filter(|it| it["source"] == "dense") {
+            all += 1;
+            as_expected += usize::from(same(it, &expected[&query]));
+            as_other += usize::from(same(it, &other[&query]));
+        }
+    }
+    // Of equal scores at the end of a list either may be in it.
+    assert!(all > 512 * depth * 9 / 10 && as_expected * 1000 > all * 999, "{as_expected} of {all} are what {model} finds");
+    assert!(as_other * 10 < all, "{as_other} of {all} are what the other model finds as well");
 }
 
 #[test]
@@ -278,13 +109,8 @@ fn dpr_adv_hn() {
         }
         assert!(row.negatives.iter().all(|it| lists[&row.query].contains(it)));
     }
-}
-
-/// The rows of a version by query, as written.
-fn raw_lists(run: &Run, version: usize) -> BTreeMap<String, Value> {
-    let text = fs::read_to_string(run.path.join(format!("negatives/version-{version}.jsonl"))).unwrap();
-    let rows = text.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
-    rows.map(|row| (row["query_id"].as_str().unwrap().to_owned(), row)).collect()
+    // The new ones are what the first model finds.
+    assert_mined_by(folder.path(), &run, 2, ["run/rounds/round-1", &MODELS.start], 100);
 }
 
 #[test]
@@ -296,7 +122,7 @@ fn static_dense() {
     let lists = run.version(1);
     assert!(run.drawn().iter().all(|row| row.negatives.iter().all(|it| lists[&row.query].contains(it))));
     // A full search by hand: nothing is left out but what is known.
-    let all: Vec<String> = (0..DEMO.documents.len() as u32).map(|document| DEMO.documents.id(document).to_owned()).collect();
+    let all = all_documents();
     let some: Vec<&String> = lists.keys().take(16).collect();
     let queries = encode(folder.path(), &MODELS.start, "query", some.iter().copied());
     let documents = encode(folder.path(), &MODELS.start, "document", &all);
@@ -328,6 +154,27 @@ fn bge_hn() {
         found.iter().max()
     );
     assert!(found.iter().any(|&rank| rank > 150), "drawn over the whole window");
+
+    // Which ranks these are shows where a positive is among the first ten: there it uses up one of them, so that ranks 11 to 210 of the whole ranking
+    // remain. Had it been taken out first, the eleventh would be the tenth of the others, and dropped.
+    let known_model = train(folder.path(), "bge-hn", "known", &["train.steps=1", "--model", &MODELS.trained]);
+    let lists = known_model.version(1);
+    let queries = encode(folder.path(), &MODELS.trained, "query", lists.keys());
+    let documents = encode(folder.path(), &MODELS.trained, "document", &all_documents());
+    let mut early = 0;
+    for (query, list) in lists {
+        let mut ranking: Vec<(f64, &String)> = documents.iter().map(|(id, row)| (dot(&queries[&query], row), id)).collect();
+        ranking.sort_by(|a, b| b.0.total_cmp(&a.0));
+        if !ranking[..10].iter().any(|it| known(&query, it.1)) {
+            continue;
+        }
+        early += 1;
+        let window: Vec<f64> = ranking[10..210].iter().filter(|it| !known(&query, it.1)).map(|it| it.0).collect();
+        assert_eq!(list.len(), window.len(), "{query}");
+        assert!(list.iter().zip(&window).all(|(it, score)| (it.score - score).abs() < 1e-5), "{query}: {:?}, not {:?}", list[0], window[0]);
+        assert_eq!((list[0].rank, list[list.len() - 1].rank), (11, 210), "{query}");
+    }
+    assert!(early > 50, "{early} positives among the first ten");
 }
 
 #[test]
@@ -338,16 +185,8 @@ fn star() {
     assert_eq!(sources(&run, 0..3), BTreeSet::from(["dense".to_owned()]));
     // The loss of the first step by hand: over all queries and all documents of the batch, the hard ones of every query among them, pairs of
     // equal weight.
-    let rows: Vec<_> = run.drawn().into_iter().filter(|row| row.step == 0).collect();
-    let columns: BTreeSet<String> = rows.iter().flat_map(|row| [row.positive.clone(), row.negatives[0].id.clone()]).collect();
-    let queries = encode(folder.path(), &MODELS.start, "query", rows.iter().map(|row| &row.query));
-    let documents = encode(folder.path(), &MODELS.start, "document", &columns);
-    let score = |query: &String, document: &String| dot(&queries[query], &documents[document]) / TEMPERATURE;
-    let pairs = rows.iter().flat_map(|row| {
-        let others = columns.iter().filter(|it| **it != row.positive && !known(&row.query, it));
-        others.map(|it| (score(&row.query, it) - score(&row.query, &row.positive)).exp().ln_1p()).collect::<Vec<_>>()
-    });
-    let expected = mean(pairs);
+    let matrix = Matrix::new(folder.path(), &MODELS.start, &run, 0);
+    let expected = matrix.pairwise(|row| matrix.open(row));
     assert!(alike(run.losses()[0], expected, 1e-4), "{} logged, {expected} expected", run.losses()[0]);
 }
 
@@ -366,6 +205,7 @@ fn cocondenser() {
     assert!((dense as f64 / (4.0 * 32.0 * 7.0) - 0.5).abs() < 0.05, "{dense}");
     assert!(run.path.join("rounds/round-1/modules.json").is_file());
     assert!(weights(&run.path.join("rounds/round-1")) != weights(&run.path.join("model")));
+    assert_mined_by(folder.path(), &run, 2, ["run/rounds/round-1", &MODELS.start], 200);
 }
 
 #[test]
@@ -454,9 +294,18 @@ fn ensemble_mined() {
 #[test]
 fn lce() {
     let folder = tempfile::tempdir().unwrap();
-    let run = train(folder.path(), "lce", "run", &["train.steps=4"]);
-    let groups = train(folder.path(), "lce", "groups", &["train.steps=4", "loss.kind=info-nce"]);
+    let run = train(folder.path(), "lce", "run", &["train.steps=4", "--model", &MODELS.start]);
+    // Groups of eight: a positive, and seven of the first hundred that the start encoder finds.
+    assert_eq!(sources(&run, 0..4), BTreeSet::from(["dense".to_owned()]));
+    assert!(run.drawn().iter().all(|row| row.negatives.len() == 7 && row.negatives.iter().all(|it| it.rank <= 101)));
+    assert!(ranks(&run).iter().any(|&rank| rank > 80), "drawn from the whole list");
+    assert_mined_by(folder.path(), &run, 1, [&MODELS.start, &MODELS.trained], 100);
+    let matrix = Matrix::new(folder.path(), &MODELS.start, &run, 0);
+    let expected = matrix.info_nce(|row| matrix.own(row).into_iter().map(|column| matrix.score(row, column)).collect());
+    assert!(alike(run.losses()[0], expected, 1e-4), "{} logged, {expected} expected", run.losses()[0]);
+    let groups = train(folder.path(), "lce", "groups", &["train.steps=4", "loss.kind=info-nce", "--model", &MODELS.start]);
     assert_alike(&run.losses(), &groups.losses(), 1e-5);
-    let shared = train(folder.path(), "lce", "shared", &["train.steps=4", "loss.kind=info-nce", "batch.share_negatives=true"]);
+    let set = ["train.steps=4", "loss.kind=info-nce", "batch.share_negatives=true", "--model", &MODELS.start];
+    let shared = train(folder.path(), "lce", "shared", &set);
     assert_apart(&run.losses(), &shared.losses());
 }

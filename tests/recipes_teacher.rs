@@ -7,12 +7,14 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
+use corpus::Collection;
 use serde_json::Value;
 
 use crate::collections::animals;
 use crate::command::{run as command, stderr, trainer, weights};
+use crate::matrix::{Matrix, log_loss};
 use crate::parts::resume;
-use crate::recipes_dynamic::runs::{Run, train};
+use crate::recipes_dynamic::runs::{Run, TEMPERATURE, alike, dot, encode_texts, mean, train};
 
 /// A reranker that is trained for a moment.
 const SHORT: [&str; 4] = ["reranker.lists=4", "reranker.length=64", "reranker.depth=100", "data.limit=256"];
@@ -136,7 +138,22 @@ fn rocketqa_v2() {
     // One list a query, its own alone: a positive and what was drawn.
     assert!(run.batches[4..].iter().all(|line| line["rows"].as_array().unwrap().len() == 16));
     let steps = run.events("step");
-    assert!(steps[4..].iter().all(|step| number(&step["loss"]) >= 0.0));
+    assert!(steps[4..].iter().all(|step| number(&step["loss"]) > 0.0));
+    // What the retriever follows is a distribution over its query's own list. That of a ranker made so flat that its scores do not matter is known: the
+    // loss of the first step of the round, by hand.
+    let flat = train(folder.path(), "rocketqa-v2", "flat", &[&set[..], &["round.1.loss={teacher_temperature=1e9}"]].concat());
+    assert_eq!(flat.batches[4]["rows"], run.batches[4]["rows"]);
+    let matrix = Matrix::new(folder.path(), "flat/rounds/round-1", &flat, 4);
+    let expected = mean(matrix.rows().map(|row| {
+        let list: Vec<f64> = matrix.own(row).into_iter().map(|column| matrix.score(row, column)).collect();
+        assert_eq!(list.len(), 3);
+        // Of four shares of a quarter: the logarithms of the student's are those of the positive's and how far the others lie from it.
+        let loss = log_loss(matrix.target(row), &list);
+        let logs = list.iter().map(|score| (score - matrix.target(row)) / TEMPERATURE - loss).chain([-loss]);
+        mean(logs.map(|log| 0.25_f64.ln() - log))
+    }));
+    assert!(alike(flat.losses()[4], expected, 1e-3), "{} and {expected}", flat.losses()[4]);
+    assert!(!alike(run.losses()[4], expected, 1e-3), "the ranker's own scores do matter");
     // The same bits when it is interrupted in the second round: the ranker's state is in the checkpoint.
     let end = |run: &Run| fs::read(run.path.join("rerankers/round-2-end/model.safetensors")).unwrap();
     let (whole, ranker, learned) = (weights(&run.path.join("model")), reranker(&run, 2), end(&run));
@@ -191,6 +208,55 @@ fn pair() {
     assert_eq!(run.events("round").iter().map(|event| event["restart"].as_bool().unwrap()).collect::<Vec<_>>(), [true, false]);
 }
 
+/// Nobody is surer than 1, and everybody is surer than 0.
+#[test]
+fn pseudo_labels_follow_their_threshold() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let short = [
+        "--data",
+        "data",
+        "data.limit=48",
+        "batch.queries=16",
+        "train.steps=9",
+        "reranker.lists=4",
+        "reranker.length=32",
+        "reranker.depth=50",
+    ];
+    let with = |recipe: &str, out: &str, more: &[&str]| train(folder.path(), recipe, out, &[&short[..], more].concat());
+    let pairs = |run: &Run, steps: std::ops::Range<usize>| -> BTreeSet<(String, String)> {
+        run.drawn().into_iter().filter(|row| steps.contains(&row.step)).map(|row| (row.query, row.positive)).collect()
+    };
+    let counts = |run: &Run| -> Vec<(u64, u64)> {
+        let events = run.events("augmented");
+        events.iter().map(|event| (event["unlabelled"].as_u64().unwrap(), event["accepted"].as_u64().unwrap())).collect()
+    };
+    let none = with("rocketqa", "none", &["reranker.steps=3", "round.2.train.augment={above=1.0,depth=1}"]);
+    assert_eq!(counts(&none), [(48, 0)]);
+    let labelled = pairs(&none, 0..6);
+    assert!(labelled.len() == 48 && pairs(&none, 6..9).is_subset(&labelled));
+    let of_pair = ["round.1.reranker.steps=3", "round.1.train.augment={above=1.0,depth=1}", "round.2.train.augment={above=1.0,depth=1}"];
+    assert_eq!(counts(&with("pair", "pair", &of_pair)), [(48, 0), (48, 0)]);
+
+    let all = with("rocketqa", "all", &["reranker.steps=3", "round.2.train.augment={above=0.0,depth=1}"]);
+    assert_eq!(counts(&all), [(48, 48)]);
+    assert_eq!(pairs(&all, 0..6), labelled);
+    // The one document that the ranker was asked about: the first that the model of the second round finds.
+    let new: BTreeSet<_> = pairs(&all, 6..9).difference(&labelled).cloned().collect();
+    assert!(new.len() > 8, "{} new pairs", new.len());
+    let collection = Collection::open(folder.path().join("data").to_str().unwrap()).unwrap();
+    let texts = |records: &corpus::Records| -> Vec<(String, String)> {
+        (0..records.len() as u32).map(|number| (records.id(number).to_owned(), records.text(number).to_owned())).collect()
+    };
+    let queries = encode_texts(folder.path(), "all/rounds/round-2", "query", &texts(&collection.queries));
+    let documents = encode_texts(folder.path(), "all/rounds/round-2", "document", &texts(&collection.documents));
+    for (query, positive) in new {
+        let score = |document: &String| dot(&queries[&query], &documents[document]);
+        let best = documents.keys().map(score).fold(f64::NEG_INFINITY, f64::max);
+        assert!(score(&positive) > best - 1e-6, "{query}: {positive}");
+    }
+}
+
 #[test]
 fn ar2() {
     let folder = tempfile::tempdir().unwrap();
@@ -232,6 +298,10 @@ fn simlm() {
     assert_eq!(trained, [4], "one ranker, for the last round");
     for (step, event) in run.events("step").iter().enumerate() {
         assert_eq!(event["kl"].is_null(), step < 4, "{event}");
+        if step >= 4 {
+            let sum = number(&event["kl"]) + 0.2 * number(&event["info-nce"]);
+            assert!(number(&event["kl"]) > 0.0 && (sum - number(&event["loss"])).abs() < 1e-4, "{event}");
+        }
     }
     assert!(run.events("round").iter().all(|event| event["restart"] == true));
 }
@@ -266,28 +336,45 @@ fn teachers_at_work() {
     }
 }
 
-/// InDi's band: candidates whose probability lies outside it are dropped.
+/// InDi's band, as its recipe sets it: candidates whose probability lies outside it are dropped; where fewer than 84 lie inside, the 84 lowest from .1
+/// to .95 stay, and where these are too few the highest 84 up to .95.
 #[test]
 fn the_band_of_a_cross_encoder() {
     let folder = tempfile::tempdir().unwrap();
-    let band = |name: &str, filter: &str| {
-        let set = [
-            filter,
-            "teacher.model=reranker",
-            "reranker.model=retriever",
-            "reranker.negatives=3",
-            "reranker.steps=15",
-            "train.steps=2",
-            "batch.queries=16",
-            // Every pair of a query and 200 documents is scored.
-            "data.limit=64",
-        ];
-        let run = train(folder.path(), "indi", name, &short(&set));
-        run.events("refresh")[0]["by_source"][0]["removed"]["teacher"].as_u64().unwrap_or(0)
+    animals(&folder.path().join("data"));
+    let with = |name: &str, more: &[&str]| {
+        let data = ["--data", "data", "data.limit=32", "batch.queries=16", "train.steps=1", "reranker.length=32"];
+        let reranker = ["teacher.model=reranker", "reranker.model=retriever", "reranker.negatives=3", "reranker.steps=10"];
+        train(folder.path(), "indi", name, &short(&[&data[..], &reranker, more].concat()))
     };
-    let [wide, narrow] = [("wide", 0.0, 1.0), ("narrow", 0.1, 0.6)]
-        .map(|(name, min, max)| band(name, &format!("negatives.filter=[{{rule=\"teacher\",min={min:?},max={max:?}}}]")));
-    assert!(wide == 0 && narrow > 0, "{wide} {narrow}");
+    let (filter, uniform) =
+        ("negatives.filter=[{rule=\"teacher\",min=0.1,max=0.6,at_least=84,ceiling=0.95}]", "negatives.draw={rule=\"uniform\"}");
+    let run = with("run", &[filter]);
+    let (pool, whole) = (with("pool", &[filter, uniform]), with("whole", &["negatives.filter=[{rule=\"teacher\",min=0.0}]", uniform]));
+    assert!(reranker(&run, 1) == reranker(&pool, 1) && reranker(&pool, 1) == reranker(&whole, 1));
+    let (chosen, kept) = (run.lists(1), pool.lists(1));
+    let (mut inside, mut refilled) = (0, 0);
+    for (query, scores) in whole.lists(1) {
+        assert_eq!(scores.len(), 143, "{query}: the other documents are all there");
+        let mut scores: Vec<f64> = scores.into_values().filter(|&score| score <= 0.95).collect();
+        scores.sort_by(f64::total_cmp);
+        let from = |lowest: f64| scores.partition_point(|&score| score < lowest);
+        let band = &scores[from(0.1)..scores.partition_point(|&score| score <= 0.6)];
+        let expected = match scores.len() - from(0.1) {
+            _ if band.len() >= 84 => band,
+            enough if enough >= 84 => &scores[from(0.1)..from(0.1) + 84],
+            _ => &scores[scores.len().saturating_sub(84)..],
+        };
+        inside += usize::from(band.len() >= 84);
+        refilled += usize::from(band.len() < 84);
+        let mut got: Vec<f64> = kept.get(&query).into_iter().flat_map(|list| list.values().copied()).collect();
+        got.sort_by(f64::total_cmp);
+        assert_eq!(got, expected, "{query}: {} of {}", got.len(), scores.len());
+        // The recipe's own draw takes from these.
+        let few = chosen.get(&query).into_iter().flatten();
+        assert!(few.clone().count() <= 21 && few.clone().all(|(id, score)| kept[&query].get(id) == Some(score)), "{query}");
+    }
+    assert!(inside > 0 && refilled > 0, "{inside} bands with enough, {refilled} without");
 }
 
 #[test]

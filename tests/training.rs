@@ -2,11 +2,14 @@
 
 #![allow(clippy::print_stderr)]
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
+use corpus::Collection;
 use serde_json::Value;
 
-use crate::collections::{SHORT_RUN, animals, written_for_animals};
+use crate::collections::{SHORT_RUN, animals, animals_with_copies, written_for_animals};
 use crate::command::{json, run, stderr, weights};
 
 #[test]
@@ -75,42 +78,88 @@ fn gradient_caching_trains_to_nearly_the_same_weights() {
     assert!((whole - cached).abs() < 0.05, "nDCG@10 {whole} whole, {cached} in chunks");
 }
 
+/// The texts that are no negatives of a row of batches.jsonl: those of its positive and of whatever else is judged, and the query's own.
+fn known<'a>(collection: &'a Collection, row: &Value) -> BTreeSet<&'a str> {
+    let text = |document: u32| collection.documents.text(document);
+    let positive = collection.documents.find(row["positive"].as_str().unwrap()).unwrap();
+    let mut known = BTreeSet::from([text(positive)]);
+    // A written query is judged nowhere else, and its text is not in the collection.
+    if let Some(query) = collection.queries.find(row["query"].as_str().unwrap()) {
+        known.extend(collection.split("train").unwrap().judged(query).iter().map(|&(document, _)| text(document)));
+        known.insert(collection.queries.text(query));
+    }
+    known
+}
+
+/// No negative of a run is known to be none; and where columns are counted, no more are open than are left without those. Returns how many cells
+/// those are, beside the positives themselves.
+fn barred(collection: &Collection, run: &Path) -> usize {
+    let lines = |name: &str| -> Vec<Value> {
+        let text = fs::read_to_string(run.join(name)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let steps: Vec<Value> = lines("run.jsonl").into_iter().filter(|event| event["event"] == "step").collect();
+    let text = |id: &str| collection.documents.find(id).map(|document| collection.documents.text(document));
+    let id = |value: &'_ Value| value.as_str().unwrap().to_owned();
+    let mut all = 0;
+    for line in lines("batches.jsonl") {
+        let rows = line["rows"].as_array().unwrap();
+        let negatives = |row: &Value| row["negatives"].as_array().unwrap().iter().map(|it| id(&it["id"])).collect::<Vec<_>>();
+        let of_rows: BTreeSet<String> = rows.iter().flat_map(|row| [negatives(row), vec![id(&row["positive"])]].concat()).collect();
+        let queue = line["queue"].as_array().into_iter().flatten().map(id);
+        let columns: Vec<String> = of_rows.into_iter().chain(queue).collect();
+        let mut left = 0;
+        for row in rows {
+            let known = known(collection, row);
+            let is_known = |id: &String| text(id).is_some_and(|text| known.contains(text));
+            assert!(!negatives(row).iter().any(is_known), "{}: {row}", run.display());
+            let count = columns.iter().filter(|id| is_known(id)).count();
+            left += columns.len() - count;
+            all += count - 1;
+        }
+        // What is retrieved in the step are other columns.
+        let retrieves = !rows[0]["retrieved"].is_null();
+        let counted = steps[line["step"].as_u64().unwrap() as usize]["compared"].as_object().filter(|_| !retrieves);
+        let open: u64 = counted.into_iter().flatten().map(|(_, cells)| cells["open"].as_u64().unwrap()).sum();
+        assert!(open as usize <= left, "{}: {open} cells are open, {left} may be: {line}", run.display());
+    }
+    all
+}
+
+/// And none of them takes what is known to be no negative for one.
 #[test]
 fn every_recipe_trains() {
     let folder = tempfile::tempdir().unwrap();
-    animals(&folder.path().join("data"));
+    let data = folder.path().join("data");
+    animals_with_copies(&data);
+    let collection = Collection::open(data.to_str().unwrap()).unwrap();
     let mine =
         ["mine", "--data", "data", "--model", "builtin:tiny", "--negatives", "5", "--output", "lists.jsonl", "--device", "cpu", "--json"];
     json(folder.path(), &mine);
     written_for_animals(folder.path());
     let recipes = json(folder.path(), &["recipes", "--json"]);
+    let mut in_the_way = 0;
     for recipe in recipes["recipes"].as_array().unwrap() {
         let name = recipe["name"].as_str().unwrap();
         let mut arguments = vec!["train", "--recipe", name, "--out", name, "--json", "--data", "data", "--device", "cpu"];
-        arguments.extend([
-            "--set",
-            "batch.queries=16",
-            "--set",
-            "train.steps=12",
-            "--set",
-            "reranker.steps=3",
-            "--set",
-            "reranker.lists=4",
-        ]);
+        let mut set = vec!["batch.queries=16", "train.steps=12", "train.log_batches=true", "reranker.steps=3", "reranker.lists=4"];
         // What a recipe says it needs.
         match name {
-            "margin-mse" => arguments.extend(["--set", "negatives.source.0.path=lists.jsonl"]),
-            "kl-distill" => arguments.extend(["--set", "negatives.source.1.path=lists.jsonl"]),
-            "gpl" => arguments.extend(["--set", "data.queries=queries.jsonl", "--set", "reranker.model=start"]),
-            "inpars" | "gecko" => arguments.extend(["--set", "data.queries=queries.jsonl"]),
-            "promptagator" => arguments.extend(["--set", "data.queries=queries.jsonl", "--set", "round.1.train.round_trip=20"]),
-            "e5-synthetic" => arguments.extend(["--set", "negatives.source.1.path=lists.jsonl"]),
-            "pair" | "ar2" => arguments.extend(["--set", "round.1.reranker.steps=3"]),
+            "margin-mse" => set.push("negatives.source.0.path=lists.jsonl"),
+            "kl-distill" | "e5-synthetic" => set.push("negatives.source.1.path=lists.jsonl"),
+            "gpl" => set.extend(["data.queries=queries.jsonl", "reranker.model=start"]),
+            "inpars" | "gecko" => set.push("data.queries=queries.jsonl"),
+            "promptagator" => set.extend(["data.queries=queries.jsonl", "round.1.train.round_trip=20"]),
+            "pair" | "ar2" => set.push("round.1.reranker.steps=3"),
+            "rlhn" | "arhn" => set.push("data.decisions=decisions.jsonl"),
             _ => {}
         }
+        set.iter().for_each(|value| arguments.extend(["--set", value]));
         let result = json(folder.path(), &arguments);
         assert!(result["after"]["ndcg@10"].as_f64().unwrap() > 0.0, "{name}: {result}");
+        in_the_way += barred(&collection, &folder.path().join(name));
     }
+    assert!(in_the_way > 1000, "{in_the_way} cells had to be barred");
 }
 
 #[test]
@@ -129,7 +178,7 @@ fn the_human_output_has_a_table_and_the_next_command() {
 
 #[test]
 fn mixed_precision_rounds_operands_and_the_log_says_so() {
-    let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden/tiny-bert");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden/tiny-bert");
     let folder = tempfile::tempdir().unwrap();
     animals(&folder.path().join("data"));
     let first = |precision: &str, model: &str| {
@@ -160,4 +209,35 @@ fn mixed_precision_rounds_operands_and_the_log_says_so() {
     let model = model.to_str().unwrap();
     let ((_, loss, _), (_, mixed, _)) = (first("f32", model), first("mixed", model));
     assert!(mixed != loss && (mixed - loss).abs() < 0.02 * loss, "{mixed} and {loss}");
+}
+
+#[test]
+fn a_file_of_pairs_is_enough_and_evaluate_measures_on_what_was_held_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = (0..60).map(|number| format!("{{\"query\": \"find {number}\", \"positive\": \"here is {number}\"}}\n"));
+    fs::write(folder.path().join("pairs.jsonl"), rows.collect::<String>()).unwrap();
+    fs::write(folder.path().join("my.toml"), "recipe = \"in-batch\"\n[batch]\nqueries = 8\n[train]\nsteps = 3\n").unwrap();
+    let trained = json(folder.path(), &["train", "my.toml", "--data", "pairs.jsonl", "--out", "run", "--device", "cpu", "--json"]);
+    let evaluate = ["evaluate", "--data", "pairs.jsonl", "--model", "run/model", "--device", "cpu", "--json"];
+    let measured = json(folder.path(), &evaluate);
+    assert_eq!((&trained["split"], &measured), (&"test".into(), &trained["after"]));
+    assert_eq!((&trained["steps"], &measured["queries"]), (&3.into(), &3.into()));
+    let more = json(folder.path(), &[&evaluate[..], &["--hold-out", "0.2"]].concat());
+    assert_eq!(more["queries"], 6);
+
+    // Written queries change nothing about what is measured on.
+    let measured_on = |run: &str| -> BTreeSet<String> {
+        let lines = fs::read_to_string(folder.path().join(run).join("evaluation/run.trec")).unwrap();
+        lines.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+    };
+    let document =
+        json(folder.path(), &["search", "--data", "pairs.jsonl", "--model", "run/model", "--device", "cpu", "--json", "here is 7"]);
+    let positive = document["hits"][0]["id"].as_str().unwrap();
+    let written =
+        (0..60).map(|number| format!("{{\"_id\": \"w{number}\", \"text\": \"written {number}\", \"positive\": [\"{positive}\"]}}\n"));
+    fs::write(folder.path().join("written.jsonl"), written.collect::<String>()).unwrap();
+    let more =
+        ["train", "my.toml", "--data", "pairs.jsonl", "--set", "data.queries=written.jsonl", "--out", "more", "--device", "cpu", "--json"];
+    assert_eq!(json(folder.path(), &more)["after"]["queries"], 3);
+    assert_eq!(measured_on("more"), measured_on("run"));
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::json as object;
 
 use super::runs::{DEMO, MODELS, Run, dot, encode, text, train};
+use crate::collections::animals;
 use crate::command::json;
 
 /// A pair of ids and what is decided about it.
@@ -35,6 +36,12 @@ fn write(folder: &Path, decisions: &Decisions) {
     fs::write(folder.join("decisions.jsonl"), decisions.iter().map(row).collect::<String>()).unwrap();
 }
 
+/// A file that finds nothing wrong with this negative, and what to set to read it.
+fn nothing(folder: &Path, query: &str, document: &str) -> &'static str {
+    fs::write(folder.join("nothing.jsonl"), object!({ "qid": query, "pid": document, "decision": "neg" }).to_string() + "\n").unwrap();
+    "data.decisions=nothing.jsonl"
+}
+
 /// How often decided pairs were drawn as negatives.
 fn drawn(run: &Run, decisions: &Decisions) -> usize {
     let pairs = run.drawn().into_iter().flat_map(|row| row.negatives.into_iter().map(move |it| (row.query.clone(), it.id)));
@@ -57,11 +64,12 @@ fn false_negative_rate(run: &Run) -> f64 {
 #[test]
 fn rlhn() {
     let folder = tempfile::tempdir().unwrap();
-    let plain = train(folder.path(), "rlhn", "plain", &set(&[]));
+    let plain = train(folder.path(), "rlhn", "plain", &set(&[nothing(folder.path(), "q00000", "d00000")]));
     let decisions: Decisions = false_negatives(folder.path(), "plain").into_iter().map(|pair| (pair, "pos")).collect();
     let count = decisions.len() as u64;
     assert!(count > 100 && drawn(&plain, &decisions) > 0, "{count} false negatives, {} drawn", drawn(&plain, &decisions));
-    assert!(plain.events("relabelled").is_empty());
+    let untouched = plain.events("relabelled")[0];
+    assert!(["promoted", "removed", "demoted", "dropped_queries"].iter().all(|key| untouched[*key] == 0), "{untouched}");
     write(folder.path(), &decisions);
 
     let with = |out: &str, policy: &str| train(folder.path(), "rlhn", out, &set(&["data.decisions=decisions.jsonl", policy]));
@@ -105,7 +113,7 @@ fn what_is_removed_is_no_negative_of_any_kind() {
         let more = ["batch.queries=512", "batch.negatives=1", "negatives.filter=[]", "negatives.source.1.below_margin=false"];
         let with =
             |out: &str, policy: &[&str]| train(folder.path(), recipe, &format!("{recipe}-{out}"), &set(&[&more[..], policy].concat()));
-        let plain = with("plain", &[]);
+        let plain = with("plain", &[nothing(folder.path(), "q00000", "d00000")]);
         let counts = ["in-batch", "shared"].map(|source| wrong(&plain, source));
         assert!(counts.iter().all(|&count| count > 3), "{counts:?}");
         let removed = with("remove", &["data.decisions=decisions.jsonl", "data.decision_policy=remove"]);
@@ -122,7 +130,7 @@ fn arhn() {
     let folder = tempfile::tempdir().unwrap();
     // Whole lists: a margin would hide what ranks above the positive.
     let whole = set(&["negatives.filter=[]", "negatives.source.1.below_margin=false"]);
-    let plain = train(folder.path(), "arhn", "plain", &whole);
+    let plain = train(folder.path(), "arhn", "plain", &[&whole[..], &[nothing(folder.path(), "q00000", "d00000")]].concat());
     let flagged = false_negatives(folder.path(), "plain");
     let judged = DEMO.split("train").unwrap();
     let positive = |query: &String| {
@@ -154,4 +162,59 @@ fn arhn() {
     assert!(decisions.keys().all(|(query, document)| listed[query].iter().all(|it| it.id != *document)), "what was decided is not mined");
     let rates = (false_negative_rate(&plain), false_negative_rate(&run));
     assert!(rates.0 > 0.0 && rates.1 < 0.5 * rates.0, "{rates:?}");
+}
+
+/// Over a small collection whose lists hold everything: pairs and lists are those of a run without decisions but for what was decided.
+#[test]
+fn decisions_change_exactly_the_pairs_that_they_name() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let pair = |query: &str, document: &str| (query.to_owned(), document.to_owned());
+    // Of q9 it is the judged positive.
+    let (promoted, dropped, own) = (pair("q2", "d50"), pair("q3", "d51"), pair("q9", "d9"));
+    let decided = [(&promoted, "pos"), (&dropped, "drop"), (&own, "drop"), (&pair("q4", "d52"), "neg")];
+    write(folder.path(), &decided.map(|(pair, decision)| (pair.clone(), decision)).into());
+    let set = [
+        "--data",
+        "data",
+        "data.limit=0",
+        "batch.queries=16",
+        "batch.negatives=1",
+        "train.steps=30",
+        "negatives.filter=[]",
+        "negatives.source.1.below_margin=false",
+        "negatives.source.1.depth=144",
+    ];
+    for recipe in ["rlhn", "arhn"] {
+        let with = |out: &str, more: &[&str]| train(folder.path(), recipe, &format!("{recipe}-{out}"), &[&set[..], more].concat());
+        let pairs = |run: &Run| run.drawn().into_iter().map(|row| (row.query, row.positive)).collect::<BTreeSet<_>>();
+        let plain = with("plain", &[nothing(folder.path(), "q4", "d52")]);
+        let (judged, whole) = (pairs(&plain), plain.version(1));
+        assert!(judged.len() == 96 && judged.contains(&own) && whole.len() == 96, "{} pairs", judged.len());
+        assert!(whole["q2"].iter().any(|it| it.id == "d50") && whole["q3"].iter().any(|it| it.id == "d51"));
+        for (policy, counts) in [("promote", [1, 1, 1, 0]), ("remove", [0, 2, 1, 0]), ("drop-query", [0, 0, 0, 3])] {
+            let run = with(policy, &["data.decisions=decisions.jsonl", &format!("data.decision_policy={policy}")]);
+            let relabelled = run.events("relabelled")[0];
+            assert_eq!(
+                ["promoted", "removed", "demoted", "dropped_queries"].map(|key| relabelled[key].as_u64().unwrap()),
+                counts,
+                "{policy}"
+            );
+            let mut expected = judged.clone();
+            expected.remove(&own);
+            match policy {
+                "promote" => expected.extend([promoted.clone()]),
+                "drop-query" => expected.retain(|pair| ![&promoted.0, &dropped.0].contains(&&pair.0)),
+                _ => {}
+            }
+            assert_eq!(pairs(&run), expected, "{recipe}, {policy}");
+            let lists = run.version(1);
+            assert_eq!(lists.keys().collect::<BTreeSet<_>>(), expected.iter().map(|pair| &pair.0).collect(), "{recipe}, {policy}");
+            for (query, list) in &lists {
+                let gone = |id: &String| [&promoted, &dropped].iter().any(|pair| (&pair.0, &pair.1) == (query, id));
+                let left: Vec<&String> = whole[query].iter().map(|it| &it.id).filter(|id| !gone(id)).collect();
+                assert_eq!(list.iter().map(|it| &it.id).collect::<Vec<_>>(), left, "{recipe}, {policy}: {query}");
+            }
+        }
+    }
 }

@@ -1,58 +1,38 @@
 //! Recipes that differ in the loss: runs that differ only in its settings see the same pairs, so their losses are compared step by step.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
-use serde_json::Value;
-
-use super::runs::{MODELS, Run, TEMPERATURE, alike, assert_alike, assert_apart, dot, encode_pairs, mean, text, train};
-use crate::command::json;
+use super::runs::{MODELS, Run, TEMPERATURE, alike, assert_alike, assert_apart, mean, mined, train};
+use crate::matrix::{Block, Matrix, log_loss};
 
 /// Rounding, over a few steps.
 const BOUND: f64 = 1e-4;
 
-/// Rows of the queries and of their positives.
-type Pairs = (Vec<Vec<f64>>, Vec<Vec<f64>>);
-
-/// InfoNCE over query-document, query-query and document-document cells without those where `seen` scores above the limit of the
-/// row: the share of masked cells and the loss, by hand.
-fn masked(student: &Pairs, seen: &Pairs, limit: impl Fn(f64) -> f64) -> (f64, f64) {
-    let count = student.0.len();
-    let cells = |(queries, documents): &Pairs, row: usize| -> Vec<f64> {
-        let others = (0..count).filter(move |&other| other != row);
-        let block = |left: &[f64], right: &[Vec<f64>]| others.clone().map(|other| dot(left, &right[other])).collect::<Vec<f64>>();
-        [block(&queries[row], documents), block(&queries[row], queries), block(&documents[row], documents)].concat()
-    };
-    let (mut removed, mut losses) = (0, Vec::new());
-    for row in 0..count {
-        let limit = limit(dot(&seen.0[row], &seen.1[row]));
-        let target = dot(&student.0[row], &student.1[row]) / TEMPERATURE;
-        let mut total = target.exp();
-        for (score, seen) in cells(student, row).iter().zip(cells(seen, row)) {
-            if seen > limit {
-                removed += 1;
-            } else {
-                total += (score / TEMPERATURE).exp();
-            }
-        }
-        losses.push(total.ln() - target);
+/// InfoNCE over the documents and these blocks without the cells that `seen` scores above the limit of the row: the share of masked cells and the
+/// loss, by hand.
+fn masked(student: &Matrix, seen: &Matrix, blocks: &[Block], limit: impl Fn(f64) -> f64) -> (f64, f64) {
+    let (mut removed, mut all, mut losses) = (0.0, 0.0, Vec::new());
+    for row in student.rows() {
+        let limit = limit(seen.target(row));
+        let (scores, seen) = (student.negatives(row, blocks), seen.negatives(row, blocks));
+        let left: Vec<f64> = scores.iter().zip(&seen).filter(|it| *it.1 <= limit).map(|it| *it.0).collect();
+        all += scores.len() as f64;
+        removed += (scores.len() - left.len()) as f64;
+        losses.push(log_loss(student.target(row), &left));
     }
-    (f64::from(removed) / (count * 3 * (count - 1)) as f64, mean(losses))
+    (removed / all, mean(losses))
 }
 
 #[test]
 fn qwen3_mask() {
     let folder = tempfile::tempdir().unwrap();
-    // The recipe's mined negative is one more column; without it the matrix is square and quickly made by hand.
-    let mined = train(folder.path(), "qwen3-mask", "mined", &["train.steps=2"]);
-    assert!(mined.drawn().iter().all(|row| row.negatives.len() == 1));
-    let set = ["train.steps=8", "batch.negatives=0"];
-    let with = |out: &str, more: &[&str]| train(folder.path(), "qwen3-mask", out, &[&set[..], more].concat());
+    let with = |out: &str, more: &[&str]| train(folder.path(), "qwen3-mask", out, &[&["train.steps=4"], more].concat());
     let (run, wide) = (with("run", &[]), with("wide", &["loss.mask.0.margin=1e6"]));
     let plain = with("plain", &["loss.mask=[]"]);
-    let student = encode_pairs(folder.path(), &MODELS.start, &run.pairs(0));
-    let (share, loss) = masked(&student, &student, |positive| positive + 0.1);
+    assert!(run.drawn().iter().all(|row| row.negatives.len() == 1), "a mined negative each");
+    // Four blocks: documents and hard negatives, the other queries, and the positive against all documents.
+    let student = Matrix::new(folder.path(), &MODELS.start, &run, 0);
+    let (share, loss) = masked(&student, &student, &[Block::Queries, Block::Documents], |positive| positive + 0.1);
     assert!(share > 0.001, "the rule holds somewhere");
     assert!(alike(run.steps("masked_share")[0], share, 1e-3), "{} and {share}", run.steps("masked_share")[0]);
     assert!(alike(run.losses()[0], loss, BOUND), "{} and {loss}", run.losses()[0]);
@@ -69,12 +49,27 @@ fn gistembed() {
     let shares: Vec<Option<f64>> = run.events("step").iter().map(|step| step["masked_share"].as_f64()).collect();
     assert!(shares[..4].iter().all(Option::is_none) && shares[4..].iter().all(|share| share.is_some_and(|it| it > 0.0)), "{shares:?}");
     // Round 2 starts over; the model of round 1 guides it.
-    let pairs = run.pairs(4);
-    let student = encode_pairs(folder.path(), &MODELS.start, &pairs);
-    let guide = encode_pairs(folder.path(), "run/rounds/round-1", &pairs);
-    let (share, loss) = masked(&student, &guide, |positive| positive);
-    assert!(alike(shares[4].unwrap(), share, 1e-3), "{} and {share}", shares[4].unwrap());
-    assert!(alike(run.losses()[4], loss, BOUND), "{} and {loss}", run.losses()[4]);
+    let blocks = [Block::Queries, Block::Positives];
+    let by_hand = |run: &Run, guide: &str| {
+        let [student, guide] = [&MODELS.start, guide].map(|model| Matrix::new(folder.path(), model, run, 4));
+        masked(&student, &guide, &blocks, |positive| positive)
+    };
+    let assert_guided = |run: &Run, guide: &str| {
+        let step = run.events("step")[4];
+        let (share, loss) = by_hand(run, guide);
+        assert!(alike(step["masked_share"].as_f64().unwrap(), share, 1e-3), "{guide}: {step} and {share}");
+        assert!(alike(run.losses()[4], loss, BOUND), "{guide}: {} and {loss}", run.losses()[4]);
+    };
+    assert_guided(&run, "run/rounds/round-1");
+    assert!(by_hand(&run, "run/rounds/round-1").0 > 0.0, "nothing is masked");
+    // With the fourth block, the query against hard negatives; and with a guide that is named.
+    let source = "negatives.source=[{from=\"in-batch\"},{from=\"dense\",model=\"start\",depth=100}]";
+    let hard = with("hard", &["batch.negatives=1", source]);
+    assert!(hard.drawn().iter().all(|row| row.negatives.len() == 1));
+    assert_guided(&hard, "hard/rounds/round-1");
+    let named = with("named", &[&format!("guide.model=\"{}\"", MODELS.trained)]);
+    assert_guided(&named, &MODELS.trained);
+    assert_ne!(by_hand(&named, "named/rounds/round-1"), by_hand(&named, &MODELS.trained));
     // Its rows of both sides are kept for a later round or a resumed run.
     assert_eq!(fs::read_dir(run.path.join("guides")).unwrap().count(), 2);
     // A guide's margin lowers the limit: an enormous one leaves nothing to contrast with.
@@ -97,6 +92,19 @@ fn cached_gist() {
     assert_alike(&share(&chunked), &share(&whole), 1e-3);
 }
 
+/// The debiased loss by hand, hard negatives weighted by their own exponential to the power of `beta`.
+fn corrected(matrix: &Matrix, tau_plus: f64, beta: f64) -> f64 {
+    mean(matrix.rows().map(|row| {
+        let power = |score: f64, to: f64| (to * score / TEMPERATURE).exp();
+        let (negatives, positive) = (matrix.negatives(row, &[]), power(matrix.target(row), 1.0));
+        let count = negatives.len() as f64;
+        let sum = |to: f64| negatives.iter().map(|score| power(*score, to)).sum::<f64>();
+        let mass = count * sum(1.0 + beta) / sum(beta);
+        let left = ((mass - tau_plus * count * positive) / (1.0 - tau_plus)).max(count * power(-1.0, 1.0));
+        ((positive + left) / positive).ln()
+    }))
+}
+
 #[test]
 fn debiased() {
     let folder = tempfile::tempdir().unwrap();
@@ -104,8 +112,14 @@ fn debiased() {
     let plain = with("in-batch", "plain", &[]);
     assert_alike(&with("debiased", "zero", &["loss.tau_plus=0"]).losses(), &plain.losses(), BOUND);
     let run = with("debiased", "run", &["loss.tau_plus=0.02"]);
-    // What is subtracted makes the loss smaller.
-    assert!(run.losses()[0] < plain.losses()[0] - 1e-3, "{:?} {:?}", run.losses(), plain.losses());
+    let expected = corrected(&Matrix::new(folder.path(), &MODELS.start, &run, 0), 0.02, 0.0);
+    assert!(alike(run.losses()[0], expected, BOUND), "{} and {expected}", run.losses()[0]);
+    assert!(
+        run.losses()[0] < plain.losses()[0] - 1e-3,
+        "what is subtracted makes the loss smaller: {:?} {:?}",
+        run.losses(),
+        plain.losses()
+    );
     assert!(run.steps("floor_share").iter().all(|share| (0.0..=1.0).contains(share)));
 }
 
@@ -116,8 +130,9 @@ fn hcl() {
     let debiased = with("debiased", "debiased", &[]);
     assert_alike(&with("hcl", "zero", &["loss.beta=0"]).losses(), &debiased.losses(), BOUND);
     let run = with("hcl", "run", &[]);
-    // Hard negatives weigh more, so the loss is larger.
-    assert!(run.losses()[0] > debiased.losses()[0] + 1e-2, "{:?} {:?}", run.losses(), debiased.losses());
+    let expected = corrected(&Matrix::new(folder.path(), &MODELS.start, &run, 0), 0.005, 0.5);
+    assert!(alike(run.losses()[0], expected, BOUND), "{} and {expected}", run.losses()[0]);
+    assert!(run.losses()[0] > debiased.losses()[0] + 1e-2, "hard negatives weigh more: {:?} {:?}", run.losses(), debiased.losses());
 }
 
 #[test]
@@ -132,6 +147,14 @@ fn ccr() {
     let one = with("one", &["round.1.loss.beta=1.0"]);
     let [half, one] = [&run, &one].map(|run| run.losses()[6] - plain.losses()[6]);
     assert!(half < -0.1 && alike(one, 2.0 * half, 1e-3), "{half} {one}");
+    // Which mean that is: over the positive and all columns of a query.
+    let matrix = Matrix::new(folder.path(), "run/rounds/round-1", &run, 6);
+    let expected = mean(matrix.rows().map(|row| {
+        let (target, negatives) = (matrix.target(row), matrix.negatives(row, &[]));
+        let loss = log_loss(target, &negatives);
+        loss + 0.5 * mean(negatives.iter().chain([&target]).map(|score| (score - target) / TEMPERATURE - loss))
+    }));
+    assert!(alike(run.losses()[6], expected, BOUND), "{} and {expected}", run.losses()[6]);
 }
 
 #[test]
@@ -158,31 +181,6 @@ fn passage_sieve() {
     assert_eq!(refresh["removed"]["sieve"], dropped);
 }
 
-/// A query's mined negatives with their scores, and the score of its positive.
-struct Mined {
-    positive: f64,
-    negatives: Vec<(String, f64)>,
-}
-
-impl Mined {
-    fn score(&self, id: &str) -> f64 {
-        self.negatives.iter().find(|it| it.0 == id).expect("it was mined").1
-    }
-}
-
-fn mined(folder: &Path, model: &str, negatives: &str) -> BTreeMap<String, Mined> {
-    let output = "mined.jsonl";
-    let data = ["mine", "--data", "builtin:demo", "--model", model, "--output", output];
-    json(folder, &[&data[..], &["--negatives", negatives, "--device", "cpu", "--json"]].concat());
-    let rows = fs::read_to_string(folder.join(output)).unwrap();
-    let rows = rows.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
-    rows.map(|row| {
-        let negatives = row["negatives"].as_array().unwrap().iter().map(|it| (text(&it["id"]), it["score"].as_f64().unwrap()));
-        (text(&row["query_id"]), Mined { positive: row["positive_score"].as_f64().unwrap(), negatives: negatives.collect() })
-    })
-    .collect()
-}
-
 /// A teacher that is the start encoder itself.
 const TAUGHT: [&str; 4] = ["train.steps=4", "data.teacher=mined.jsonl", "negatives.source.0.path=mined.jsonl", "loss.temperature=1.0"];
 
@@ -202,6 +200,15 @@ fn margin_mse() {
         (2.0 * (taught.positive - taught.score(&row.negatives[0].id))).powi(2)
     }));
     assert!(expected > 1e-4 && alike(other.losses()[0], expected, BOUND), "{} and {expected}", other.losses()[0]);
+
+    // A teacher at work: another run's encoder, by the name of its folder.
+    let source = "negatives.source=[{from=\"dense\",model=\"start\",depth=20}]";
+    let model = format!("teacher.model=\"{}\"", MODELS.trained);
+    let taught = train(folder.path(), "margin-mse", "taught", &["train.steps=2", source, &model]);
+    let [student, teacher] = [&MODELS.start, &MODELS.trained].map(|model| Matrix::new(folder.path(), model, &taught, 0));
+    let margin = |matrix: &Matrix, row: usize| matrix.target(row) - matrix.score(row, matrix.own(row)[0]);
+    let expected = mean(student.rows().map(|row| (margin(&student, row) - margin(&teacher, row)).powi(2)));
+    assert!(expected > 1e-4 && alike(taught.losses()[0], expected, 1e-3), "{} and {expected}", taught.losses()[0]);
 }
 
 #[test]
@@ -248,4 +255,43 @@ fn mochi() {
     let late = with("mochi", "late", &["loss.mixing.pairs_from_step=3", "loss.mixing.with_query_from_step=5"]);
     assert_alike(&late.losses()[..3], &plain.losses()[..3], BOUND);
     assert!(late.losses()[3] > plain.losses()[3] + 1e-2);
+    // One mixture for each query, of its hardest negatives, so that its loss is one integral over the share: the mean over the batch is that of the
+    // integrals, give or take five standard deviations of what the shares do to it.
+    for (out, mixing, with_query) in [("one", "{hardest=1,pairs=0,with_query=1}", true), ("two", "{hardest=2,pairs=1,with_query=0}", false)]
+    {
+        let run = with("mochi", out, &[&format!("loss.mixing={mixing}")]);
+        let matrix = Matrix::new(folder.path(), &MODELS.start, &run, 0);
+        let (mut sum, mut variance) = (0.0, 0.0);
+        for row in matrix.rows() {
+            let mut hardest = matrix.open(row);
+            hardest.sort_by(|a, b| matrix.score(row, *b).total_cmp(&matrix.score(row, *a)));
+            let negatives = matrix.negatives(row, &[]);
+            let losses: Vec<f64> = (0..100)
+                .map(|place| {
+                    let share = (f64::from(place) + 0.5) / 100.0;
+                    // Products of the query with what is mixed, and of the two with one another.
+                    let second = matrix.score(row, hardest[0]);
+                    let (share, first, between) = if with_query {
+                        (share / 2.0, 1.0, second)
+                    } else {
+                        (share, matrix.score(row, hardest[1]), matrix.between(hardest[0], hardest[1]))
+                    };
+                    let length = (share.powi(2) + (1.0 - share).powi(2) + 2.0 * share * (1.0 - share) * between).sqrt();
+                    let mixed = (share * first + (1.0 - share) * second) / length;
+                    log_loss(matrix.target(row), &[&negatives[..], &[mixed]].concat())
+                })
+                .collect();
+            let expected = mean(losses.iter().copied());
+            sum += expected;
+            variance += mean(losses.iter().map(|loss| (loss - expected).powi(2)));
+        }
+        let count = matrix.rows().len() as f64;
+        let (got, expected, bound) = (run.losses()[0], sum / count, 5.0 * variance.sqrt() / count + 1e-4);
+        assert!((got - expected).abs() < bound, "{mixing}: {got}, not {expected} within {bound}");
+        assert!(
+            expected > plain.losses()[0] + 2.0 * bound,
+            "{mixing}: {expected} within {bound} tells nothing beside {:?}",
+            plain.losses()
+        );
+    }
 }

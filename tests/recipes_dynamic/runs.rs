@@ -146,6 +146,76 @@ pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
 }
 
+/// The rows of batches.jsonl in these steps.
+pub(crate) fn rows(run: &Run, steps: std::ops::Range<usize>) -> Vec<&Value> {
+    let lines = run.batches.iter().filter(|line| steps.contains(&(line["step"].as_u64().unwrap() as usize)));
+    lines.flat_map(|line| line["rows"].as_array().unwrap()).collect()
+}
+
+/// Names of the sources of everything drawn in these steps.
+pub(crate) fn sources(run: &Run, steps: std::ops::Range<usize>) -> BTreeSet<String> {
+    rows(run, steps).iter().flat_map(|row| row["negatives"].as_array().unwrap()).map(|it| text(&it["source"])).collect()
+}
+
+/// How many columns each step had.
+pub(crate) fn columns(run: &Run) -> Vec<u64> {
+    run.batches.iter().map(|line| line["columns"].as_u64().unwrap()).collect()
+}
+
+/// The rows of a version by query, as written.
+pub(crate) fn raw_lists(run: &Run, version: usize) -> BTreeMap<String, Value> {
+    let rows = lines(&run.path.join(format!("negatives/version-{version}.jsonl")));
+    rows.into_iter().skip(1).map(|row| (text(&row["query_id"]), row)).collect()
+}
+
+/// Float tensors of a safetensors file by name.
+pub(crate) fn tensors(path: &Path) -> BTreeMap<String, Vec<f64>> {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let floats = |data: &[u8]| data.chunks_exact(4).map(|it| f64::from(f32::from_le_bytes(it.try_into().unwrap()))).collect();
+    file.iter()
+        .filter(|(_, view)| view.dtype() == safetensors::Dtype::F32)
+        .map(|(name, view)| (name.to_owned(), floats(view.data())))
+        .collect()
+}
+
+/// Whether the document of builtin:demo has the text of one that is judged for the query, or the query's own.
+pub(crate) fn known(query: &str, document: &str) -> bool {
+    let text = |id: u32| DEMO.documents.text(id);
+    let (query, document) = (DEMO.queries.find(query).unwrap(), DEMO.documents.find(document).unwrap());
+    let judged = DEMO.split("train").unwrap().judged(query);
+    judged.iter().any(|&(other, _)| text(other) == text(document)) || DEMO.queries.text(query) == text(document)
+}
+
+/// Ids of all documents of builtin:demo.
+pub(crate) fn all_documents() -> Vec<String> {
+    (0..DEMO.documents.len() as u32).map(|document| DEMO.documents.id(document).to_owned()).collect()
+}
+
+/// What `trainer mine` finds for a query: its negatives with their scores, and the score of its positive.
+pub(crate) struct Mined {
+    pub(crate) positive: f64,
+    pub(crate) negatives: Vec<(String, f64)>,
+}
+
+impl Mined {
+    pub(crate) fn score(&self, id: &str) -> f64 {
+        self.negatives.iter().find(|it| it.0 == id).expect("it was mined").1
+    }
+}
+
+/// What a model finds in builtin:demo by another command, by query; the file is `mined.jsonl`.
+pub(crate) fn mined(folder: &Path, model: &str, negatives: &str) -> BTreeMap<String, Mined> {
+    let output = "mined.jsonl";
+    let data = ["mine", "--data", "builtin:demo", "--model", model, "--output", output];
+    json(folder, &[&data[..], &["--negatives", negatives, "--device", "cpu", "--json"]].concat());
+    let row = |row: &Value| {
+        let negatives = row["negatives"].as_array().unwrap().iter().map(|it| (text(&it["id"]), it["score"].as_f64().unwrap()));
+        (text(&row["query_id"]), Mined { positive: row["positive_score"].as_f64().unwrap(), negatives: negatives.collect() })
+    };
+    lines(&folder.join(output)).iter().skip(1).map(row).collect()
+}
+
 /// Rows of a model, by id, in f64.
 pub(crate) type Rows = BTreeMap<String, Vec<f64>>;
 

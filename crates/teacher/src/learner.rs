@@ -104,11 +104,15 @@ impl RerankerLearner {
     /// trained with it. A group without a negative is scored and teaches nothing.
     ///
     /// # Errors
-    /// No groups, or one without a pair, and nothing is changed; or the scores cannot be read from the device.
+    /// No groups, or one without a pair, and nothing is changed; or scores that cannot be read from the device or are not finite: to a
+    /// retriever such a score would be an unknown one, and the training would go on with nothing to learn.
     pub fn step_scored(&mut self, groups: &[Group]) -> Result<(Stepped, Vec<f32>), TeacherError> {
         let (stepped, scores) = self.step_of(groups, 1)?;
         let scores = scores.try_into_vec_as::<f32>().map_err(|error| TeacherError::Device { message: format!("{error:?}") })?;
-        Ok((stepped, scores))
+        match scores.iter().find(|score| !score.is_finite()) {
+            Some(&got) => Err(TeacherError::Diverged { step: self.step - 1, got }),
+            None => Ok((stepped, scores)),
+        }
     }
 
     /// A step on groups of at least so many pairs, and the scores `[pairs]` before it.

@@ -253,6 +253,9 @@ pub(crate) struct SearchArgs {
     /// The encoder: a folder, a hub id, or builtin:tiny
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: String,
+    /// The encoder of the documents, where a run left one of its own (RUN/document-model)
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) document_model: Option<String>,
     /// How many documents to show
     #[arg(long, default_value_t = 10)]
     pub(crate) k: usize,
@@ -273,9 +276,15 @@ pub(crate) struct EvaluateArgs {
     /// The encoder to evaluate
     #[arg(long, value_name = "MODEL", required_unless_present = "run", conflicts_with = "run")]
     pub(crate) model: Option<String>,
+    /// The encoder of the documents, where a run left one of its own (RUN/document-model)
+    #[arg(long, conflicts_with = "run", value_name = "MODEL")]
+    pub(crate) document_model: Option<String>,
     /// A TREC run to score instead of a model
     #[arg(long, value_name = "FILE.trec")]
     pub(crate) run: Option<PathBuf>,
+    /// The share of training queries that the run held out, where no split came with the data (data.hold_out)
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+    pub(crate) hold_out: f64,
     /// A folder for metrics.json and run.trec
     #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,

@@ -1,35 +1,25 @@
-//! Batches: which pairs go together, which documents become columns, and which columns count for which query.
+//! Batches: which documents become columns, and which columns count for which query. Which pairs go together is the plan's.
 //!
 //! Everything here is a function of (seed, step), never of thread timing, so a resumed run sees the same batches. A tokio task
-//! assembles them ahead of the device; the channel holds a few, and the device never waits for a draw or for padding.
+//! assembles them ahead of the device; the channel holds a few, and the device never waits for a draw.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use corpus::Judgments;
+use anyhow::Result;
 use encoder::TokenBatch;
-use mining::{Candidate, Miner, TopicBatches, Topics, Visit};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
+use mining::{Candidate, Miner, Topics, Visit};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::config::{BatchConfig, Compose};
+use crate::config::BatchConfig;
 use crate::data::Data;
+use crate::plan::{Plan, Turn};
 use crate::rounds::{Clock, Course};
 
 /// Batches waiting for the device.
 const AHEAD: usize = 3;
-
-/// The order of the training pairs, epoch by epoch.
-pub(crate) struct Plan {
-    pairs: Vec<(u32, u32)>,
-    config: BatchConfig,
-    seed: u64,
-}
 
 /// One step's input, on the host.
 pub(crate) struct Batch {
@@ -67,98 +57,6 @@ impl Batch {
     }
 }
 
-impl Plan {
-    /// All positive pairs of `judgments`, or `limit` of them chosen by the seed.
-    pub(crate) fn new(judgments: &Judgments, limit: usize, batch: &BatchConfig, seed: u64) -> Self {
-        let mut pairs = judgments.pairs();
-        if limit > 0 && limit < pairs.len() {
-            pairs.shuffle(&mut generator(seed, u64::MAX));
-            pairs.truncate(limit);
-        }
-        Self { pairs, config: batch.clone(), seed }
-    }
-
-    pub(crate) fn pairs(&self) -> usize {
-        self.pairs.len()
-    }
-
-    /// Every query that is trained on, ascending, with its first positive.
-    pub(crate) fn queries(&self) -> Vec<(u32, u32)> {
-        let mut queries = self.pairs.clone();
-        queries.sort_unstable();
-        queries.dedup_by_key(|pair| pair.0);
-        queries
-    }
-
-    /// The judgments of the queries that are trained on: what is mined for. All of a query's judgments stay, so that none is mined.
-    pub(crate) fn judgments(&self, judgments: &Judgments, queries: usize) -> Judgments {
-        let trained: HashSet<u32> = self.pairs.iter().map(|pair| pair.0).collect();
-        Judgments::from_pairs(queries, judgments.iter().filter(|(query, _, _)| trained.contains(query)).collect())
-    }
-
-    /// Full batches in one epoch. The rest of an epoch (fewer pairs than a batch) is left out: a short last batch has fewer
-    /// negatives and its loss jumps. Only a collection smaller than one batch trains on a short one.
-    pub(crate) fn steps_per_epoch(&self) -> usize {
-        (self.pairs.len() / self.config.queries).max(1)
-    }
-
-    pub(crate) fn epoch_of(&self, step: usize) -> usize {
-        step / self.steps_per_epoch()
-    }
-
-    /// The batches of one epoch, a function of the seed, the epoch and the topics alone.
-    fn epoch(&self, epoch: usize, same_text: &[u32], topics: Option<&Topics>) -> Result<Vec<Vec<(u32, u32)>>> {
-        let size = self.config.queries;
-        let shuffled = || {
-            let mut pairs = self.pairs.clone();
-            pairs.shuffle(&mut generator(self.seed, epoch as u64));
-            pairs
-        };
-        let mut batches = match (self.config.compose, topics) {
-            (Compose::Random, _) => shuffled().chunks(size).map(<[_]>::to_vec).collect(),
-            (Compose::Topics | Compose::Groups, Some(topics)) => {
-                let how = TopicBatches { batch: size, draw: self.config.topics.draw, same_text };
-                topics.epoch(&self.pairs, &how, self.seed, epoch as u64).context("composing the batches of an epoch")?
-            }
-            _ => without_duplicates(shuffled(), size, same_text),
-        };
-        batches.truncate(self.steps_per_epoch());
-        // Clashing pairs can leave an epoch short of batches: the first ones are then visited twice rather than a step skipped.
-        let made = batches.len();
-        for missing in made..self.steps_per_epoch() {
-            batches.push(batches[missing % made].clone());
-        }
-        Ok(batches)
-    }
-}
-
-/// Fills batches in order; a pair whose query or positive text is already in the batch waits for the next one.
-fn without_duplicates(pairs: Vec<(u32, u32)>, size: usize, same_text: &[u32]) -> Vec<Vec<(u32, u32)>> {
-    let mut batches = Vec::new();
-    let mut waiting = std::collections::VecDeque::from(pairs);
-    while !waiting.is_empty() {
-        let (mut batch, mut later) = (Vec::with_capacity(size), Vec::new());
-        let (mut queries, mut texts) = (HashSet::new(), HashSet::new());
-        while batch.len() < size {
-            let Some((query, document)) = waiting.pop_front() else { break };
-            if queries.contains(&query) || texts.contains(&same_text[document as usize]) {
-                later.push((query, document));
-            } else {
-                queries.insert(query);
-                texts.insert(same_text[document as usize]);
-                batch.push((query, document));
-            }
-        }
-        for pair in later.into_iter().rev() {
-            waiting.push_front(pair);
-        }
-        batches.push(batch);
-    }
-    // Full batches first: those that ran out of pairs go to the end, where the epoch is cut.
-    batches.sort_by_key(|batch| batch.len() < size);
-    batches
-}
-
 /// Fewest rows of a chunk that is cut for its length: below that, a launch costs more than padding.
 const FEWEST: usize = 8;
 
@@ -174,13 +72,6 @@ fn cut_by_length<'a, 'b>(rows: &'a [&'b [u32]], most: usize) -> Vec<&'a [&'b [u3
         }
     }
     chunks
-}
-
-/// A generator for one purpose, independent of every other draw.
-fn generator(seed: u64, stream: u64) -> ChaCha8Rng {
-    let mut generator = ChaCha8Rng::seed_from_u64(seed);
-    generator.set_stream(stream);
-    generator
 }
 
 /// Everything a batch is made from between two refreshes.
@@ -209,8 +100,8 @@ impl Assembler {
                     Some((current, batches)) if current == number => epoch.insert((current, batches)),
                     _ => epoch.insert((number, self.plan.epoch(number, &self.data.same_text, self.topics.as_deref())?)),
                 };
-                let pairs = batches[step % self.plan.steps_per_epoch()].clone();
-                if sender.blocking_send(self.assemble(step, number, pairs)).is_err() {
+                let turns = batches[step % self.plan.steps_per_epoch()].clone();
+                if sender.blocking_send(self.assemble(step, turns)).is_err() {
                     break;
                 }
             }
@@ -226,16 +117,17 @@ impl Assembler {
     pub(crate) fn batch(&self, step: usize) -> Result<Batch> {
         let epoch = self.plan.epoch_of(step);
         let batches = self.plan.epoch(epoch, &self.data.same_text, self.topics.as_deref())?;
-        Ok(self.assemble(step, epoch, batches[step % self.plan.steps_per_epoch()].clone()))
+        Ok(self.assemble(step, batches[step % self.plan.steps_per_epoch()].clone()))
     }
 
-    fn assemble(&self, step: usize, epoch: usize, mut pairs: Vec<(u32, u32)>) -> Batch {
-        pairs.sort_by_key(|&(query, positive)| (Reverse(self.data.tokens.query(query).len()), query, positive));
+    fn assemble(&self, step: usize, mut turns: Vec<Turn>) -> Batch {
+        turns.sort_by_key(|&Turn { query, positive, .. }| (Reverse(self.data.tokens.query(query).len()), query, positive));
         let progress = self.course.progress(step, self.clock.seconds());
-        let draw = |&(query, positive): &(u32, u32)| {
-            self.miner.draw(&Visit { query, positive, n: self.config.negatives, visit: epoch as u64, progress })
+        let draw = |&Turn { query, positive, visit }: &Turn| {
+            self.miner.draw(&Visit { query, positive, n: self.config.negatives, visit, progress })
         };
-        let drawn: Vec<Vec<Candidate>> = pairs.iter().map(draw).collect();
+        let drawn: Vec<Vec<Candidate>> = turns.iter().map(draw).collect();
+        let pairs: Vec<(u32, u32)> = turns.iter().map(|turn| (turn.query, turn.positive)).collect();
         let own: Vec<Vec<u32>> = drawn.iter().map(|drawn| drawn.iter().map(|candidate| candidate.document).collect()).collect();
         // A document is one column however often it was drawn: counting it twice would weigh it twice (and encode it twice).
         let mut columns: Vec<u32> = Vec::new();
@@ -326,31 +218,17 @@ impl Assembler {
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
-    use corpus::{Collection, Decision, Decisions, Generated, Listed, NegativeLists, Policy};
+    use corpus::{Collection, Decision, Decisions, Generated, Judgments, Listed, NegativeLists, Policy};
     use encoder::Encoder;
     use mining::{Moment, NegativesConfig, Only};
     use rand::RngExt;
+    use rand_chacha::ChaCha8Rng;
 
     use super::*;
     use crate::config::Config;
+    use crate::plan::generator;
     use crate::rows::Rows;
     use crate::side_files::SideFiles;
-
-    #[test]
-    fn no_text_and_no_query_stands_twice_in_a_batch_and_no_pair_is_lost() {
-        // Documents 0 and 1 share a text; query 0 has two positives.
-        let same_text = [0, 0, 2, 3, 4, 5];
-        let pairs = vec![(0, 0), (0, 2), (1, 1), (2, 3), (3, 4), (4, 5)];
-        let batches = without_duplicates(pairs.clone(), 2, &same_text);
-        let mut all: Vec<_> = batches.iter().flatten().copied().collect();
-        all.sort_unstable();
-        assert_eq!(all, pairs);
-        for batch in &batches {
-            let queries: HashSet<_> = batch.iter().map(|pair| pair.0).collect();
-            let texts: HashSet<_> = batch.iter().map(|pair| same_text[pair.1 as usize]).collect();
-            assert_eq!((queries.len(), texts.len()), (batch.len(), batch.len()), "{batch:?}");
-        }
-    }
 
     const WORDS: [&str; 8] = ["alpha", "beta", "gamma", "delta", "alpha beta", "beta gamma", "delta alpha", "gamma gamma"];
 
@@ -489,17 +367,5 @@ mod tests {
         assert_eq!(lengths(5), [5, 5, 5, 3]);
         assert_eq!(cut_by_length(&rows, usize::MAX).concat(), rows);
         assert!(cut_by_length(&[], 4).is_empty());
-    }
-
-    #[test]
-    fn the_order_depends_on_seed_and_epoch_alone() {
-        let order = |seed, epoch| {
-            let mut values: Vec<u32> = (0..100).collect();
-            values.shuffle(&mut generator(seed, epoch));
-            values
-        };
-        assert_eq!(order(1, 0), order(1, 0));
-        assert_ne!(order(1, 0), order(1, 1));
-        assert_ne!(order(1, 0), order(2, 0));
     }
 }

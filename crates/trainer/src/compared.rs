@@ -161,6 +161,11 @@ impl Compared {
         (known > 0).then(|| wrong as f64 / known as f64)
     }
 
+    /// Whether no query had anything to be told from its positive.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.values().all(|cells| cells.open == 0)
+    }
+
     /// For the log: by source the open cells, and the false ones among those that are known.
     pub(crate) fn json(&self, miner: &Miner) -> Value {
         let mut by_source: BTreeMap<&str, Cells> = BTreeMap::new();

@@ -13,10 +13,13 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use merge::{merge, read, split_set};
 
-/// The whole configuration. Every section and key has a default, so an empty file is a valid configuration.
+/// The whole configuration. Every section and key but `[[negatives.source]]` has a default.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
+    /// The recipe that a configuration changes: what it leaves out is as it is there. `merge` puts the two together, so what was merged has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) recipe: Option<String>,
     pub(crate) encoder: EncoderConfig,
     pub(crate) data: DataConfig,
     pub(crate) batch: BatchConfig,
@@ -50,7 +53,7 @@ pub(crate) struct OtherEncoder {
 }
 
 /// A cross-encoder, trained by the run itself on what its retriever finds, or ready-made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RerankerConfig {
     /// What it starts as: `start`, the run's start encoder under a new head; `retriever`, the encoder of the round before under one; `previous-round`, as the round before left it; or a folder or hub
@@ -164,6 +167,8 @@ pub(crate) struct DataConfig {
     pub(crate) evaluate: String,
     /// Evaluated before and after training. Falls back to `evaluate`.
     pub(crate) test: String,
+    /// Share of the training queries that are kept from training and evaluated on instead, where the collection has neither of the two splits.
+    pub(crate) hold_out: f64,
     /// Train on this many (query, positive) pairs, drawn by the seed; 0 = all.
     pub(crate) limit: usize,
     /// Teacher scores of (query, document) pairs: any list of negatives with scores, or lines of query, document, score.
@@ -180,8 +185,8 @@ pub(crate) struct DataConfig {
     pub(crate) queries_keep: Option<usize>,
     /// Decisions of a relabelling (RLHN, Thakur et al. 2025, arXiv 2505.16967).
     pub(crate) decisions: Option<String>,
-    /// What becomes of negatives that a relabelling found relevant.
-    pub(crate) decision_policy: corpus::Policy,
+    /// What becomes of negatives that a relabelling found relevant; left out: they become positives.
+    pub(crate) decision_policy: Option<corpus::Policy>,
 }
 
 impl Default for DataConfig {
@@ -191,6 +196,7 @@ impl Default for DataConfig {
             train: "train".into(),
             evaluate: "dev".into(),
             test: "test".into(),
+            hold_out: 0.1,
             limit: 0,
             teacher: None,
             answers: None,
@@ -199,7 +205,7 @@ impl Default for DataConfig {
             queries_use: corpus::QueryUse::Add,
             queries_keep: None,
             decisions: None,
-            decision_policy: corpus::Policy::Promote,
+            decision_policy: None,
         }
     }
 }
@@ -329,7 +335,7 @@ pub(crate) struct TrainConfig {
     pub(crate) precision: Precision,
     /// auto, gpu, gpu:N or cpu; the flag --device wins.
     pub(crate) device: String,
-    /// Evaluate on `data.evaluate` every so many steps; 0 = only at the end. Left out: five times a run.
+    /// Evaluate on `data.evaluate` every so many steps; 0 = never, and the last weights are kept. Left out: five times a run.
     pub(crate) evaluate_every: Option<usize>,
     /// Write a checkpoint every so many steps; 0 = only when interrupted. Left out: ten times a run.
     pub(crate) checkpoint_every: Option<usize>,
@@ -419,6 +425,9 @@ mod tests {
         let config = merge("my.toml", IN_BATCH, &set).expect("a valid configuration");
         assert_eq!(config.train.steps, Some(7));
         assert_eq!(config.encoder.model, "some/model");
+        let set = [split_set("encoder.query_prompt=query: ").unwrap(), split_set(" train.steps = 7 ").unwrap()];
+        let config = merge("my.toml", IN_BATCH, &set).expect("a valid configuration");
+        assert_eq!((config.encoder.query_prompt.as_deref(), config.train.steps), (Some("query: "), Some(7)));
     }
 
     #[test]
@@ -427,6 +436,38 @@ mod tests {
         let text = toml::to_string(&config).expect("it serialises");
         let again = merge("saved", &text, &[]).expect("the saved form is valid");
         assert_eq!(toml::to_string(&again).expect("it serialises"), text);
+    }
+
+    #[test]
+    fn a_configuration_may_say_only_what_it_changes_about_a_recipe() {
+        let text = "recipe = \"simans\"\n[train]\nsteps = 7\n[negatives.draw]\na = 2.0\n";
+        let config = merge("my.toml", text, &[("batch.queries".to_owned(), "8".to_owned())]).expect("a valid configuration");
+        let base = merge("simans", crate::recipes::find("simans").unwrap().text, &[]).unwrap();
+        assert_eq!((config.train.steps, config.batch.queries, &config.recipe), (Some(7), 8, &None));
+        assert_eq!(config.negatives.source, base.negatives.source);
+        let expected = mining::DrawConfig::Simans { a: 2.0, b: 0.0, temperature: None, absolute: false };
+        assert_eq!(config.negatives.draw, expected);
+        // Another rule brings its own keys, and a list takes the place of the recipe's.
+        let text = "recipe = \"simans\"\n[negatives]\ndraw = { rule = \"top\" }\nsource = [{ from = \"random\" }]\n";
+        let config = merge("my.toml", text, &[]).expect("a valid configuration");
+        assert_eq!((config.negatives.draw, config.negatives.source.len()), (mining::DrawConfig::Top {}, 1));
+        assert!(message("recipe = \"anse\"\n", &[]).contains("`ance`"));
+        assert!(message(IN_BATCH, &[("recipe", "ance")]).contains("--set recipe"));
+        let error = message("recipe = \"simans\"\n[train]\nlerning_rate = 0.1\n", &[]);
+        assert!(error.contains("my.toml, line 3") && error.contains("`learning_rate`"), "{error}");
+    }
+
+    #[test]
+    fn what_nothing_reads_is_named_and_what_cannot_be_is_refused() {
+        for (set, part) in [(("data.decision_policy", "remove"), "data.decisions"), (("data.hold_out", "1"), "data.hold_out")] {
+            let error = message(IN_BATCH, &[set]);
+            assert!(error.contains(part), "{error}");
+        }
+        for (key, value) in [("teacher.model", "some/model"), ("guide.model", "some/model"), ("reranker.steps", "10")] {
+            let config = merge("my.toml", IN_BATCH, &[(key.to_owned(), value.to_owned())]).expect("a valid configuration");
+            let unread = config.unread().unwrap();
+            assert!(unread.len() == 1 && unread[0].contains(key.split('.').next().unwrap()), "{unread:?}");
+        }
     }
 
     #[test]

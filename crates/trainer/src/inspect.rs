@@ -19,6 +19,7 @@ use crate::data;
 use crate::errors::{OrUsage, Usage};
 use crate::runfolder::RunFolder;
 use crate::runlog;
+use crate::splits;
 
 /// A run whose negatives can be looked at.
 pub(crate) struct Inspection {
@@ -153,7 +154,7 @@ impl Inspection {
             .into());
         }
         let mut collection = data::open(&config.data.path)?;
-        data::add_queries(&mut collection, &config.data)?;
+        splits::enter(&mut collection, &config.data)?;
         let judgments = collection.split(&config.data.train).or_usage()?.clone();
         Ok(Self { run: root.display().to_string(), collection, judgments, versions, visits })
     }

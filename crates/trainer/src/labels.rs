@@ -8,11 +8,11 @@ use corpus::Judgments;
 use mining::{EmbeddingStore, PairScorer};
 use serde::Serialize;
 
-use crate::batches::Plan;
 use crate::config::{Augment, Config};
 use crate::errors::Usage;
 use crate::models::{Models, PREVIOUS_ROUND};
 use crate::output;
+use crate::plan::Plan;
 use crate::stage::Surroundings;
 
 /// The judgments without the positives that the model of the round before does not rank among the first `depth` (Promptagator, Dai et al. 2022,

@@ -14,7 +14,13 @@ use crate::evaluation::Summary;
 /// Library warnings go to standard error; DREDGE_LOG chooses the level (error, warn, info, debug).
 pub(crate) fn start_tracing() {
     let level = std::env::var("DREDGE_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::WARN);
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time()
+        .with_target(false)
+        .init();
 }
 
 /// One line, the whole chain of causes.

@@ -104,7 +104,12 @@ impl Recipe {
 /// A recipe by name; a wrong name is answered with the nearest one.
 pub(crate) fn find(name: &str) -> Result<&'static Recipe, Usage> {
     ALL.iter().find(|recipe| recipe.name == name).ok_or_else(|| {
-        let nearest = ALL.iter().max_by(|a, b| strsim::jaro_winkler(name, a.name).total_cmp(&strsim::jaro_winkler(name, b.name)));
+        if name.ends_with(".toml") {
+            return Usage::new(format!("there is no recipe `{name}`; a configuration file is given without --recipe"));
+        }
+        let written = name.to_lowercase().replace(['_', ' '], "-");
+        let closeness = |recipe: &Recipe| strsim::jaro_winkler(&written, recipe.name);
+        let nearest = ALL.iter().max_by(|a, b| closeness(a).total_cmp(&closeness(b)));
         Usage::new(format!(
             "there is no recipe `{name}`; did you mean `{}`? `trainer recipes` lists all",
             nearest.map_or(DEFAULT, |recipe| recipe.name)
@@ -119,7 +124,10 @@ mod tests {
     #[test]
     fn every_recipe_is_a_valid_configuration_with_a_full_head() {
         for recipe in ALL {
-            crate::config::merge(recipe.name, recipe.text, &[]).unwrap_or_else(|error| panic!("{}: {error}", recipe.name));
+            // Decisions are a file of the user's.
+            let given = [("data.decisions".to_owned(), "decisions.jsonl".to_owned())];
+            let given = if recipe.head().needs.contains("data.decisions = FILE") { &given[..] } else { &[] };
+            crate::config::merge(recipe.name, recipe.text, given).unwrap_or_else(|error| panic!("{}: {error}", recipe.name));
             let head = recipe.head();
             for (field, value) in
                 [("what", head.what), ("paper", head.paper), ("family", head.family), ("cost", head.cost), ("needs", head.needs)]
@@ -160,7 +168,13 @@ mod tests {
             ("step.rs", include_str!("step.rs")),
             ("columns.rs", include_str!("columns.rs")),
             ("batches.rs", include_str!("batches.rs")),
+            ("plan.rs", include_str!("plan.rs")),
             ("stage.rs", include_str!("stage.rs")),
+            ("setup.rs", include_str!("setup.rs")),
+            ("labels.rs", include_str!("labels.rs")),
+            ("guide.rs", include_str!("guide.rs")),
+            ("models.rs", include_str!("models.rs")),
+            ("reranker.rs", include_str!("reranker.rs")),
             ("rounds.rs", include_str!("rounds.rs")),
             ("compared.rs", include_str!("compared.rs")),
         ];
@@ -180,6 +194,9 @@ mod tests {
 
     #[test]
     fn a_misspelt_recipe_names_the_nearest() {
-        assert!(find("anse").expect_err("no such recipe").to_string().contains("`ance`"));
+        for (written, expected) in [("anse", "`ance`"), ("ANCE", "`ance`"), ("TAS_B", "`tas-b`"), ("my.toml", "without --recipe")] {
+            let error = find(written).expect_err("no such recipe").to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

@@ -35,6 +35,19 @@ impl RunFolder {
         Ok(folder)
     }
 
+    /// Takes back what [`Self::create`] made for a run that could not begin, unless more has been written since.
+    pub(crate) fn withdraw(&self) {
+        let parts =
+            || fs::read_dir(&self.root).into_iter().flatten().flatten().map(|part| part.path()).filter(|path| *path != self.config());
+        if parts().any(|path| fs::read_dir(path).map_or(true, |mut inside| inside.next().is_some())) {
+            return;
+        }
+        let _ = fs::remove_file(self.config());
+        // Only empty folders can be removed this way.
+        parts().for_each(|path| _ = fs::remove_dir(path));
+        let _ = fs::remove_dir(&self.root);
+    }
+
     /// An existing run.
     pub(crate) fn open(root: PathBuf) -> Result<Self, Usage> {
         if root.join("config.toml").is_file() {

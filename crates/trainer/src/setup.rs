@@ -4,31 +4,65 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use corpus::{Collection, Judgments, Relabelled};
-use encoder::Encoder;
+use encoder::{Encoder, Network, Similarity};
+use mining::SourceKind;
 use serde_json::json;
 
-use crate::batches::Plan;
 use crate::config::{Config, Precision};
 use crate::data::{self, Data};
 use crate::device::{self, Chosen};
 use crate::errors::{OrUsage, Usage};
+use crate::output;
+use crate::plan::Plan;
 use crate::side_files::SideFiles;
+use crate::splits::{self, Entered};
 
 /// Steps of a run that a budget of seconds ends.
 const MOST_STEPS: usize = 1_000_000_000;
 
 /// Device, encoder and data of a configuration.
 pub(crate) fn open(config: &Config) -> Result<(Chosen, Encoder, Arc<Data>)> {
-    let chosen = device::choose(&config.train.device)?;
     let mut collection = data::open(&config.data.path)?;
+    let chosen = device::choose(&config.train.device)?;
     // Before written queries are entered: all techniques start from one encoder, whose words (builtin:tiny) are those of the collection.
     let encoder = load_encoder(config, &collection, &chosen)?;
-    let fingerprint = config.data.queries.as_ref().map(|_| collection.fingerprint());
-    let queries = data::add_queries(&mut collection, &config.data)?;
-    let mut side = SideFiles::read(config, &collection)?;
-    (side.queries, side.fingerprint) = (queries, fingerprint);
+    let (side, note) = prepare(config, &mut collection)?;
+    note.iter().for_each(|note| output::note(note));
     let data = Data::with(collection, side, &encoder.tokenizer, &encoder.settings)?;
     Ok((chosen, encoder, Arc::new(data)))
+}
+
+/// Makes of a collection what a run reads: written queries entered, splits settled, the files beside it; and checks that the collection
+/// has what the configuration counts on. With the files, what to tell people about the splits.
+///
+/// # Errors
+/// When it lacks something, or a file does not fit it.
+pub(crate) fn prepare(config: &Config, collection: &mut Collection) -> Result<(SideFiles, Option<String>)> {
+    let Entered { queries, fingerprint, note } = splits::enter(collection, &config.data)?;
+    for round in 0..config.rounds() {
+        let config = config.of_round(round)?;
+        if let Some(split) = config.negatives.draw.judged_split() {
+            collection.split(split).or_usage().map_err(|error| Usage::new(format!("negatives.draw.split: {error}")))?;
+        }
+        for (number, source) in config.negatives.source.iter().enumerate() {
+            let SourceKind::File { path, .. } = &source.kind else { continue };
+            let key = format!("negatives.source.{number}.path");
+            match path {
+                None if collection.negatives.as_ref().is_none_or(|lists| lists.is_empty()) => {
+                    return Err(Usage::new(format!(
+                        "{} came without lists of negatives: set {key} = FILE, as `trainer mine --output FILE` writes it",
+                        collection.name
+                    ))
+                    .into());
+                }
+                Some(path) if !path.is_file() => return Err(Usage::new(format!("{key}: there is no file {}", path.display())).into()),
+                _ => {}
+            }
+        }
+    }
+    let mut side = SideFiles::read(config, collection)?;
+    (side.queries, side.fingerprint) = (queries, fingerprint);
+    Ok((side, note))
 }
 
 /// The encoder with the configuration's changes.
@@ -42,10 +76,34 @@ pub(crate) fn load_encoder(config: &Config, collection: &Collection, chosen: &Ch
     settings.document_prompt = wanted.document_prompt.clone().unwrap_or(settings.document_prompt);
     settings.query_length = wanted.query_length.unwrap_or(settings.query_length);
     settings.document_length = wanted.document_length.unwrap_or(settings.document_length);
+    if settings.similarity == Similarity::Cosine && !settings.normalize && wanted.normalize.is_none() {
+        tracing::warn!(
+            "{} is made for cosines, and its rows are not normalised: scores will be inner products; set encoder.normalize = true, or false to say that \
+             this is meant",
+            wanted.model
+        );
+    }
     encoder.configure(settings).or_usage()?;
     encoder.network = encoder.network.clone().with_precision(config.train.precision.layers()).or_usage()?;
     encoder.card.datasets = vec![collection.name.clone()];
     Ok(encoder)
+}
+
+/// The network that encodes documents, where the trained one encodes queries only (`encoder.documents = "frozen"`): a model that reads tokens as
+/// the one of the queries does and gives rows of the same width.
+pub(crate) fn document_network(model: &str, queries: &Encoder, collection: &Collection, chosen: &Chosen) -> Result<Network> {
+    let documents = encoder_named(model, collection, 1, chosen)?;
+    let (ours, theirs) = (&queries.settings, &documents.settings);
+    let alike = documents.tokenizer.fingerprint() == queries.tokenizer.fingerprint()
+        && (&ours.document_prompt, ours.document_length) == (&theirs.document_prompt, theirs.document_length)
+        && documents.network.dimension() == queries.network.dimension();
+    if !alike {
+        return Err(Usage::new(format!(
+            "--document-model {model}: its tokenizer, document prompt, length or width is another than the query encoder's; the two belong to different runs"
+        ))
+        .into());
+    }
+    Ok(documents.network)
 }
 
 /// What the device offers and what of it the run uses, for the log; and a line for people, where that is not 32 bits throughout.
@@ -81,7 +139,13 @@ pub(crate) fn encoder_named(model: &str, collection: &Collection, seed: u64, cho
             Ok(Encoder::tiny(texts, seed, &device))
         }
         Some(other) => Err(Usage::new(format!("there is no built-in encoder `{other}`; there is builtin:tiny")).into()),
-        None => Ok(Encoder::load(model, &device).or_usage()?),
+        None => Ok(Encoder::load(model, &device).or_usage().map_err(|error| {
+            let of_run = std::path::Path::new(model).join("model");
+            match of_run.is_dir() {
+                true => Usage::new(format!("{model} is a run folder; its model is {}", of_run.display())),
+                false => error,
+            }
+        })?),
     }
 }
 
@@ -107,6 +171,13 @@ pub(crate) fn resolve(config: &mut Config, encoder: &Encoder, data: &Data) -> Re
         true => MOST_STEPS,
         false => ((epochs * plan.steps_per_epoch() as f64).round() as usize).max(1),
     });
+    if steps > MOST_STEPS {
+        return Err(Usage::new(format!("train.epochs = {epochs} comes to more than {MOST_STEPS} steps; give fewer, or train.steps")).into());
+    }
+    let width = encoder.network.dimension();
+    if let Some(wide) = config.loss.matryoshka.iter().find(|&&wide| wide > width) {
+        return Err(Usage::new(format!("loss.matryoshka names a width of {wide}, and rows of this encoder have {width}")).into());
+    }
     let evaluated = data.collection.splits.contains_key(&config.data.evaluate);
     // Under a budget of seconds nobody knows the number of steps: evaluated at the end, saved once an epoch.
     train.evaluate_every.get_or_insert(if evaluated && !timed { (steps / 5).max(1) } else { 0 });

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use corpus::{Collection, Decisions, Generated, Groups, Judgments, QueryCounts, Relabelled, TeacherScores};
+use corpus::{Collection, Decisions, Generated, Groups, Judgments, Policy, QueryCounts, Relabelled, TeacherScores};
 
 use crate::config::{Config, DataConfig};
 use crate::errors::OrUsage;
@@ -54,7 +54,7 @@ impl SideFiles {
     pub(crate) fn relabel(&self, judgments: &Judgments, config: &DataConfig) -> (Judgments, Option<Relabelled>) {
         match &self.decisions {
             Some(decisions) => {
-                let (judgments, changed) = decisions.apply(judgments, config.decision_policy);
+                let (judgments, changed) = decisions.apply(judgments, config.decision_policy.unwrap_or(Policy::Promote));
                 (judgments, Some(changed))
             }
             None => (judgments.clone(), None),

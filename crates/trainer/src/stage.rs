@@ -7,9 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use corpus::Judgments;
 use mining::{AnswerTexts, DocumentTexts, EmbeddingStore, Miner, Queue, Retrieval, Topics};
-use objective::{AdamW, AdamWConfig, Schedule, Warmup};
+use objective::{AdamW, AdamWConfig, Now, Schedule, Warmup};
 
-use crate::batches::{Assembler, Plan};
+use crate::batches::Assembler;
 use crate::checkpoint::{Checkpoint, Parts};
 use crate::columns::{Bank, Columns, DocumentSide, Teacher};
 use crate::compared::Watch;
@@ -20,6 +20,7 @@ use crate::errors::{OrUsage, Usage};
 use crate::guide::Guide;
 use crate::labels;
 use crate::models::Models;
+use crate::plan::Plan;
 use crate::reranker::Reranker;
 use crate::rounds::{Clock, Course};
 use crate::rows::Rows;
@@ -192,8 +193,10 @@ impl Stage {
 
 /// The miner with whatever its parts ask for.
 fn miner(config: &Config, mined: &Judgments, data: &Arc<Data>) -> Result<Miner> {
-    let mut miner = Miner::new(&config.negatives, &data.collection, mined, config.train.seed)
-        .context("preparing the negatives")?
+    let start = Now { step: 0, progress: 0.0, seed: config.train.seed };
+    let negatives = config.negatives.tempered(config.loss.temperature.at(&start));
+    let mut miner = Miner::new(&negatives, &data.collection, mined, config.train.seed)
+        .or_usage()?
         .expecting(config.batch.negatives)
         .storing(config.train.precision.rows());
     if config.asks_reranker() {

@@ -43,6 +43,11 @@ pub(crate) struct Finished {
     pub(crate) before: Summary,
     pub(crate) after: Summary,
     pub(crate) model: String,
+    /// The encoder of the documents, where it is not the trained one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) document_model: Option<String>,
+    /// The split that all three were measured on.
+    pub(crate) split: String,
     pub(crate) run: String,
     pub(crate) report: String,
     pub(crate) device: String,
@@ -83,7 +88,12 @@ impl Session {
         setup::resolve(&mut config, &encoder, &data)?;
         let folder = RunFolder::create(root)?;
         write_whole(&folder.config(), toml::to_string(&config).context("writing the resolved configuration")?.as_bytes())?;
-        Self::assemble(config, folder, chosen, encoder, data, None)
+        let begun = Self::assemble(config, folder.clone(), chosen, encoder, data, None);
+        match &begun {
+            Ok(session) => session.announce(recipe),
+            Err(_) => folder.withdraw(),
+        }
+        begun
     }
 
     /// A run that was interrupted, from its newest whole checkpoint, or from the start when it has none.
@@ -378,6 +388,11 @@ impl Session {
             fields["temperature"] = temperature.into();
         }
         if let Some(compared) = compared {
+            if pending.step == 0 && compared.is_empty() && self.stage.config.negatives.queue().is_none() {
+                tracing::warn!(
+                    "no query of the first batch has a negative, so it teaches nothing: too few different pairs, or filters that leave none"
+                );
+            }
             fields["compared"] = compared.json(&self.stage.miner);
             fields["false_negative_rate"] = compared.false_negative_rate().into();
         }

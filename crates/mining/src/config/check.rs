@@ -6,6 +6,8 @@ use crate::schedule::Schedule;
 
 /// Sources of a union at most: one bit each.
 const UNITED: usize = 64;
+/// Rows of a queue: every one is a column of every step.
+const MOST_QUEUED: usize = 1 << 24;
 
 impl NegativesConfig {
     /// Checks every value.
@@ -115,7 +117,9 @@ fn check_source(field: &str, source: &SourceConfig) -> Result<(), ConfigError> {
         }
     }
     match &source.kind {
-        SourceKind::Queue { size: 0, .. } => return Err(wrong(&format!("{field}.size"), 0, "at least 1 row")),
+        SourceKind::Queue { size, .. } if *size == 0 || *size > MOST_QUEUED => {
+            return Err(wrong(&format!("{field}.size"), *size, "1 to 16,777,216 rows"));
+        }
         SourceKind::PerStep { depth } if *depth == 0 || *depth > DEEPEST => {
             return Err(wrong(&format!("{field}.depth"), depth, &format!("1 to {DEEPEST}")));
         }

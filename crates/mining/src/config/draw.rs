@@ -18,7 +18,7 @@ pub enum DrawConfig {
         /// Where the middle lies, from the positive's score.
         #[serde(default)]
         b: f64,
-        /// τ, for scores of unit rows; 1 by default.
+        /// τ, which makes logits of scores. Left out: the loss's temperature in training, else 1.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         temperature: Option<f64>,
         /// exp(−a·|s_n/τ − s_p/τ − b|) instead.
@@ -33,7 +33,7 @@ pub enum DrawConfig {
         /// How narrow the first stage is, as `a` of `simans`.
         #[serde(default = "quarter")]
         a: f64,
-        /// τ of the first stage; 1 by default.
+        /// τ of the first stage, as that of `simans`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         temperature: Option<f64>,
     },

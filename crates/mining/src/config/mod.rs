@@ -144,6 +144,16 @@ impl NegativesConfig {
         self.filter.iter().any(filter) || matches!(self.draw, DrawConfig::MarginBins { .. })
     }
 
+    /// The same with the loss's temperature where the draw's is left open: the constants of `simans` and `trisampler` are those of logits, and
+    /// the loss decides what scores are as logits.
+    pub fn tempered(&self, loss: f64) -> Self {
+        let mut config = self.clone();
+        if let DrawConfig::Simans { temperature, .. } | DrawConfig::Trisampler { temperature, .. } = &mut config.draw {
+            temperature.get_or_insert(loss);
+        }
+        config
+    }
+
     /// Whether any source offers candidates.
     pub fn offers_candidates(&self) -> bool {
         self.source.iter().any(|source| source.share().highest() > 0.0)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use corpus::Collection;
 use encoder::{CrossEncoder, Encoder};
 use teacher::{
@@ -202,6 +202,18 @@ fn a_step_gives_the_scores_that_it_began_with() {
         assert!(weights(&learner) != before && learner.steps_done() == 1);
         assert!(learner.step(&groups).is_err(), "a list without a negative teaches nothing");
     }
+}
+
+#[test]
+fn scores_that_are_no_numbers_are_an_error_and_not_unknown_ones() {
+    let model = model(1);
+    let mut learner = RerankerLearner::new(&model, training()).unwrap();
+    let mut state = learner.state();
+    for (_, weights) in &mut state.weights {
+        *weights = TensorData::new(vec![f32::NAN; weights.num_elements()], weights.shape().clone());
+    }
+    learner.load_state(state).unwrap();
+    assert!(matches!(learner.step_scored(&groups(&model)), Err(TeacherError::Diverged { step: 0, .. })));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `trainer compare`: recipes side by side, under equal conditions.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::args::CompareArgs;
 use crate::compare::{self, Budget, Request, Table};
@@ -9,6 +9,8 @@ use crate::device;
 use crate::errors::{OrUsage, Usage};
 use crate::evaluation;
 use crate::output;
+use crate::setup;
+use crate::splits;
 
 pub(super) fn run(args: &CompareArgs) -> Result<()> {
     let recipes: Vec<String> = args.recipes.iter().map(|name| name.trim().to_owned()).collect();
@@ -24,14 +26,8 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
         set: args.set.clone(),
     };
     request.validate()?;
+    let (split, qrels) = prepare(&request)?;
     device::choose(&request.device)?;
-    let (split, qrels) = {
-        let config = request.config(&request.arms()?[0], 1, None, "run".as_ref())?;
-        let collection = data::open(&request.data)?;
-        let split = if collection.splits.contains_key(&config.data.test) { config.data.test } else { config.data.evaluate };
-        let qrels = evaluation::qrels(&collection, collection.split(&split).or_usage()?);
-        (split, qrels)
-    };
     let folder = compare::open_folder(args.out.as_deref(), &request)?;
     let attempts = compare::run_all(&request, &folder)?;
     let table = Table::read(&request, &folder, &attempts, &split, &qrels)?;
@@ -48,6 +44,25 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
             anyhow::bail!("{} of {} configurations failed: {}", failures.len(), request.arms()?.len(), list.join(", "))
         }
     }
+}
+
+/// Checks that the data have what every arm counts on, so that none fails after others have trained for hours; and what all are measured on.
+fn prepare(request: &Request) -> Result<(String, metrics::Qrels)> {
+    let mut collection = data::open(&request.data)?;
+    let mut first = None;
+    for arm in request.arms()? {
+        let config = request.config(&arm, 1, None, "run".as_ref())?;
+        // Written queries are one arm's own; what else is made of a collection is the same for all.
+        let mut own = config.data.queries.is_some().then(|| collection.clone());
+        let collection = own.as_mut().unwrap_or(&mut collection);
+        setup::prepare(&config, collection).map_err(|error| Usage::new(format!("{}: {error:#}", arm.name)))?;
+        if first.is_none() {
+            let split = splits::test_name(collection, &config.data).to_owned();
+            let qrels = evaluation::qrels(collection, collection.split(&split).or_usage()?);
+            first = Some((split, qrels));
+        }
+    }
+    first.context("a comparison has at least one recipe")
 }
 
 fn print(table: &Table) {

@@ -11,6 +11,7 @@ use crate::device;
 use crate::errors::Usage;
 use crate::output;
 use crate::rows::Rows;
+use crate::setup;
 
 /// Characters of a document shown in the table.
 const SHOWN: usize = 100;
@@ -24,7 +25,11 @@ pub(super) fn run(args: &SearchArgs) -> Result<()> {
     }
     let chosen = device::choose(args.common.device())?;
     let collection = data::open(&args.data)?;
-    let encoder = crate::setup::encoder_named(&args.model, &collection, 1, &chosen)?;
+    let encoder = setup::encoder_named(&args.model, &collection, 1, &chosen)?;
+    let documents = match &args.document_model {
+        Some(model) => setup::document_network(model, &encoder, &collection, &chosen)?,
+        None => encoder.network.clone(),
+    };
     let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
     let device = chosen.device.without_autodiff();
     let mut query = Texts::new();
@@ -32,7 +37,7 @@ pub(super) fn run(args: &SearchArgs) -> Result<()> {
     let spec = TokenSpec { prompt: &encoder.settings.query_prompt, max_length: encoder.settings.query_length };
     let tokens = Tokens::prepare(None, &encoder.tokenizer, &spec, &query)?;
     let embedded = encoder.network.encode(&data.tokens.batch(&[tokens.row(0)]), &device);
-    let mut rows = Rows::new(encoder.network.clone(), &device, &data.tokens);
+    let mut rows = Rows::new(documents, &device, &data.tokens);
     let store = EmbeddingStore::encode(&mut rows, data.documents(), &device).context("encoding the documents")?;
     let top = store.search(embedded, args.k.min(data.documents()), None, None).context("searching")?;
     let documents = &data.collection.documents;

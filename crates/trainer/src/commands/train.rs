@@ -62,11 +62,12 @@ pub(super) fn configured(args: &RunArgs, device: Option<&String>, out: Option<&P
 fn print(finished: &Finished) {
     output::metrics_table(&[("BM25", finished.bm25), ("before training", finished.before), ("after training", finished.after)]);
     output::line(&format!(
-        "\n{} queries, {} steps in {:.0} s on {}",
-        finished.after.queries, finished.steps, finished.seconds, finished.device
+        "\n{} queries of the split `{}`, {} steps in {:.0} s on {}",
+        finished.after.queries, finished.split, finished.steps, finished.seconds, finished.device
     ));
     output::line(&format!("model   {}", finished.model));
     output::line(&format!("report  {}", finished.report));
     let command = std::env::args().next().unwrap_or_else(|| "trainer".to_owned());
-    output::line(&format!("next    {command} search --data {} --model {} \"your query\"", finished.data, finished.model));
+    let documents = finished.document_model.as_ref().map_or_else(String::new, |model| format!(" --document-model {model}"));
+    output::line(&format!("next    {command} search --data {} --model {}{documents} \"your query\"", finished.data, finished.model));
 }

@@ -14,13 +14,14 @@ use serde_json::json;
 
 use super::train::configured;
 use crate::args::WarmupArgs;
-use crate::batches::{Assembler, Plan};
+use crate::batches::Assembler;
 use crate::columns::{Columns, DocumentSide};
 use crate::compared::Watch;
 use crate::config::{Compose, Config};
 use crate::errors::{OrUsage, Usage};
 use crate::evaluation;
 use crate::output;
+use crate::plan::Plan;
 use crate::rounds::{Clock, Course};
 use crate::rows::Rows;
 use crate::setup;
@@ -35,12 +36,13 @@ pub(super) fn run(args: &WarmupArgs) -> Result<()> {
     if args.steps == 0 {
         return Err(Usage::new("--steps 0: expected at least one batch to train on".to_owned()).into());
     }
-    let (mut config, _) = configured(&args.run, args.common.device.as_ref(), None)?;
+    let (config, _) = configured(&args.run, args.common.device.as_ref(), None)?;
     let begun = Instant::now();
+    let mut config = config.of_round(0)?;
+    // Before anything is opened: lists that are still to be mined are not asked for.
+    plain(&mut config)?;
     let (chosen, encoder, data) = setup::open(&config)?;
     setup::resolve(&mut config, &encoder, &data)?;
-    let mut config = config.of_round(0)?;
-    plain(&mut config)?;
     let (judgments, _) = setup::training_judgments(&config, &data)?;
     let plan = Arc::new(Plan::new(&judgments, config.data.limit, &config.batch, config.train.seed));
     let mined = plan.judgments(&judgments, data.collection.queries.len());

@@ -36,6 +36,46 @@ impl Config {
         (0..self.rounds()).find_map(|round| self.of_round(round).ok()?.negatives.generated().map(Path::to_path_buf))
     }
 
+    /// What contradicts itself from round to round, or counts on a file that is not named.
+    fn validate_whole(&self) -> Result<(), String> {
+        let rounds: Vec<Self> =
+            (0..self.rounds()).map(|round| self.of_round(round)).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        let files: std::collections::BTreeSet<_> = rounds.iter().filter_map(|it| it.negatives.generated()).collect();
+        let faults = [
+            (
+                self.data.decision_policy.is_some() && self.data.decisions.is_none(),
+                "data.decision_policy says what becomes of decisions, and there are none: set data.decisions = FILE, as `trainer relabel` writes it",
+            ),
+            (files.len() > 1, "rounds name different files of generated texts; a run reads one: put them together"),
+        ];
+        faults.iter().find(|(holds, _)| *holds).map_or(Ok(()), |(_, reason)| Err((*reason).to_owned()))
+    }
+
+    /// What is set and read by no round. No fault: a comparison sets values for all of its recipes.
+    ///
+    /// # Errors
+    /// When a round makes no sense.
+    pub(crate) fn unread(&self) -> Result<Vec<&'static str>, Usage> {
+        let rounds: Vec<Self> = (0..self.rounds()).map(|round| self.of_round(round)).collect::<Result<_, _>>()?;
+        let some = |reads: &dyn Fn(&Self) -> bool| rounds.iter().any(reads);
+        let asked = |it: &Self| it.loss.needs().teacher || it.negatives.reads_teacher() || it.train.augment.is_some();
+        let unread = [
+            (
+                some(&|it| it.teacher.model.is_some() && it.data.teacher.is_none()) && !some(&asked),
+                "teacher.model is set, but no loss, filter or draw reads a teacher's scores",
+            ),
+            (
+                some(&|it| it.guide.model.is_some()) && !some(&|it| it.loss.needs().guide),
+                "guide.model is set, but no [[loss.mask]] has rule = \"guide\"",
+            ),
+            (
+                some(&|it| it.reranker != super::RerankerConfig::default()) && !some(&|it| it.teacher.model.as_deref() == Some(RERANKER)),
+                "[reranker] is set, but no round has teacher.model = \"reranker\"",
+            ),
+        ];
+        Ok(unread.into_iter().filter(|(holds, _)| *holds).map(|(_, what)| what).collect())
+    }
+
     /// The configuration of a round, from 0: a key that the round names takes the place of the run's whole value.
     ///
     /// # Errors
@@ -60,7 +100,7 @@ impl Config {
             }
         }
         let config = check(&table).map_err(fault)?;
-        config.validate().map_err(fault)?;
+        config.validate_parts().map_err(fault)?;
         Ok(config)
     }
 
@@ -83,6 +123,11 @@ impl Config {
             ),
             (needs.ranks && !per_step, "loss.kind = \"lambda-mrr\" needs [[negatives.source]] with from = \"per-step\""),
             (per_step && !frozen, "from = \"per-step\" searches a frozen document matrix: set encoder.documents = \"frozen\""),
+            (
+                self.negatives.generated().is_some() && (queue || frozen),
+                "from = \"generated\" gives texts that are encoded in the step that uses them: it goes with neither from = \"queue\" nor \
+                 encoder.documents = \"frozen\"",
+            ),
             (per_step && queue, "from = \"per-step\" and from = \"queue\" cannot be combined"),
             (per_step && self.batch.negatives > 0, "with from = \"per-step\" nothing else is drawn: set batch.negatives = 0"),
             (self.batch.compose == Compose::Groups && self.data.groups.is_none(), "batch.compose = \"groups\" needs data.groups = FILE"),
@@ -120,10 +165,17 @@ impl Config {
 
     /// Checks what needs neither file nor device.
     pub(super) fn validate(&self) -> Result<(), String> {
+        self.validate_parts()?;
+        self.validate_whole()
+    }
+
+    /// The same for one round.
+    fn validate_parts(&self) -> Result<(), String> {
         self.loss.validate().map_err(|error| error.to_string())?;
         self.negatives.validate().map_err(|error| error.to_string())?;
         let bounds = [
             (self.batch.queries >= 1, "batch.queries must be at least 1"),
+            (self.data.hold_out >= 0.0 && self.data.hold_out < 1.0, "data.hold_out must be a share from 0 to below 1"),
             (self.train.steps != Some(0), "train.steps must be at least 1"),
             (self.train.seconds.is_none_or(|seconds| seconds > 0.0 && seconds.is_finite()), "train.seconds must be above 0"),
             ((0.0..=1.0).contains(&self.encoder.momentum), "encoder.momentum must be 0 to 1, for instance 0.999"),
@@ -160,10 +212,6 @@ impl Config {
         if self.batch.negatives == 0 && self.negatives.in_batch() && self.batch.queries < 2 {
             return Err("in-batch negatives need batch.queries of at least 2".into());
         }
-        self.validate_techniques()?;
-        for round in 0..self.round.len() {
-            self.of_round(round).map_err(|error| error.to_string())?;
-        }
-        Ok(())
+        self.validate_techniques()
     }
 }

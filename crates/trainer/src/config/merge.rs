@@ -12,26 +12,56 @@ use crate::errors::Usage;
 /// each is checked on its own, so that a message names the one at fault.
 pub(crate) fn merge(name: &str, text: &str, values: &[(String, String)]) -> Result<Config, Usage> {
     let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| located(name, text, &error))?;
-    toml::from_str::<Config>(text).map_err(|error| located(name, text, &error))?;
+    if let Some(toml::Value::String(recipe)) = table.remove("recipe") {
+        let recipe = crate::recipes::find(&recipe).map_err(|error| Usage::new(format!("{name}: {error}")))?;
+        let base = recipe.text.parse().map_err(|error: toml::de::Error| located(recipe.name, recipe.text, &error))?;
+        let own = std::mem::replace(&mut table, base);
+        overlay(&mut table, own);
+        check(&table).map_err(|reason| Usage::new(format!("{name}{}: {reason}", line_of(text, &reason))))?;
+    } else {
+        toml::from_str::<Config>(text).map_err(|error| located(name, text, &error))?;
+    }
     for (key, value) in values {
         insert(&mut table, key, parse_value(value)).map_err(|reason| Usage::new(format!("--set {key}={value}: {reason}")))?;
         check(&table).map_err(|reason| Usage::new(format!("--set {key}={value}: {reason}")))?;
     }
     let mut config = check(&table).map_err(|reason| Usage::new(format!("{name}: {reason}")))?;
+    if config.recipe.is_some() {
+        return Err(Usage::new("--set recipe: a recipe is named in the file, or by --recipe, before values change it"));
+    }
     config.open_temperature = table.get("loss").is_none_or(|loss| loss.get("temperature").is_none());
     config.validate().map_err(|reason| Usage::new(format!("{name}: {reason}")))?;
     Ok(config)
 }
 
-/// Reads a configuration file.
-pub(crate) fn read(path: &Path) -> Result<String, Usage> {
-    std::fs::read_to_string(path).map_err(|error| Usage::new(format!("cannot read the configuration {}: {error}", path.display())))
+/// Writes a configuration's values over those of the recipe that it names, key by key; a list, or a part of another `rule`, as a whole.
+fn overlay(base: &mut toml::Table, own: toml::Table) {
+    for (key, value) in own {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(own))
+                if own.get("rule").is_none_or(|rule| base.get("rule") == Some(rule)) =>
+            {
+                overlay(base, own);
+            }
+            (_, value) => _ = base.insert(key, value),
+        }
+    }
 }
 
-/// Splits `key.path=value`.
+/// Reads a configuration file.
+pub(crate) fn read(path: &Path) -> Result<String, Usage> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let name = path.to_string_lossy();
+        let hint =
+            if crate::recipes::find(&name).is_ok() { format!("; the recipe of this name is --recipe {name}") } else { String::new() };
+        Usage::new(format!("cannot read the configuration {name}: {error}{hint}"))
+    })
+}
+
+/// Splits `key.path=value`. A blank at the end may be meant: `encoder.query_prompt=query: `.
 pub(crate) fn split_set(argument: &str) -> Result<(String, String), Usage> {
     match argument.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim_start().to_owned())),
         _ => Err(Usage::new(format!("--set {argument}: expected KEY.PATH=VALUE, for instance --set train.steps=200"))),
     }
 }
@@ -86,6 +116,13 @@ pub(super) fn check(table: &toml::Table) -> Result<Config, String> {
 fn located(name: &str, text: &str, error: &toml::de::Error) -> Usage {
     let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
     Usage::new(format!("{name}, line {line}: {}", with_nearest(error.message())))
+}
+
+/// Where the key or value stands that a reason quotes first; nothing when it stands nowhere.
+fn line_of(text: &str, reason: &str) -> String {
+    let quoted = reason.split('`').nth(1).unwrap_or_default();
+    let line = text.lines().position(|line| !quoted.is_empty() && line.split('#').next().is_some_and(|line| line.contains(quoted)));
+    line.map_or_else(String::new, |line| format!(", line {}", line + 1))
 }
 
 /// serde lists the keys it knows; the one closest to what was written is what the user meant.

@@ -15,12 +15,44 @@ use crate::output;
 use crate::rows::Rows;
 use crate::runfolder::write_whole;
 use crate::setup;
+use crate::splits;
 
 impl Session {
     pub(super) fn test_split(&self) -> Result<Judgments> {
         let collection = &self.around.data.collection;
-        let name = if collection.splits.contains_key(&self.config.data.test) { &self.config.data.test } else { &self.config.data.evaluate };
-        Ok(collection.split(name).or_usage()?.clone())
+        Ok(collection.split(splits::test_name(collection, &self.config.data)).or_usage()?.clone())
+    }
+
+    /// Says what is about to run: everything that a person may have meant otherwise.
+    pub(super) fn announce(&self, recipe: &str) {
+        let (config, collection) = (&self.config, &self.around.data.collection);
+        let (train, names) = (&config.train, &config.data);
+        output::note(&format!(
+            "training {} as {recipe} says on {} ({} pairs, {} documents): {} of {} queries, learning rate {}, seed {}, on {}",
+            config.encoder.model,
+            collection.name,
+            self.stage.plan.pairs(),
+            self.around.data.documents(),
+            train.seconds.map_or_else(|| format!("{} steps", self.course().steps()), |seconds| format!("{seconds} seconds of steps")),
+            config.batch.queries,
+            train.learning_rate.unwrap_or_default(),
+            train.seed,
+            self.around.chosen.name,
+        ));
+        let (test, evaluated) = (splits::test_name(collection, names), collection.splits.contains_key(&names.evaluate));
+        let chosen = match (evaluated && train.keep == Keep::Best && self.evaluate_every > 0, test == names.evaluate) {
+            (true, true) => format!("on the split `{test}`, which also chooses the best weights"),
+            (true, false) => format!("on the split `{test}`; `{}` chooses the best weights", names.evaluate),
+            (false, _) => format!("on the split `{test}`; the last weights are kept"),
+        };
+        output::note(&format!("measured {chosen}; run folder {}", self.folder.path().display()));
+        config.unread().into_iter().flatten().for_each(|what| tracing::warn!("{what}"));
+        if config.encoder.model.starts_with("builtin:") && !names.path.starts_with("builtin:") {
+            tracing::warn!(
+                "{} starts from random weights; a pretrained encoder, which --model names (a folder or a hub id), nearly always ends better",
+                config.encoder.model
+            );
+        }
     }
 
     /// BM25 and the untrained encoder on the test split, once.
@@ -40,15 +72,6 @@ impl Session {
         });
         self.log.event("start", 0, &about)?;
         note.iter().for_each(|note| output::note(note));
-        output::note(&format!(
-            "training on {} ({} pairs, {} documents) for {} steps on {}; run folder {}",
-            self.around.data.collection.name,
-            self.stage.plan.pairs(),
-            self.around.data.documents(),
-            self.course().steps(),
-            self.around.chosen.name,
-            self.folder.path().display()
-        ));
         let bm25 = evaluation::of_bm25(&self.around.data.collection, test, DEPTH)?.summary;
         self.log.event("bm25", 0, &bm25)?;
         let before = self.evaluate(test)?.summary;
@@ -163,6 +186,8 @@ impl Session {
             before: self.position.before.context("the encoder was measured at the start")?,
             after,
             model: self.folder.model().display().to_string(),
+            document_model: Some(self.folder.document_model()).filter(|path| path.is_dir()).map(|path| path.display().to_string()),
+            split: splits::test_name(&self.around.data.collection, &self.config.data).to_owned(),
             run: self.folder.path().display().to_string(),
             report: self.folder.report().display().to_string(),
             device: self.around.chosen.name,
