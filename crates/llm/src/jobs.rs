@@ -198,7 +198,7 @@ impl Outcome {
     }
 
     /// A later stage of the same job.
-    fn then(mut self, later: Self) -> Self {
+    pub(crate) fn then(mut self, later: Self) -> Self {
         self.rows.extend(later.rows);
         self.rejected.extend(later.rejected);
         self.units += later.units;
