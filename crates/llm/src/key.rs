@@ -38,15 +38,30 @@ impl Key {
         format!("Bearer {}", self.0)
     }
 
-    /// A message without the key, however short it is: endpoints repeat it in what they say, some as JSON inside of JSON, where `/` may be `\/` and
-    /// `+` `\u002B`. Nothing but the key is changed.
+    /// Whether it can be told from what models and endpoints say for other reasons. Servers on this machine are given words (`none`, `ollama`) for a
+    /// key; those of services are longer and no words.
+    fn is_secret(&self) -> bool {
+        let (first, rest) = self.0.split_at(1);
+        let word = first.bytes().all(|it| it.is_ascii_alphabetic()) && rest.bytes().all(|it| it.is_ascii_lowercase());
+        self.0.len() >= SECRET && (!word || self.0.len() >= LONGER_THAN_WORDS)
+    }
+
+    /// A message without the key: endpoints repeat it in what they say, some as JSON inside of JSON, where `/` may be `\/` and `+` `\u002B`.
+    /// Nothing but the key is changed. One that is no secret is taken out where it stands alone, as nobody would read what is left of `error`
+    /// without its `r`.
     pub(crate) fn hidden_in(&self, text: &str) -> String {
+        let secret = self.is_secret();
+        let inside_a_word = |decoded: &str, at: usize| {
+            let (before, behind) = (decoded[..at].chars().next_back(), decoded[at + self.0.len()..].chars().next());
+            [before, behind].into_iter().flatten().any(char::is_alphanumeric)
+        };
         let (mut decoded, mut places) = (text.to_owned(), (0..text.len()).collect::<Vec<_>>());
         let mut found = Vec::new();
         // Two levels down nobody writes.
         for _ in 0..=3 {
             let place = |at: usize| places.get(at).copied().unwrap_or(text.len());
-            found.extend(decoded.match_indices(&self.0).map(|(at, key)| (place(at), place(at + key.len()))));
+            let keys = decoded.match_indices(&self.0).map(|it| it.0).filter(|at| secret || !inside_a_word(&decoded, *at));
+            found.extend(keys.map(|at| (place(at), place(at + self.0.len()))));
             (decoded, places) = unescaped(&decoded, &places);
         }
         // On several levels it is the same place, or one within the other.
@@ -63,10 +78,9 @@ impl Key {
         out
     }
 
-    /// An answer without the key. One so short that it is a word or a number (servers on this machine are given such) is no secret, and an answer
-    /// that has it stays as it is.
+    /// An answer without the key, if that is a secret. An answer with a word for a key in it stays as it is: it is what the model wrote.
     pub(crate) fn hidden_in_answer(&self, text: &str) -> String {
-        if self.0.len() < SECRET { text.to_owned() } else { self.hidden_in(text) }
+        if self.is_secret() { self.hidden_in(text) } else { text.to_owned() }
     }
 }
 
@@ -74,6 +88,8 @@ impl Key {
 const HIDDEN: &str = "[key]";
 /// Characters that a key has at least if it is a secret: those of services have more than twice as many.
 const SECRET: usize = 12;
+/// Letters alone are no word from here on.
+const LONGER_THAN_WORDS: usize = 24;
 
 /// `text` with the escapes of JSON that a key may be written with taken back, whether it is JSON or not, and for each byte of it the place where
 /// it began; `places` are those of `text`.
@@ -134,17 +150,24 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_no_secret_in_an_answer() {
-        for word in ["1", "x", "null", "none", "not-needed", "sk-12345678"] {
+    fn a_word_is_no_secret_and_stays_in_answers() {
+        for word in ["1", "e", "key", "sk", "null", "none", "ollama", "not-needed", "sk-12345678", "administrator", "Documentation"] {
             let key = Key::new(word).unwrap().unwrap();
-            let answer = format!("{{\"answers\": [null, \"1 x none\", \"{word}\"]}}");
+            let answer = format!("{{\"answers\": [null, \"1 key of none\", \"{word}\", \"x{word}x\"]}}");
             assert_eq!(key.hidden_in_answer(&answer), answer);
-            assert!(!key.hidden_in(&format!("bad key {word}")).ends_with(word), "messages hide it all the same");
+            // In messages it is hidden all the same, where it is no part of another word.
+            assert_eq!(key.hidden_in(&format!("Bearer {word}: x{word}x, ({word})")), format!("Bearer [key]: x{word}x, ([key])"));
         }
-        let key = Key::new("sk-123456789").unwrap().unwrap();
-        assert_eq!(key.hidden_in_answer("it is sk-123456789 or sk\\u002d123456789, not sk-1234"), "it is [key] or [key], not sk-1234");
+        for secret in ["sk-123456789", "correct-horse", "aBcDeFgHiJkL", "abcdefghijklmnopqrstuvwx"] {
+            let key = Key::new(secret).unwrap().unwrap();
+            let escaped = format!("\\u00{:02x}{}", secret.as_bytes()[0], &secret[1..]);
+            for text in [secret, &escaped, &format!("x{secret}x")] {
+                let hidden = key.hidden_in_answer(&format!("it is {text}, not sk-1234"));
+                assert!(hidden.contains("[key]") && !hidden.contains(&secret[1..]) && hidden.ends_with(", not sk-1234"), "{hidden}");
+            }
+        }
         // Where two copies overlap, what is left of the second is no key.
-        let key = Key::new("abababababab").unwrap().unwrap();
-        assert_eq!(key.hidden_in_answer("abababababababab c"), "[key]abab c");
+        let key = Key::new("ab-ab-ab-ab-").unwrap().unwrap();
+        assert_eq!(key.hidden_in_answer("ab-ab-ab-ab-ab- c"), "[key]ab- c");
     }
 }

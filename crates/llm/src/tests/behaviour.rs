@@ -45,6 +45,22 @@ fn a_job_gives_one_row_a_document_and_is_not_asked_for_twice() {
     assert_eq!(double.requests(), 12, "everything was in the journal");
 }
 
+/// Ten jobs each with one, two and four at once; the stand-in counts a request until all but the last byte of its answer went out.
+#[test]
+fn as_many_are_under_way_as_may_be_and_no_more() {
+    let (collection, double) = (animals(), Double::start(|_| Play::Slow(Duration::from_millis(1))));
+    let model = model(&double);
+    for concurrency in [1, 2, 4] {
+        for _ in 0..10 {
+            let folder = tempfile::tempdir().unwrap();
+            let session = session(folder.path(), Limits::default());
+            let outcome = queries(&collection).run(&crate::jobs::Context { concurrency, ..context(&session, &model, &collection) });
+            assert_eq!(outcome.rows.len(), 12);
+        }
+        assert_eq!(double.most_at_once(), concurrency);
+    }
+}
+
 /// Every passing trouble ends with the same rows, after exactly one more request for each document.
 #[test]
 fn passing_troubles_pass() {
