@@ -63,7 +63,7 @@ pub struct Estimate {
 }
 
 /// An answer that was not used.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Rejected {
     /// What it was for.
     pub stage: String,
@@ -76,6 +76,15 @@ pub struct Rejected {
     /// Where it was sent back for its form: whether the answer that followed is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repaired: Option<bool>,
+    /// Who wrote it; none where there is no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The version of the prompt that it is an answer to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// That of the prompt which an answer before it was sent back with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repair_prompt: Option<String>,
 }
 
 /// What a job gives.
@@ -164,15 +173,28 @@ impl Estimate {
     }
 }
 
+impl Rejected {
+    fn of(answer: Answer, reason: String) -> Self {
+        Self {
+            stage: answer.stage,
+            sources: answer.sources,
+            reason,
+            answer: answer.text,
+            repaired: None,
+            model: Some(answer.model),
+            prompt: Some(answer.prompt),
+            repair_prompt: answer.repair_prompt,
+        }
+    }
+
+    fn without_answer(stage: &str, sources: Value, reason: String) -> Self {
+        Self { stage: stage.to_owned(), sources, reason, ..Self::default() }
+    }
+}
+
 impl Outcome {
     fn of<R>(driven: &mut Driven<R>, stage: &str, sources: impl Fn(usize) -> Value) -> Self {
-        let unanswered = driven.unanswered.iter().map(|(at, why)| Rejected {
-            stage: stage.to_owned(),
-            sources: sources(*at),
-            reason: why.clone(),
-            answer: String::new(),
-            repaired: None,
-        });
+        let unanswered = driven.unanswered.iter().map(|(at, why)| Rejected::without_answer(stage, sources(*at), why.clone()));
         let open = driven.results.iter().filter(|it| it.is_none()).count();
         Self { rejected: unanswered.collect(), units: driven.results.len(), open, stop: driven.stop.take(), rows: Vec::new() }
     }
@@ -183,18 +205,11 @@ impl Outcome {
 
     /// What an answer holds that is not used.
     fn reject_part(&mut self, reason: impl Into<String>, answer: &Answer, part: String) {
-        let (stage, sources) = (answer.stage.clone(), answer.sources.clone());
-        self.rejected.push(Rejected { stage, sources, reason: reason.into(), answer: part, repaired: None });
+        self.rejected.push(Rejected { answer: part, ..Rejected::of(answer.clone(), reason.into()) });
     }
 
     fn reject_all(&mut self, unused: Vec<Unused>) {
-        self.rejected.extend(unused.into_iter().map(|Unused { reason, answer, repaired }| Rejected {
-            stage: answer.stage,
-            sources: answer.sources,
-            reason,
-            answer: answer.text,
-            repaired,
-        }));
+        self.rejected.extend(unused.into_iter().map(|it| Rejected { repaired: it.repaired, ..Rejected::of(it.answer, it.reason) }));
     }
 
     /// A later stage of the same job.

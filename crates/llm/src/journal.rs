@@ -214,8 +214,8 @@ impl Tail {
 /// Why the journal cannot be had for this process alone. Not every file system locks; that is its own message, and no other process.
 fn not_locked(path: &Path, error: TryLockError) -> LlmError {
     match error {
-        TryLockError::WouldBlock => LlmError::Locked { path: path.parent().unwrap_or(path).to_owned() },
-        TryLockError::Error(reason) => LlmError::io(path)(reason),
+        TryLockError::WouldBlock => LlmError::Locked { path: path.to_owned() },
+        TryLockError::Error(reason) => LlmError::NoLock { path: path.to_owned(), reason },
     }
 }
 
@@ -328,10 +328,13 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_locked_is_not_another_process() {
         let path = Path::new("job/journal.jsonl");
-        let message = not_locked(path, TryLockError::WouldBlock).to_string();
-        assert!(message.contains("another process"), "{message}");
-        let message = not_locked(path, TryLockError::Error(std::io::Error::other("no locks available"))).to_string();
-        assert!(message.contains("job/journal.jsonl: no locks available") && !message.contains("process"), "{message}");
+        let told = |error, parts: [&str; 3]| {
+            let message = not_locked(path, error).to_string();
+            assert!(parts.iter().all(|part| message.contains(part)) && message.lines().count() == 1, "{message}");
+        };
+        told(TryLockError::WouldBlock, ["job/journal.jsonl: ", "another job is running", "choose another output folder"]);
+        let reason = std::io::Error::other("no locks available");
+        told(TryLockError::Error(reason), ["job/journal.jsonl: ", "(no locks available)", "another file system"]);
     }
 
     #[test]

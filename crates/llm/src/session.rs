@@ -265,14 +265,15 @@ impl Session {
             written?;
             failures += 1;
             match trouble {
-                Trouble::Fatal { message } => return Err(Halt::Stop(Stop::Endpoint(message))),
+                Trouble::Fatal { message } => return Err(stop_at(model, &message)),
                 Trouble::Request { message } => return Err(self.refused(model, message)),
                 Trouble::Passing { message, after, .. } => {
                     if after.is_some_and(|asked| asked > LONGEST_WAIT) {
-                        return Err(Halt::Stop(Stop::Endpoint(format!("{message}; it asks to come back in more than 15 minutes"))));
+                        return Err(stop_at(model, &format!("{message}; it asks to come back in more than 15 minutes")));
                     }
                     if failures >= self.backoff.attempts {
-                        return Err(Halt::Unanswered(format!("no answer in {failures} attempts: {message}")));
+                        let url = model.endpoint.url();
+                        return Err(Halt::Unanswered(format!("no answer in {failures} attempts: {message} (from {url})")));
                     }
                     self.wait(Some(Instant::now() + self.backoff.delay(failures, after, rand::rng().random())))?;
                 }
@@ -288,9 +289,8 @@ impl Session {
         if *count < REFUSALS || self.budget.known(&model.name).answered {
             return Halt::Refused(message);
         }
-        let name = &model.name;
         let hint = "check the model's name, the longest answer and the fields added to requests";
-        Halt::Stop(Stop::Endpoint(format!("{name} has refused {REFUSALS} requests and answered none, the last with {message}; {hint}")))
+        stop_at(model, &format!("it has refused {REFUSALS} requests and answered none, the last with {message}; {hint}"))
     }
 
     fn is_over(&self) -> bool {
@@ -355,6 +355,11 @@ impl Question<'_> {
         let all = json!([self.stage, model.name, self.prompt.version, self.messages, self.sources, self.sample]).to_string();
         Sha256::digest(all.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+/// The end of a job, and who is the reason. A URL has no secret in it.
+fn stop_at(model: &Model, why: &str) -> Halt {
+    Halt::Stop(Stop::Endpoint(format!("model {} at {}: {why}", model.name, model.endpoint.url())))
 }
 
 impl Trouble {

@@ -1,9 +1,13 @@
 //! Whole jobs against an endpoint that plays what endpoints do.
 
 mod behaviour;
+mod budget;
 #[path = "../examples/endpoint/double.rs"]
 mod double;
 mod jobs;
+mod key;
+mod refusals;
+mod relabel;
 mod resume;
 
 use std::{

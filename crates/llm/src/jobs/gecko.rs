@@ -97,9 +97,13 @@ impl Gecko {
                 }
             }
         }
-        let like: Vec<u32> = self.documents.iter().copied().cycle().take(self.candidates.min(self.documents.len() * 2)).collect();
+        if open == 0 {
+            return Ok(estimate);
+        }
+        let (count, all) = (self.candidates.min(context.collection.documents.len()), self.documents.len());
+        let like: Vec<u32> = (0..count).map(|at| self.documents[at * all / count]).collect();
         let text = "word ".repeat(12);
-        for which in (0..STAGES.len()).filter(|_| open > 0) {
+        for which in 0..STAGES.len() {
             let question = self.score_question(context, which, self.documents[0], (&text, &text), &like);
             estimate.add_like(context, context.model, &question, open);
         }

@@ -116,12 +116,12 @@ impl Relabel {
                     match context.known(&question, |answer| verdicts_in(answer, shown.len())) {
                         None => {
                             let part = &unit.negatives[..unit.negatives.len().div_ceil(4)];
-                            estimate.add_like(context, strong, &self.verdict(context, prompt, unit, part), 1);
+                            estimate.add_like(context, strong, &self.second(context, prompt, unit, part), 1);
                         }
                         Some(judged) => {
                             let flagged = judged.accepted.map_or_else(Vec::new, |(value, _)| flagged(&shown, &decided(&value, &shown)));
                             if !flagged.is_empty() {
-                                estimate.add_to(context, strong, &self.verdict(context, prompt, unit, &flagged));
+                                estimate.add_to(context, strong, &self.second(context, prompt, unit, &flagged));
                             }
                         }
                     }
@@ -161,12 +161,12 @@ impl Relabel {
     /// answer on that can be used is in doubt: dropped, so that nothing is trained on it.
     fn by_verdict(&self, context: &Context<'_>, prompt: &Prompt, strong: Option<&Model>, unit: &Unit) -> Result<Decided, Halt> {
         let shown = self.shown(context, unit);
-        let Judged { accepted, mut unused } = self.ask_verdict(context, prompt, context.model, unit, &shown)?;
+        let Judged { accepted, mut unused } = ask_verdict(context, context.model, &self.verdict(context, prompt, unit, &shown), &shown)?;
         let Some((verdicts, first)) = accepted else { return Ok(Decided { decisions: Vec::new(), unused }) };
         let flagged = flagged(&shown, &verdicts);
         let mut second = None;
         if let Some(strong) = strong.filter(|_| !flagged.is_empty()) {
-            let judged = self.ask_verdict(context, prompt, strong, unit, &flagged)?;
+            let judged = ask_verdict(context, strong, &self.second(context, prompt, unit, &flagged), &flagged)?;
             unused.extend(judged.unused);
             second = Some(judged.accepted);
         }
@@ -186,18 +186,6 @@ impl Relabel {
             (*document, decision, made)
         };
         Ok(Decided { decisions: unit.negatives.iter().map(decide).collect(), unused })
-    }
-
-    fn ask_verdict(
-        &self,
-        context: &Context<'_>,
-        prompt: &Prompt,
-        model: &Model,
-        unit: &Unit,
-        shown: &[u32],
-    ) -> Result<Judged<Verdict>, Halt> {
-        let question = self.verdict(context, prompt, unit, shown);
-        context.session.ask(model, &question, |answer| verdicts_in(answer, shown.len()).map(|verdicts| decided(&verdicts, shown)))
     }
 
     fn by_ranking(&self, context: &Context<'_>, answers_prompt: &Prompt, ranking_prompt: &Prompt, unit: &Unit) -> Result<Decided, Halt> {
@@ -238,6 +226,11 @@ impl Relabel {
         Ok(Decided { decisions: unit.negatives.iter().map(decide).collect(), unused })
     }
 
+    /// Second looks have a name of their own: both models may be called the same, at other endpoints, and be shown the same passages.
+    fn second<'a>(&self, context: &Context<'_>, prompt: &'a Prompt, unit: &Unit, flagged: &[u32]) -> Question<'a> {
+        self.listed(context, "second verdicts", prompt, unit, flagged)
+    }
+
     /// The passages of a unit in an order that says nothing: the negatives, and for a ranking the positives among them.
     fn shown(&self, context: &Context<'_>, unit: &Unit) -> Vec<u32> {
         let with_positives = matches!(self.method, Method::Ranking { .. });
@@ -262,6 +255,10 @@ impl Relabel {
             sample: 0,
         }
     }
+}
+
+fn ask_verdict(context: &Context<'_>, model: &Model, question: &Question<'_>, shown: &[u32]) -> Result<Judged<Verdict>, Halt> {
+    context.session.ask(model, question, |answer| verdicts_in(answer, shown.len()).map(|verdicts| decided(&verdicts, shown)))
 }
 
 /// The verdicts of an answer on so many passages.

@@ -140,8 +140,7 @@ impl Triples {
             }
         }
         if outcome.rows.is_empty() && outcome.stop.is_none() && outcome.rejected.is_empty() {
-            let (sources, reason) = (json!({}), "no task came of the first step".to_owned());
-            outcome.rejected.push(Rejected { stage: "triples".into(), sources, reason, answer: String::new(), repaired: None });
+            outcome.rejected.push(Rejected::without_answer("triples", json!({}), "no task came of the first step".into()));
         }
         outcome
     }
