@@ -46,6 +46,9 @@ fn decisions(method: Method, double: &Double, strong: bool) -> (HashMap<(String,
     let outcome = job.run(&context);
     assert!(outcome.stop.is_none() && outcome.open == 0, "{:?}", outcome.stop);
     assert!(outcome.rejected.iter().all(|it| it.repaired == Some(true)), "{:?}", outcome.rejected);
+    // Either all or none of the answers in these tests were sent back.
+    let repair = (!outcome.rejected.is_empty()).then(|| prompts::repair(None).unwrap().version);
+    assert!(outcome.rows.iter().all(|row| row.get("repair_prompt").and_then(|it| it.as_str()) == repair.as_deref()), "{:?}", outcome.rows);
     let output = crate::Folder::open(folder.path(), &json!({})).unwrap();
     output.write_outcome("decisions.jsonl", &outcome).unwrap();
     corpus::Decisions::read(&folder.path().join("decisions.jsonl"), &collection).unwrap();

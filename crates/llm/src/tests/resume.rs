@@ -36,7 +36,7 @@ fn endpoint() -> Double {
     })
 }
 
-/// Runs `job` with a budget of one request more each time, and then with journals cut off after every line, as a kill leaves them.
+/// Runs `job` with a budget of one request more each time, and then with journals cut off in every third line, as a kill leaves them.
 fn stopped_everywhere(job: Job<'_>) {
     let (double, collection) = (endpoint(), animals());
     let model = model(&double);
