@@ -146,7 +146,7 @@ impl Context<'_> {
     /// Works on units in parallel and tells of it.
     fn each<U: Sync, R: Send>(&self, stage: &str, units: &[U], work: impl Fn(&U) -> Result<R, Halt> + Sync) -> Driven<R> {
         self.progress.begin(stage, units.len());
-        drive(self.concurrency, units, work, &|| self.progress.done(), &|| self.session.close())
+        drive(self.concurrency, units, work, &|| self.progress.done(), &|why| self.session.close(why))
     }
 }
 

@@ -115,6 +115,8 @@ pub struct Session {
     interrupted: Arc<AtomicBool>,
     /// Nobody is asked any more; the journal still answers.
     closed: AtomicBool,
+    /// Nor is what the budget has allowed already.
+    barred: AtomicBool,
     /// What an answer is sent back with.
     repair: Prompt,
     /// Requests refused, by model.
@@ -136,13 +138,22 @@ impl Session {
     /// When the journal cannot be read or is damaged.
     pub fn for_estimates(folder: &Path) -> Result<Self, LlmError> {
         let session = Self::of(Journal::look(&folder.join("journal.jsonl"))?, Limits::default(), Backoff::default(), Arc::default())?;
-        session.close();
+        session.close(&Stop::Interrupted);
         Ok(session)
     }
 
     fn of((journal, past): (Journal, Past), limits: Limits, backoff: Backoff, interrupted: Arc<AtomicBool>) -> Result<Self, LlmError> {
         let (budget, repair) = (Budget::new(limits, past), prompts::repair(None)?);
-        Ok(Self { journal, budget, backoff, interrupted, closed: AtomicBool::default(), repair, refused: Mutex::default() })
+        Ok(Self {
+            journal,
+            budget,
+            backoff,
+            interrupted,
+            closed: AtomicBool::default(),
+            barred: AtomicBool::default(),
+            repair,
+            refused: Mutex::default(),
+        })
     }
 
     /// The same with a prompt of the user's for answers that are sent back, as [`prompts::repair`] reads it.
@@ -161,9 +172,10 @@ impl Session {
         self.journal.len()
     }
 
-    /// From now on only the journal answers.
-    pub(crate) fn close(&self) {
+    /// From now on only the journal answers. A budget that is used up leaves the requests that it was used up by.
+    pub(crate) fn close(&self, why: &Stop) {
         self.closed.store(true, Ordering::SeqCst);
+        self.barred.fetch_or(!matches!(why, Stop::Budget), Ordering::SeqCst);
     }
 
     /// Whether the journal answers a question.
@@ -223,7 +235,8 @@ impl Session {
             self.wait(model.endpoint.not_before())?;
             let Some(aside) = self.budget.set_aside(&model.name, messages, longest) else { return Err(Halt::Stop(Stop::Budget)) };
             // Setting aside may have waited for others: meanwhile the job may have been stopped, or everybody sent away.
-            if self.is_over() || model.endpoint.not_before().is_some_and(|until| until > Instant::now()) {
+            let stopped = self.interrupted.load(Ordering::Relaxed) || self.barred.load(Ordering::SeqCst);
+            if stopped || model.endpoint.not_before().is_some_and(|until| until > Instant::now()) {
                 self.budget.give_back(&model.name, aside);
                 continue;
             }

@@ -11,9 +11,9 @@ use std::{
 };
 
 use super::{
-    IMPATIENT, animals, context,
+    IMPATIENT, PATIENT, animals, context,
     double::{Double, Play},
-    model, queries, session, write_queries,
+    model, model_with_timeout, queries, session, write_queries,
 };
 use crate::{Limits, Session, Stop, prompts};
 
@@ -69,12 +69,13 @@ fn passing_troubles_pass() {
         Play::Status(503, Some("0"), ""),
         Play::Truncated,
         Play::Reset,
-        Play::Slow(Duration::from_millis(900)),
+        Play::Slow(Duration::from_secs(3)),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let first = trouble.clone();
         let double = Double::start(move |request| if request.earlier == 0 { first.clone() } else { Play::Good });
-        let (outcome, session) = write_queries(folder.path(), &model(&double), Limits::default());
+        let model = model_with_timeout(&double, if matches!(trouble, Play::Slow(_)) { Duration::from_secs(1) } else { PATIENT });
+        let (outcome, session) = write_queries(folder.path(), &model, Limits::default());
         assert_eq!(outcome.rows, expected.rows, "{trouble:?}");
         assert!(outcome.stop.is_none() && outcome.rejected.is_empty(), "{trouble:?}");
         assert_eq!((double.requests(), session.spent().requests), (24, 24), "{trouble:?}");
