@@ -112,12 +112,20 @@ pub(crate) struct Usage {
     pub prompt: u64,
     /// Of the answer.
     pub answer: u64,
+    /// Of all that it took, as the endpoint says it; 0 where it does not. Some count tokens there that are of neither.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub total: u64,
 }
 
 impl Usage {
-    pub(crate) fn total(self) -> u64 {
-        self.prompt.saturating_add(self.answer)
+    /// What it costs: the larger of both counts.
+    pub(crate) fn cost(self) -> u64 {
+        self.prompt.saturating_add(self.answer).max(self.total)
     }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// An answer as the endpoint gave it.
@@ -180,6 +188,18 @@ struct Counted {
     prompt_tokens: Option<u64>,
     #[serde(default)]
     completion_tokens: Option<u64>,
+    #[serde(default)]
+    total_tokens: Option<u64>,
+}
+
+impl Counted {
+    /// What was counted. A prompt or an answer alone is no count, nor is nothing at all.
+    fn usage(self) -> Option<Usage> {
+        let both = self.prompt_tokens.is_some() && self.completion_tokens.is_some();
+        let [prompt, answer, total] = [self.prompt_tokens, self.completion_tokens, self.total_tokens].map(Option::unwrap_or_default);
+        let usage = Usage { prompt, answer, total };
+        ((both || total > 0) && usage.cost() > 0).then_some(usage)
+    }
 }
 
 #[derive(Deserialize)]
@@ -203,11 +223,10 @@ pub(crate) fn reply(body: &str) -> Result<Reply, String> {
         .and_then(|it| it.content)
         .filter(|tokens| !tokens.is_empty())
         .map(|tokens| tokens.iter().map(|token| token.logprob).sum::<f64>() / tokens.len() as f64);
-    let usage = response.usage.and_then(|it| Some(Usage { prompt: it.prompt_tokens?, answer: it.completion_tokens? }));
     Ok(Reply {
         text: choice.message.content.or(choice.message.refusal).unwrap_or_default(),
         cut: choice.finish_reason.as_deref() == Some("length"),
-        usage,
+        usage: response.usage.and_then(Counted::usage),
         logprob: logprob.filter(|it| it.is_finite()),
     })
 }
@@ -246,12 +265,33 @@ mod tests {
     fn a_response_is_taken_apart() {
         let body = r#"{"choices":[{"message":{"content":"a b"},"finish_reason":"length","logprobs":{"content":[{"logprob":-1},{"logprob":-2.0}]}}],
             "usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
-        let expected = Reply { text: "a b".into(), cut: true, usage: Some(Usage { prompt: 3, answer: 2 }), logprob: Some(-1.5) };
+        let expected = Reply { text: "a b".into(), cut: true, usage: Some(Usage { prompt: 3, answer: 2, total: 5 }), logprob: Some(-1.5) };
         assert_eq!(reply(body).unwrap(), expected);
         let bare = reply(r#"{"choices":[{"message":{"content":null,"refusal":"no"}}]}"#).unwrap();
         assert_eq!(bare, Reply { text: "no".into(), cut: false, usage: None, logprob: None });
         assert!(reply(r#"{"choices":[]}"#).unwrap_err().contains("no choices"));
         assert!(reply("<html>").unwrap_err().contains("not that of"));
+    }
+
+    #[test]
+    fn the_larger_count_is_the_cost_and_half_a_count_is_none() {
+        let cost = |usage: Value| {
+            let body = json!({ "choices": [{ "message": { "content": "a" } }], "usage": usage });
+            reply(&body.to_string()).unwrap().usage.map(Usage::cost)
+        };
+        assert_eq!(cost(json!({ "prompt_tokens": 3, "completion_tokens": 2 })), Some(5));
+        // Thoughts that are counted in the total alone.
+        assert_eq!(cost(json!({ "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 900 })), Some(900));
+        assert_eq!(cost(json!({ "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 4 })), Some(5));
+        assert_eq!(cost(json!({ "total_tokens": 7 })), Some(7));
+        for none in [
+            json!(null),
+            json!({}),
+            json!({ "prompt_tokens": 3 }),
+            json!({ "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0 }),
+        ] {
+            assert_eq!(cost(none.clone()), None, "{none}");
+        }
     }
 
     #[test]

@@ -24,22 +24,25 @@ pub(crate) struct Driven<R> {
     pub(crate) stop: Option<Stop>,
 }
 
-/// Works on all `units`, `concurrency` at a time. `done` hears of every unit that ended, in any order. `close` is called when the job has to
-/// stop; from then on `work` must ask nobody.
+/// Works on all `units`, `concurrency` at a time. `done` hears of every unit that ended, in any order. `close` hears why the job has to
+/// stop; from then on `work` must begin no request.
 pub(crate) fn drive<T: Sync, R: Send>(
     concurrency: usize,
     units: &[T],
     work: impl Fn(&T) -> Result<R, Halt> + Sync,
     done: &(dyn Fn() + Sync),
-    close: &(dyn Fn() + Sync),
+    close: &(dyn Fn(&Stop) + Sync),
 ) -> Driven<R> {
     let (next, in_a_row) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let results: Mutex<Vec<Option<R>>> = Mutex::new(units.iter().map(|_| None).collect());
     let (unanswered, stop) = (Mutex::new(Vec::new()), Mutex::new(None));
     let end = |why: Stop| {
-        // In this order: what the others stop for then is that it is closed.
-        stop.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
-        close();
+        // The first reason alone: what the others stop for then is that it is closed.
+        let mut stop = stop.lock().unwrap_or_else(PoisonError::into_inner);
+        if stop.is_none() {
+            close(&why);
+            *stop = Some(why);
+        }
     };
     let worker = || {
         loop {
@@ -104,7 +107,7 @@ mod tests {
             &|| {
                 ended.fetch_add(1, Ordering::SeqCst);
             },
-            &|| panic!("nothing stops it"),
+            &|_| panic!("nothing stops it"),
         );
         assert_eq!(driven.results, units.iter().map(|unit| Some(unit * 2)).collect::<Vec<_>>());
         assert_eq!(most.into_inner(), 4);
@@ -116,17 +119,17 @@ mod tests {
     fn a_failed_unit_is_told_many_in_a_row_end_it_and_a_stop_ends_it_at_once() {
         let units: Vec<usize> = (0..100).collect();
         let odd = |unit: &usize| if unit % 2 == 1 { Err(Halt::Unanswered("no".into())) } else { Ok(()) };
-        let driven = drive(1, &units, odd, &|| (), &|| ());
+        let driven = drive(1, &units, odd, &|| (), &|_| ());
         assert_eq!(driven.unanswered.len(), 50);
         assert!(driven.stop.is_none());
 
         let refused = |_: &usize| Err::<(), _>(Halt::Refused("too long".into()));
-        let driven = drive(1, &units, refused, &|| (), &|| panic!("it goes on"));
+        let driven = drive(1, &units, refused, &|| (), &|_| panic!("it goes on"));
         assert!(driven.stop.is_none() && driven.unanswered.len() == 100);
 
         // Once closed, only what is known has a result; here every tenth.
         let closed = AtomicBool::new(false);
-        let close = || closed.store(true, Ordering::SeqCst);
+        let close = |_: &Stop| closed.store(true, Ordering::SeqCst);
         let known = |unit: &usize, asked: Halt| match closed.load(Ordering::SeqCst) {
             true if unit.is_multiple_of(10) => Ok(*unit),
             true => Err(Halt::Stop(Stop::Interrupted)),

@@ -117,7 +117,9 @@ impl Endpoint {
         })?;
         let mut reply =
             chat::reply(&text).map_err(|message| Trouble::Passing { message: self.hidden(&message), after: None, charged: true })?;
-        reply.text = self.hidden(&reply.text);
+        if let Some(key) = &self.key {
+            reply.text = key.hidden_in_answer(&reply.text);
+        }
         Ok(reply)
     }
 
@@ -135,6 +137,7 @@ impl Endpoint {
                 // A 5xx may come after the model has worked; who is sent away has cost nothing.
                 Trouble::Passing { message, after, charged: !matches!(status, 425 | 429 | 503) }
             }
+            402 => Trouble::Fatal { message: format!("{message}; the endpoint asks for payment") },
             401 | 403 => Trouble::Fatal { message: format!("{message}; {}", self.key_hint()) },
             300..=399 => Trouble::Fatal { message: format!("{message}; redirects are not followed, give the URL that it leads to") },
             404 | 405 => Trouble::Fatal { message: format!("{message}; check the base URL and the model's name") },

@@ -53,11 +53,19 @@ pub enum LlmError {
         /// What is wrong.
         problem: String,
     },
-    /// Another process writes to the folder.
-    #[error("{}: another process is at work in this folder; wait for it, or choose another", path.display())]
+    /// Another process writes the journal.
+    #[error("{}: another job is running on this journal; wait until it has ended, or choose another output folder", path.display())]
     Locked {
-        /// The folder.
+        /// The journal.
         path: PathBuf,
+    },
+    /// The file system of the journal has no locks.
+    #[error("{}: cannot be locked against other jobs ({reason}); choose an output folder on another file system", path.display())]
+    NoLock {
+        /// The journal.
+        path: PathBuf,
+        /// The operating system's reason.
+        reason: io::Error,
     },
     /// The folder holds answers to other questions.
     #[error("{}: holds a job with {what} {there}, asked for is {asked}; choose another output folder", path.display())]

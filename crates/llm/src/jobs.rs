@@ -18,7 +18,7 @@ use crate::{
     error::LlmError,
     journal::Answer,
     prompts,
-    session::{Fault, Halt, Judged, Model, Question, Session, Stop},
+    session::{Fault, Halt, Judged, Model, Question, Session, Stop, Unused},
 };
 
 /// Hears how far a job is. Calls come from several threads.
@@ -57,12 +57,13 @@ pub struct Estimate {
     pub answered: u64,
     /// Tokens of the prompts, about (four bytes each).
     pub prompt_tokens: u64,
-    /// Tokens of prompts and answers at most: a token for every byte, and the longest answers.
+    /// Tokens of prompts and answers at most, without repairs and retries: a token for every byte, the longest answers, and what a model was
+    /// seen to take beyond these.
     pub most_tokens: u64,
 }
 
 /// An answer that was not used.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Rejected {
     /// What it was for.
     pub stage: String,
@@ -72,6 +73,18 @@ pub struct Rejected {
     pub reason: String,
     /// The answer; empty where there was none.
     pub answer: String,
+    /// Where it was sent back for its form: whether the answer that followed is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<bool>,
+    /// Who wrote it; none where there is no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The version of the prompt that it is an answer to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// That of the prompt which an answer before it was sent back with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repair_prompt: Option<String>,
 }
 
 /// What a job gives.
@@ -133,7 +146,7 @@ impl Context<'_> {
     /// Works on units in parallel and tells of it.
     fn each<U: Sync, R: Send>(&self, stage: &str, units: &[U], work: impl Fn(&U) -> Result<R, Halt> + Sync) -> Driven<R> {
         self.progress.begin(stage, units.len());
-        drive(self.concurrency, units, work, &|| self.progress.done(), &|| self.session.close())
+        drive(self.concurrency, units, work, &|| self.progress.done(), &|why| self.session.close(why))
     }
 }
 
@@ -147,37 +160,60 @@ impl Estimate {
         if context.session.has(model, question) {
             self.answered += 1;
         } else {
-            self.add_like(model, question, 1);
+            self.add_like(context, model, question, 1);
         }
     }
 
     /// `times` more of a kind of question of which `like` is one.
-    fn add_like(&mut self, model: &Model, like: &Question<'_>, times: u64) {
-        let (about, most) = like.cost(model);
+    fn add_like(&mut self, context: &Context<'_>, model: &Model, like: &Question<'_>, times: u64) {
+        let (about, most) = context.session.cost(model, like);
         self.requests += times;
         self.prompt_tokens += times * about;
         self.most_tokens += times * most;
     }
 }
 
+impl Rejected {
+    fn of(answer: Answer, reason: String) -> Self {
+        Self {
+            stage: answer.stage,
+            sources: answer.sources,
+            reason,
+            answer: answer.text,
+            repaired: None,
+            model: Some(answer.model),
+            prompt: Some(answer.prompt),
+            repair_prompt: answer.repair_prompt,
+        }
+    }
+
+    fn without_answer(stage: &str, sources: Value, reason: String) -> Self {
+        Self { stage: stage.to_owned(), sources, reason, ..Self::default() }
+    }
+}
+
 impl Outcome {
     fn of<R>(driven: &mut Driven<R>, stage: &str, sources: impl Fn(usize) -> Value) -> Self {
-        let unanswered = driven.unanswered.iter().map(|(at, why)| Rejected {
-            stage: stage.to_owned(),
-            sources: sources(*at),
-            reason: why.clone(),
-            answer: String::new(),
-        });
+        let unanswered = driven.unanswered.iter().map(|(at, why)| Rejected::without_answer(stage, sources(*at), why.clone()));
         let open = driven.results.iter().filter(|it| it.is_none()).count();
         Self { rejected: unanswered.collect(), units: driven.results.len(), open, stop: driven.stop.take(), rows: Vec::new() }
     }
 
-    fn reject(&mut self, reason: String, answer: &Answer) {
-        self.rejected.push(Rejected { stage: answer.stage.clone(), sources: answer.sources.clone(), reason, answer: answer.text.clone() });
+    fn reject(&mut self, reason: impl Into<String>, answer: &Answer) {
+        self.reject_part(reason, answer, answer.text.clone());
+    }
+
+    /// What an answer holds that is not used.
+    fn reject_part(&mut self, reason: impl Into<String>, answer: &Answer, part: String) {
+        self.rejected.push(Rejected { answer: part, ..Rejected::of(answer.clone(), reason.into()) });
+    }
+
+    fn reject_all(&mut self, unused: Vec<Unused>) {
+        self.rejected.extend(unused.into_iter().map(|it| Rejected { repaired: it.repaired, ..Rejected::of(it.answer, it.reason) }));
     }
 
     /// A later stage of the same job.
-    fn then(mut self, later: Self) -> Self {
+    pub(crate) fn then(mut self, later: Self) -> Self {
         self.rows.extend(later.rows);
         self.rejected.extend(later.rejected);
         self.units += later.units;
@@ -241,9 +277,13 @@ pub fn read_examples(path: &Path) -> Result<String, LlmError> {
     Ok(out)
 }
 
-/// Provenance of a row.
-fn made_by(answer: &Answer) -> [(&'static str, Value); 2] {
-    [("model", json!(answer.model)), ("prompt", json!(answer.prompt))]
+/// Provenance of a row: the model and the prompt of `answer`, and the prompt that it or one of `others`, which the row was made from as well, was
+/// repaired with.
+fn made_by(answer: &Answer, others: &[&Answer]) -> Vec<(&'static str, Value)> {
+    let mut made = vec![("model", json!(answer.model)), ("prompt", json!(answer.prompt))];
+    let repaired = [answer].into_iter().chain(others.iter().copied()).find_map(|it| it.repair_prompt.as_ref());
+    made.extend(repaired.map(|version| ("repair_prompt", json!(version))));
+    made
 }
 
 fn with(mut row: Value, more: impl IntoIterator<Item = (&'static str, Value)>) -> Value {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -14,7 +14,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{budget::Spent, chat::Usage, error::LlmError};
+use crate::{
+    budget::{Aside, Past},
+    chat::Usage,
+    error::LlmError,
+};
 
 /// An answer as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +47,9 @@ pub(crate) struct Answer {
     pub model: String,
     /// The prompt's version.
     pub prompt: String,
+    /// That of the prompt that an answer before it was sent back with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair_prompt: Option<String>,
     /// Ids of what it was made from.
     pub sources: Value,
 }
@@ -54,6 +61,9 @@ enum Line<'a> {
     Asked {
         id: &'a str,
         aside: u64,
+        /// The part of it that is beyond what the request allows.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        beyond: u64,
     },
     Answer {
         id: String,
@@ -67,6 +77,10 @@ enum Line<'a> {
     },
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
@@ -76,12 +90,10 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens or begins the journal at `path`, and says what was spent according to it. Only one process can have it open.
-    pub(crate) fn open(path: &Path) -> Result<(Self, Spent), LlmError> {
+    /// Opens or begins the journal at `path`, and says what earlier runs have left according to it. Only one process can have it open.
+    pub(crate) fn open(path: &Path) -> Result<(Self, Past), LlmError> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(LlmError::io(path))?;
-        if file.try_lock().is_err() {
-            return Err(LlmError::Locked { path: path.parent().unwrap_or(path).to_owned() });
-        }
+        file.try_lock().map_err(|error| not_locked(path, error))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(LlmError::io(path))?;
         let whole = whole_lines(&bytes);
@@ -93,7 +105,7 @@ impl Journal {
     }
 
     /// What the journal at `path` holds now, for looking alone; nothing where there is none.
-    pub(crate) fn look(path: &Path) -> Result<(Self, Spent), LlmError> {
+    pub(crate) fn look(path: &Path) -> Result<(Self, Past), LlmError> {
         let bytes = match std::fs::read(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             other => other.map_err(LlmError::io(path))?,
@@ -101,31 +113,35 @@ impl Journal {
         Self::of(path, &bytes[..whole_lines(&bytes)], None)
     }
 
-    fn of(path: &Path, bytes: &[u8], file: Option<Mutex<Tail>>) -> Result<(Self, Spent), LlmError> {
+    fn of(path: &Path, bytes: &[u8], file: Option<Mutex<Tail>>) -> Result<(Self, Past), LlmError> {
         let fault = |line, problem| LlmError::Journal { path: path.to_owned(), line, problem };
-        let (mut answers, mut open, mut spent) = (HashMap::new(), HashMap::<String, Vec<u64>>::new(), Spent::default());
+        let (mut answers, mut open, mut past) = (HashMap::new(), HashMap::<String, Vec<Aside>>::new(), Past::default());
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
             let line: Line<'_> = serde_json::from_slice(line).map_err(|error| fault(number + 1, error.to_string()))?;
             // An end whose beginning is lost, as a disk that was full may leave it, counts all the same.
             let mut close = |id: &str, charged: u64| {
-                spent.requests += u64::from(open.get_mut(id).and_then(Vec::pop).is_none());
-                spent.tokens = spent.tokens.saturating_add(charged);
+                let aside = open.get_mut(id).and_then(Vec::pop);
+                past.spent.requests += u64::from(aside.is_none());
+                past.spent.tokens = past.spent.tokens.saturating_add(charged);
+                aside
             };
             match line {
-                Line::Asked { id, aside } => {
-                    spent.requests += 1;
-                    open.entry(id.to_owned()).or_default().push(aside);
+                Line::Asked { id, aside, beyond } => {
+                    past.spent.requests += 1;
+                    open.entry(id.to_owned()).or_default().push(Aside { tokens: aside, beyond: beyond.min(aside) });
                 }
                 Line::Answer { id, answer } => {
-                    close(&id, answer.charged);
+                    let aside = close(&id, answer.charged);
+                    let known = past.models.entry(answer.model.clone()).or_default();
+                    known.learn(aside.unwrap_or(Aside { tokens: answer.charged, beyond: 0 }), answer.charged);
                     answers.insert(id, *answer);
                 }
-                Line::Failed { id, charged, .. } => close(id, charged),
+                Line::Failed { id, charged, .. } => drop(close(id, charged)),
             }
         }
-        spent.tokens = open.values().flatten().fold(spent.tokens, |sum, aside| sum.saturating_add(*aside));
+        past.spent.tokens = open.values().flatten().fold(past.spent.tokens, |sum, aside| sum.saturating_add(aside.tokens));
         let journal = Self { path: path.to_owned(), file, answers: Mutex::new(answers) };
-        Ok((journal, spent))
+        Ok((journal, past))
     }
 
     /// Answers in it.
@@ -143,14 +159,9 @@ impl Journal {
         answers.get(id).filter(whole).filter(likely).cloned()
     }
 
-    /// Whether there is an answer of which `which` holds.
-    pub(crate) fn any(&self, which: impl Fn(&Answer) -> bool) -> bool {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).values().any(which)
-    }
-
     /// A request is about to be made.
-    pub(crate) fn asked(&self, id: &str, aside: u64) -> Result<(), LlmError> {
-        self.add(&Line::Asked { id, aside }, false)
+    pub(crate) fn asked(&self, id: &str, aside: Aside) -> Result<(), LlmError> {
+        self.add(&Line::Asked { id, aside: aside.tokens, beyond: aside.beyond }, false)
     }
 
     /// It was answered. Returns when the line is on the disk.
@@ -200,6 +211,14 @@ impl Tail {
     }
 }
 
+/// Why the journal cannot be had for this process alone. Not every file system locks; that is its own message, and no other process.
+fn not_locked(path: &Path, error: TryLockError) -> LlmError {
+    match error {
+        TryLockError::WouldBlock => LlmError::Locked { path: path.to_owned() },
+        TryLockError::Error(reason) => LlmError::NoLock { path: path.to_owned(), reason },
+    }
+}
+
 /// Bytes up to the end of the last whole line.
 fn whole_lines(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
@@ -208,6 +227,11 @@ fn whole_lines(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::{Known, Spent};
+
+    fn aside(tokens: u64) -> Aside {
+        Aside { tokens, beyond: 0 }
+    }
 
     fn answer(text: &str, charged: u64, cut: bool) -> Answer {
         Answer {
@@ -216,11 +240,12 @@ mod tests {
             max_answer_tokens: 10,
             logprob: Some(-0.25),
             asked_logprob: true,
-            usage: Some(Usage { prompt: 3, answer: 2 }),
+            usage: Some(Usage { prompt: 3, answer: 2, total: 0 }),
             charged,
             stage: "queries".into(),
             model: "m".into(),
             prompt: "p@1".into(),
+            repair_prompt: None,
             sources: serde_json::json!({ "document": "d" }),
         }
     }
@@ -229,19 +254,19 @@ mod tests {
     fn it_comes_back_as_it_was_and_counts_what_was_spent() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.jsonl");
-        let (journal, spent) = Journal::open(&path).unwrap();
-        assert_eq!((spent, journal.len()), (Spent::default(), 0));
-        journal.asked("a", 100).unwrap();
+        let (journal, past) = Journal::open(&path).unwrap();
+        assert_eq!((past.spent, journal.len()), (Spent::default(), 0));
+        journal.asked("a", aside(100)).unwrap();
         journal.answered("a", answer("one", 5, false)).unwrap();
-        journal.asked("b", 100).unwrap();
+        journal.asked("b", aside(100)).unwrap();
         journal.failed("b", 100, "status 500").unwrap();
-        journal.asked("b", 100).unwrap();
+        journal.asked("b", aside(100)).unwrap();
         journal.answered("b", answer("two", 7, true)).unwrap();
-        journal.asked("c", 1000).unwrap();
+        journal.asked("c", aside(1000)).unwrap();
         assert!(matches!(Journal::open(&path), Err(LlmError::Locked { .. })), "two processes would mix their lines");
         drop(journal);
-        let (journal, spent) = Journal::open(&path).unwrap();
-        assert_eq!(spent, Spent { requests: 4, tokens: 5 + 100 + 7 + 1000 });
+        let (journal, past) = Journal::open(&path).unwrap();
+        assert_eq!(past.spent, Spent { requests: 4, tokens: 5 + 100 + 7 + 1000 });
         assert_eq!(journal.find("a", 99, true), Some(answer("one", 5, false)));
         assert_eq!(journal.find("b", 10, true), Some(answer("two", 7, true)));
         assert_eq!(journal.find("b", 11, true), None, "a cut answer may be asked for again at a greater length");
@@ -265,7 +290,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.jsonl");
         let (journal, _) = Journal::open(&path).unwrap();
-        journal.asked("a", 50).unwrap();
+        journal.asked("a", aside(50)).unwrap();
         let whole = std::fs::read(&path).unwrap();
         let full =
             |file: &mut File| file.write_all(b"{\"event\":\"asked\",\"id").and_then(|()| Err(std::io::ErrorKind::StorageFull.into()));
@@ -275,9 +300,41 @@ mod tests {
         assert!(message.contains("an earlier line could not be written"), "{message}");
         assert_eq!(journal.find("a", 1, false), None, "what is not on disk was not answered");
         drop(journal);
-        let (journal, spent) = Journal::open(&path).unwrap();
-        assert_eq!((spent, journal.len()), (Spent { requests: 1, tokens: 50 }, 0));
+        let (journal, past) = Journal::open(&path).unwrap();
+        assert_eq!((past.spent, journal.len()), (Spent { requests: 1, tokens: 50 }, 0));
         journal.answered("a", answer("now", 5, false)).unwrap();
+    }
+
+    /// What answers cost beyond what their requests allowed is known to the next run.
+    #[test]
+    fn what_was_learned_of_a_model_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let (journal, past) = Journal::open(&path).unwrap();
+        assert!(past.models.is_empty());
+        journal.asked("a", aside(100)).unwrap();
+        journal.answered("a", answer("one", 130, false)).unwrap();
+        // Set aside with what had been learned by then; within it.
+        journal.asked("b", Aside { tokens: 160, beyond: 60 }).unwrap();
+        journal.answered("b", answer("two", 150, false)).unwrap();
+        journal.asked("c", Aside { tokens: 160, beyond: 60 }).unwrap();
+        journal.answered("c", answer("three", 180, false)).unwrap();
+        journal.answered("d", answer("its beginning is lost", 900, false)).unwrap();
+        drop(journal);
+        let (_, past) = Journal::open(&path).unwrap();
+        assert_eq!(past.models, HashMap::from([("m".to_owned(), Known { answered: true, beyond: 160 })]));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_locked_is_not_another_process() {
+        let path = Path::new("job/journal.jsonl");
+        let told = |error, parts: [&str; 3]| {
+            let message = not_locked(path, error).to_string();
+            assert!(parts.iter().all(|part| message.contains(part)) && message.lines().count() == 1, "{message}");
+        };
+        told(TryLockError::WouldBlock, ["job/journal.jsonl: ", "another job is running", "choose another output folder"]);
+        let reason = std::io::Error::other("no locks available");
+        told(TryLockError::Error(reason), ["job/journal.jsonl: ", "(no locks available)", "another file system"]);
     }
 
     #[test]
@@ -285,12 +342,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.jsonl");
         std::fs::write(&path, "{\"event\":\"failed\",\"id\":\"a\",\"charged\":7,\"why\":\"\"}\n").unwrap();
-        let (journal, spent) = Journal::open(&path).unwrap();
-        assert_eq!(spent, Spent { requests: 1, tokens: 7 });
+        let (journal, past) = Journal::open(&path).unwrap();
+        assert_eq!(past.spent, Spent { requests: 1, tokens: 7 });
         journal.answered("b", answer("text", 5, false)).unwrap();
         drop(journal);
-        let (journal, spent) = Journal::open(&path).unwrap();
-        assert_eq!((spent, journal.len()), (Spent { requests: 2, tokens: 12 }, 1));
+        let (journal, past) = Journal::open(&path).unwrap();
+        assert_eq!((past.spent, journal.len()), (Spent { requests: 2, tokens: 12 }, 1));
     }
 
     /// Cut at every byte, the journal opens, holds the answers whose lines are whole, and goes on.
@@ -300,7 +357,7 @@ mod tests {
         let path = folder.path().join("journal.jsonl");
         let (journal, _) = Journal::open(&path).unwrap();
         for id in ["a", "b"] {
-            journal.asked(id, 50).unwrap();
+            journal.asked(id, aside(50)).unwrap();
             journal.answered(id, answer("text \u{e9}", 5, false)).unwrap();
         }
         drop(journal);
@@ -308,10 +365,10 @@ mod tests {
         for length in 0..=bytes.len() {
             std::fs::write(&path, &bytes[..length]).unwrap();
             let lines = bytes[..length].iter().filter(|byte| **byte == b'\n').count();
-            let (journal, spent) = Journal::open(&path).unwrap();
+            let (journal, past) = Journal::open(&path).unwrap();
             assert_eq!(journal.len(), lines / 2, "{length} bytes");
-            assert_eq!(spent.tokens, 5 * (lines as u64 / 2) + 50 * (lines as u64 % 2), "{length} bytes");
-            journal.asked("z", 1).unwrap();
+            assert_eq!(past.spent.tokens, 5 * (lines as u64 / 2) + 50 * (lines as u64 % 2), "{length} bytes");
+            journal.asked("z", aside(1)).unwrap();
             journal.answered("z", answer("end", 1, false)).unwrap();
             drop(journal);
             assert_eq!(Journal::open(&path).unwrap().0.find("z", 1, false).unwrap().text, "end");

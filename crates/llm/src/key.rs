@@ -38,43 +38,83 @@ impl Key {
         format!("Bearer {}", self.0)
     }
 
-    /// `text` without the key: endpoints repeat it in their messages, some as JSON inside of JSON, where `/` may be `\/` and `+` `\u002B`.
+    /// Whether it can be told from what models and endpoints say for other reasons. Servers on this machine are given words (`none`, `ollama`) for a
+    /// key; those of services are longer and no words.
+    fn is_secret(&self) -> bool {
+        let (first, rest) = self.0.split_at(1);
+        let word = first.bytes().all(|it| it.is_ascii_alphabetic()) && rest.bytes().all(|it| it.is_ascii_lowercase());
+        self.0.len() >= SECRET && (!word || self.0.len() >= LONGER_THAN_WORDS)
+    }
+
+    /// A message without the key: endpoints repeat it in what they say, some as JSON inside of JSON, where `/` may be `\/` and `+` `\u002B`.
+    /// Nothing but the key is changed. One that is no secret is taken out where it stands alone, as nobody would read what is left of `error`
+    /// without its `r`.
     pub(crate) fn hidden_in(&self, text: &str) -> String {
-        let mut text = text.replace(&self.0, HIDDEN);
-        let mut decoded = unescaped(&text);
+        let secret = self.is_secret();
+        let inside_a_word = |decoded: &str, at: usize| {
+            let (before, behind) = (decoded[..at].chars().next_back(), decoded[at + self.0.len()..].chars().next());
+            [before, behind].into_iter().flatten().any(char::is_alphanumeric)
+        };
+        let (mut decoded, mut places) = (text.to_owned(), (0..text.len()).collect::<Vec<_>>());
+        let mut found = Vec::new();
         // Two levels down nobody writes.
-        for _ in 0..3 {
-            if decoded.contains(&self.0) {
-                text = decoded.replace(&self.0, HIDDEN);
-                decoded.clone_from(&text);
-            }
-            decoded = unescaped(&decoded);
+        for _ in 0..=3 {
+            let place = |at: usize| places.get(at).copied().unwrap_or(text.len());
+            let keys = decoded.match_indices(&self.0).map(|it| it.0).filter(|at| secret || !inside_a_word(&decoded, *at));
+            found.extend(keys.map(|at| (place(at), place(at + self.0.len()))));
+            (decoded, places) = unescaped(&decoded, &places);
         }
-        text
+        // On several levels it is the same place, or one within the other.
+        found.sort_unstable();
+        let (mut out, mut done) = (String::with_capacity(text.len()), 0);
+        for (start, end) in found {
+            if start >= done {
+                out.push_str(&text[done..start]);
+                out.push_str(HIDDEN);
+            }
+            done = done.max(end);
+        }
+        out.push_str(&text[done..]);
+        out
+    }
+
+    /// An answer without the key, if that is a secret. An answer with a word for a key in it stays as it is: it is what the model wrote.
+    pub(crate) fn hidden_in_answer(&self, text: &str) -> String {
+        if self.is_secret() { self.hidden_in(text) } else { text.to_owned() }
     }
 }
 
 /// What stands in the key's place.
 const HIDDEN: &str = "[key]";
+/// Characters that a key has at least if it is a secret: those of services have more than twice as many.
+const SECRET: usize = 12;
+/// Letters alone are no word from here on.
+const LONGER_THAN_WORDS: usize = 24;
 
-/// `text` with the escapes of JSON that a key may be written with taken back, whether it is JSON or not.
-fn unescaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let behind = &rest[at + 1..];
+/// `text` with the escapes of JSON that a key may be written with taken back, whether it is JSON or not, and for each byte of it the place where
+/// it began; `places` are those of `text`.
+fn unescaped(text: &str, places: &[usize]) -> (String, Vec<usize>) {
+    let (mut out, mut origins) = (String::with_capacity(text.len()), Vec::with_capacity(text.len()));
+    let mut at = 0;
+    while let Some(plain) = text[at..].find('\\') {
+        out.push_str(&text[at..at + plain]);
+        origins.extend_from_slice(&places[at..at + plain]);
+        at += plain;
+        let behind = &text[at + 1..];
         let code = behind.strip_prefix('u').and_then(|it| it.get(..4)).and_then(|it| u8::from_str_radix(it, 16).ok());
         let (character, length) = match (code.filter(u8::is_ascii_graphic), behind.chars().next()) {
-            (Some(code), _) => (Some(char::from(code)), 5),
-            (None, Some(character @ ('/' | '"' | '\\'))) => (Some(character), 1),
-            (None, _) => (None, 0),
+            (Some(code), _) => (char::from(code), 6),
+            (None, Some(character @ ('/' | '"' | '\\'))) => (character, 2),
+            (None, _) => ('\\', 1),
         };
-        out.push(character.unwrap_or('\\'));
-        rest = &behind[length..];
+        // ASCII: one byte.
+        out.push(character);
+        origins.push(places[at]);
+        at += length;
     }
-    out.push_str(rest);
-    out
+    out.push_str(&text[at..]);
+    origins.extend_from_slice(&places[at..]);
+    (out, origins)
 }
 
 impl fmt::Debug for Key {
@@ -97,12 +137,37 @@ mod tests {
         for told in ["sk/a+b", r"sk\/a+b", r"sk\/a\u002Bb", r"\u0073k\u002fa\u002bb", r"sk\\/a\\u002Bb", r"sk\\\/a\\u002Bb"] {
             assert_eq!(key.hidden_in(&format!("é no {told}!")), "é no [key]!", "{told}");
         }
-        // What has no key in it stays as it is.
+        // What stands around it, escapes too, stays as it is.
+        let answer = r#"{"a": "C:\\new \"q\" \u00e9", "b": "sk\/a\u002Bb", "c": "sk/a+b\/"}"#;
+        assert_eq!(key.hidden_in(answer), r#"{"a": "C:\\new \"q\" \u00e9", "b": "[key]", "c": "[key]\/"}"#);
+        // What has no key in it as well.
         for plain in [r"C:\new\u00e9 \/ \", r"\u", r"\\", "é\\u12é"] {
             assert_eq!(key.hidden_in(plain), plain);
         }
         assert!(Key::new("  ").unwrap().is_none());
         assert!(Key::new("a b").is_err());
         assert!(Key::from_variable("DREDGE_NO_SUCH_VARIABLE").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_word_is_no_secret_and_stays_in_answers() {
+        for word in ["1", "e", "key", "sk", "null", "none", "ollama", "not-needed", "sk-12345678", "administrator", "Documentation"] {
+            let key = Key::new(word).unwrap().unwrap();
+            let answer = format!("{{\"answers\": [null, \"1 key of none\", \"{word}\", \"x{word}x\"]}}");
+            assert_eq!(key.hidden_in_answer(&answer), answer);
+            // In messages it is hidden all the same, where it is no part of another word.
+            assert_eq!(key.hidden_in(&format!("Bearer {word}: x{word}x, ({word})")), format!("Bearer [key]: x{word}x, ([key])"));
+        }
+        for secret in ["sk-123456789", "correct-horse", "aBcDeFgHiJkL", "abcdefghijklmnopqrstuvwx"] {
+            let key = Key::new(secret).unwrap().unwrap();
+            let escaped = format!("\\u00{:02x}{}", secret.as_bytes()[0], &secret[1..]);
+            for text in [secret, &escaped, &format!("x{secret}x")] {
+                let hidden = key.hidden_in_answer(&format!("it is {text}, not sk-1234"));
+                assert!(hidden.contains("[key]") && !hidden.contains(&secret[1..]) && hidden.ends_with(", not sk-1234"), "{hidden}");
+            }
+        }
+        // Where two copies overlap, what is left of the second is no key.
+        let key = Key::new("ab-ab-ab-ab-").unwrap().unwrap();
+        assert_eq!(key.hidden_in_answer("ab-ab-ab-ab-ab- c"), "[key]ab- c");
     }
 }

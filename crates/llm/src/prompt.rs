@@ -32,7 +32,8 @@ impl Prompt {
     /// A user's file in the place of `own`: it may use the placeholders that `own` uses, and must use the ones in `needed`.
     ///
     /// # Errors
-    /// When the file cannot be read, is empty, or has a placeholder that nothing fills, or lacks one; the message names the line.
+    /// When the file cannot be read, is empty, has a `[system]` part where `own` has none, or has a placeholder that nothing fills, or lacks one;
+    /// the message names the line.
     pub(crate) fn read(path: &Path, own: &Self, needed: &[&str]) -> Result<Self, LlmError> {
         let text = std::fs::read_to_string(path).map_err(LlmError::io(path))?;
         let name = path.file_stem().map_or_else(|| "prompt".to_owned(), |it| it.to_string_lossy().into_owned());
@@ -43,6 +44,10 @@ impl Prompt {
             |place: String, problem: String| LlmError::Text { place, problem, expected: format!("a text with the placeholders {listed}") };
         if prompt.user.trim().is_empty() {
             return Err(fault(path.display().to_string(), "the prompt asks nothing".into()));
+        }
+        // Only what begins a conversation has one, and many chat templates refuse others.
+        if own.system.is_empty() && !prompt.system.is_empty() {
+            return Err(fault(path.display().to_string(), "a [system] part cannot follow an answer".into()));
         }
         for (number, line) in text.lines().enumerate() {
             if let Some(odd) = placeholders(line).into_iter().find(|name| !known.contains(name)) {
@@ -143,6 +148,7 @@ mod tests {
         assert!(message.contains("{{document}}, {{examples}}"), "{message}");
         assert!(read("Ask {{examples}}").unwrap_err().to_string().contains("{{document}} is missing"));
         assert!(read("[system]\n{{document}}").unwrap_err().to_string().contains("asks nothing"));
+        assert!(read("[system]\nBe brief.\n[user]\n{{document}}").unwrap_err().to_string().contains("cannot follow an answer"));
         assert!(Prompt::read(&folder.path().join("none"), &own, &[]).is_err());
     }
 }

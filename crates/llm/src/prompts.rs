@@ -49,6 +49,8 @@ prompts! {
     answers = "answers" needs ["query", "passages"];
     /// A ranking of passages (its second stage).
     ranking = "ranking" needs ["query", "passages"];
+    /// What an answer is sent back with that has not the form asked for, in every job. It follows the answer as the user's next turn.
+    repair = "repair" needs ["problem"];
 }
 
 /// Values of attributes, from which one each is drawn for a question. They fill placeholders of the same names.
@@ -121,7 +123,7 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             let own = Prompt::builtin(name, text);
             assert!(Prompt::read(&path, &own, needed).is_ok(), "{name}");
-            assert!(own.filled(&[]).len() == 2, "{name} has a system part");
+            assert_eq!(own.filled(&[]).len(), if *name == "repair" { 1 } else { 2 }, "{name}: a system part begins a conversation");
         }
     }
 

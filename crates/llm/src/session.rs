@@ -2,9 +2,10 @@
 //! where the answer has not the form asked for.
 
 use std::{
+    collections::HashMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -15,18 +16,20 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    budget::{self, Budget, Limits, Spent},
+    budget::{self, Budget, Limits, Past, Spent},
     chat::{self, Message, Role, Sampling},
     endpoint::{Endpoint, Trouble},
     error::LlmError,
     journal::{Answer, Journal},
     prompt::Prompt,
+    prompts,
     retry::Backoff,
 };
 
 /// A wait that an endpoint asks for and that is longer is taken as a refusal.
 const LONGEST_WAIT: Duration = Duration::from_secs(900);
-const REPAIR: &str = include_str!("../prompts/repair.txt");
+/// Requests that a model which has never answered refuses, one after the other, until it is taken to refuse all.
+const REFUSALS: u32 = 20;
 
 /// A model that answers, and how.
 #[derive(Debug, Clone)]
@@ -61,11 +64,22 @@ pub(crate) enum Fault {
     Quality(String),
 }
 
+/// An answer that is not used.
+#[derive(Debug, Clone)]
+pub(crate) struct Unused {
+    pub(crate) reason: String,
+    pub(crate) answer: Answer,
+    /// Where it was sent back: whether the next one is used.
+    pub(crate) repaired: Option<bool>,
+}
+
 /// A question that was answered, and what came of it.
 #[derive(Debug, Clone)]
-pub(crate) enum Judged<T> {
-    Accepted { value: T, answer: Answer },
-    Rejected { reason: String, answer: Answer },
+pub(crate) struct Judged<T> {
+    /// None where no answer was good enough.
+    pub(crate) accepted: Option<(T, Answer)>,
+    /// In the order in which they came.
+    pub(crate) unused: Vec<Unused>,
 }
 
 /// Why there is no answer.
@@ -101,6 +115,12 @@ pub struct Session {
     interrupted: Arc<AtomicBool>,
     /// Nobody is asked any more; the journal still answers.
     closed: AtomicBool,
+    /// Nor is what the budget has allowed already.
+    barred: AtomicBool,
+    /// What an answer is sent back with.
+    repair: Prompt,
+    /// Requests refused, by model.
+    refused: Mutex<HashMap<String, u32>>,
 }
 
 impl Session {
@@ -109,8 +129,7 @@ impl Session {
     /// # Errors
     /// When the journal cannot be read or written, is damaged, or another process has it.
     pub fn open(folder: &Path, limits: Limits, backoff: Backoff, interrupted: Arc<AtomicBool>) -> Result<Self, LlmError> {
-        let (journal, spent) = Journal::open(&folder.join("journal.jsonl"))?;
-        Ok(Self { journal, budget: Budget::new(limits, spent), backoff, interrupted, closed: AtomicBool::new(false) })
+        Self::of(Journal::open(&folder.join("journal.jsonl"))?, limits, backoff, interrupted)
     }
 
     /// A session for [`Estimate`](crate::Estimate)s: it knows what the journal in `folder` holds, if there is one, and asks nobody.
@@ -118,14 +137,29 @@ impl Session {
     /// # Errors
     /// When the journal cannot be read or is damaged.
     pub fn for_estimates(folder: &Path) -> Result<Self, LlmError> {
-        let (journal, spent) = Journal::look(&folder.join("journal.jsonl"))?;
+        let session = Self::of(Journal::look(&folder.join("journal.jsonl"))?, Limits::default(), Backoff::default(), Arc::default())?;
+        session.close(&Stop::Interrupted);
+        Ok(session)
+    }
+
+    fn of((journal, past): (Journal, Past), limits: Limits, backoff: Backoff, interrupted: Arc<AtomicBool>) -> Result<Self, LlmError> {
+        let (budget, repair) = (Budget::new(limits, past), prompts::repair(None)?);
         Ok(Self {
             journal,
-            budget: Budget::new(Limits::default(), spent),
-            backoff: Backoff::default(),
-            interrupted: Arc::default(),
-            closed: AtomicBool::new(true),
+            budget,
+            backoff,
+            interrupted,
+            closed: AtomicBool::default(),
+            barred: AtomicBool::default(),
+            repair,
+            refused: Mutex::default(),
         })
+    }
+
+    /// The same with a prompt of the user's for answers that are sent back, as [`prompts::repair`] reads it.
+    #[must_use]
+    pub fn with_repair(self, repair: Prompt) -> Self {
+        Self { repair, ..self }
     }
 
     /// What all runs of this job spent.
@@ -138,19 +172,15 @@ impl Session {
         self.journal.len()
     }
 
-    /// From now on only the journal answers.
-    pub(crate) fn close(&self) {
+    /// From now on only the journal answers. A budget that is used up leaves the requests that it was used up by.
+    pub(crate) fn close(&self, why: &Stop) {
         self.closed.store(true, Ordering::SeqCst);
+        self.barred.fetch_or(!matches!(why, Stop::Budget), Ordering::SeqCst);
     }
 
     /// Whether the journal answers a question.
     pub(crate) fn has(&self, model: &Model, question: &Question<'_>) -> bool {
         self.find(model, &question.id(model)).is_some()
-    }
-
-    /// Whether the journal holds an answer of which `which` holds: for questions that depend on more than is known before a job begins.
-    pub(crate) fn any(&self, which: impl Fn(&Answer) -> bool) -> bool {
-        self.journal.any(which)
     }
 
     /// What [`Session::ask`] would give out of the journal alone; none where it would have to ask.
@@ -160,8 +190,16 @@ impl Session {
         question: &Question<'_>,
         check: impl Fn(&Answer) -> Result<T, Fault>,
     ) -> Option<Judged<T>> {
-        let known = |id: &str, _: &[Message]| self.find(model, id).ok_or(());
-        judged(question, &question.id(model), check, known).ok()
+        let known = |id: &str, _: &[Message], _: Option<&Prompt>| self.find(model, id).ok_or(());
+        self.judged(question, &question.id(model), check, known).ok()
+    }
+
+    /// Tokens that a question costs: about, and at most, by what is known of the model.
+    pub(crate) fn cost(&self, model: &Model, question: &Question<'_>) -> (u64, u64) {
+        let bytes: u64 = question.messages.iter().map(|message| message.content.len() as u64).sum();
+        let most = budget::at_most(&question.messages, model.sampling.longest_answer());
+        // English has about four bytes to a token.
+        (bytes.div_ceil(4), most.saturating_add(self.budget.known(&model.name).beyond))
     }
 
     fn find(&self, model: &Model, id: &str) -> Option<Answer> {
@@ -175,10 +213,17 @@ impl Session {
         question: &Question<'_>,
         check: impl Fn(&Answer) -> Result<T, Fault>,
     ) -> Result<Judged<T>, Halt> {
-        judged(question, &question.id(model), check, |id, messages| self.answer(model, question, id, messages))
+        self.judged(question, &question.id(model), check, |id, messages, repair| self.answer(model, question, id, messages, repair))
     }
 
-    fn answer(&self, model: &Model, question: &Question<'_>, id: &str, messages: &[Message]) -> Result<Answer, Halt> {
+    fn answer(
+        &self,
+        model: &Model,
+        question: &Question<'_>,
+        id: &str,
+        messages: &[Message],
+        repair: Option<&Prompt>,
+    ) -> Result<Answer, Halt> {
         let longest = model.sampling.longest_answer();
         if let Some(known) = self.find(model, id) {
             return Ok(known);
@@ -188,17 +233,18 @@ impl Session {
         let mut failures = 0;
         loop {
             self.wait(model.endpoint.not_before())?;
-            let Some(aside) = self.budget.set_aside(messages, longest) else { return Err(Halt::Stop(Stop::Budget)) };
+            let Some(aside) = self.budget.set_aside(&model.name, messages, longest) else { return Err(Halt::Stop(Stop::Budget)) };
             // Setting aside may have waited for others: meanwhile the job may have been stopped, or everybody sent away.
-            if self.is_over() || model.endpoint.not_before().is_some_and(|until| until > Instant::now()) {
-                self.budget.give_back(aside);
+            let stopped = self.interrupted.load(Ordering::Relaxed) || self.barred.load(Ordering::SeqCst);
+            if stopped || model.endpoint.not_before().is_some_and(|until| until > Instant::now()) {
+                self.budget.give_back(&model.name, aside);
                 continue;
             }
             let outcome = self.journal.asked(id, aside).map(|()| model.endpoint.ask(&body));
             let charged = match &outcome {
                 // An endpoint that does not count is taken to have used all of it.
-                Ok(Ok(reply)) => reply.usage.map_or(aside, chat::Usage::total),
-                Ok(Err(Trouble::Passing { charged: true, .. })) => aside,
+                Ok(Ok(reply)) => reply.usage.map_or(aside.tokens, chat::Usage::cost),
+                Ok(Err(Trouble::Passing { charged: true, .. })) => aside.tokens,
                 _ => 0,
             };
             let trouble = match outcome {
@@ -214,36 +260,50 @@ impl Session {
                         stage: question.stage.to_owned(),
                         model: model.name.clone(),
                         prompt: question.prompt.version.clone(),
+                        repair_prompt: repair.map(|prompt| prompt.version.clone()),
                         sources: question.sources.clone(),
                     };
                     let written = self.journal.answered(id, answer.clone());
-                    self.budget.settle(aside, charged);
+                    self.budget.settle(&model.name, aside, charged, true);
                     return written.map(|()| answer).map_err(Halt::from);
                 }
                 Ok(Err(trouble)) => trouble,
                 Err(error) => {
-                    self.budget.settle(aside, 0);
+                    self.budget.settle(&model.name, aside, 0, false);
                     return Err(error.into());
                 }
             };
             let written = self.journal.failed(id, charged, trouble.message());
-            self.budget.settle(aside, charged);
+            self.budget.settle(&model.name, aside, charged, false);
             written?;
             failures += 1;
             match trouble {
-                Trouble::Fatal { message } => return Err(Halt::Stop(Stop::Endpoint(message))),
-                Trouble::Request { message } => return Err(Halt::Refused(message)),
+                Trouble::Fatal { message } => return Err(stop_at(model, &message)),
+                Trouble::Request { message } => return Err(self.refused(model, message)),
                 Trouble::Passing { message, after, .. } => {
                     if after.is_some_and(|asked| asked > LONGEST_WAIT) {
-                        return Err(Halt::Stop(Stop::Endpoint(format!("{message}; it asks to come back in more than 15 minutes"))));
+                        return Err(stop_at(model, &format!("{message}; it asks to come back in more than 15 minutes")));
                     }
                     if failures >= self.backoff.attempts {
-                        return Err(Halt::Unanswered(format!("no answer in {failures} attempts: {message}")));
+                        let url = model.endpoint.url();
+                        return Err(Halt::Unanswered(format!("no answer in {failures} attempts: {message} (from {url})")));
                     }
                     self.wait(Some(Instant::now() + self.backoff.delay(failures, after, rand::rng().random())))?;
                 }
             }
         }
+    }
+
+    /// A request was refused. That stops the job where a model has refused many and never answered: it is not these requests that it does not take.
+    fn refused(&self, model: &Model, message: String) -> Halt {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = refused.entry(model.name.clone()).or_default();
+        *count += 1;
+        if *count < REFUSALS || self.budget.known(&model.name).answered {
+            return Halt::Refused(message);
+        }
+        let hint = "check the model's name, the longest answer and the fields added to requests";
+        stop_at(model, &format!("it has refused {REFUSALS} requests and answered none, the last with {message}; {hint}"))
     }
 
     fn is_over(&self) -> bool {
@@ -263,35 +323,42 @@ impl Session {
             std::thread::sleep(left.min(Duration::from_millis(50)));
         }
     }
+
+    /// An answer that passes `check`, or what was wrong with the second one. `answer` gives the answer to messages under an id, and is told the
+    /// prompt that sends the first one back.
+    fn judged<T, E>(
+        &self,
+        question: &Question<'_>,
+        id: &str,
+        check: impl Fn(&Answer) -> Result<T, Fault>,
+        answer: impl Fn(&str, &[Message], Option<&Prompt>) -> Result<Answer, E>,
+    ) -> Result<Judged<T>, E> {
+        let first = answer(id, &question.messages, None)?;
+        let problem = match check(&first) {
+            Err(Fault::Form(problem)) if !first.cut => problem,
+            checked => return Ok(Judged::of(checked, first, Vec::new())),
+        };
+        let mut messages = question.messages.clone();
+        messages.push(Message::new(Role::Assistant, first.text.clone()));
+        messages.extend(self.repair.filled(&[("problem", &problem)]));
+        let second = answer(&format!("{id}-repair"), &messages, Some(&self.repair))?;
+        let checked = check(&second);
+        let sent_back = Unused { reason: problem, answer: first, repaired: Some(checked.is_ok()) };
+        Ok(Judged::of(checked, second, vec![sent_back]))
+    }
 }
 
-/// An answer that passes `check`, or what was wrong with the second one. `answer` gives the answer to messages under an id.
-fn judged<T, E>(
-    question: &Question<'_>,
-    id: &str,
-    check: impl Fn(&Answer) -> Result<T, Fault>,
-    answer: impl Fn(&str, &[Message]) -> Result<Answer, E>,
-) -> Result<Judged<T>, E> {
-    let first = answer(id, &question.messages)?;
-    let problem = match check(&first) {
-        Ok(value) => return Ok(Judged::Accepted { value, answer: first }),
-        Err(Fault::Quality(reason)) => return Ok(Judged::Rejected { reason, answer: first }),
-        Err(Fault::Form(_)) if first.cut => return Ok(cut(first)),
-        Err(Fault::Form(problem)) => problem,
-    };
-    let mut messages = question.messages.clone();
-    messages.push(Message::new(Role::Assistant, first.text));
-    messages.push(Message::new(Role::User, REPAIR.trim().replace("{{problem}}", &problem)));
-    let second = answer(&format!("{id}-repair"), &messages)?;
-    Ok(match check(&second) {
-        Ok(value) => Judged::Accepted { value, answer: second },
-        Err(Fault::Form(_)) if second.cut => cut(second),
-        Err(Fault::Quality(reason) | Fault::Form(reason)) => Judged::Rejected { reason, answer: second },
-    })
-}
-
-fn cut<T>(answer: Answer) -> Judged<T> {
-    Judged::Rejected { reason: format!("cut off: it may have {} tokens", answer.max_answer_tokens), answer }
+impl<T> Judged<T> {
+    /// The last answer, and those before it.
+    fn of(checked: Result<T, Fault>, answer: Answer, mut unused: Vec<Unused>) -> Self {
+        let reason = match checked {
+            Ok(value) => return Self { accepted: Some((value, answer)), unused },
+            Err(Fault::Form(_)) if answer.cut => format!("cut off: it may have {} tokens", answer.max_answer_tokens),
+            Err(Fault::Quality(reason) | Fault::Form(reason)) => reason,
+        };
+        unused.push(Unused { reason, answer, repaired: None });
+        Self { accepted: None, unused }
+    }
 }
 
 impl Question<'_> {
@@ -301,13 +368,11 @@ impl Question<'_> {
         let all = json!([self.stage, model.name, self.prompt.version, self.messages, self.sources, self.sample]).to_string();
         Sha256::digest(all.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
+}
 
-    /// Tokens that it costs: about, and at most.
-    pub(crate) fn cost(&self, model: &Model) -> (u64, u64) {
-        let bytes: u64 = self.messages.iter().map(|message| message.content.len() as u64).sum();
-        // English has about four bytes to a token.
-        (bytes.div_ceil(4), budget::at_most(&self.messages, model.sampling.longest_answer()))
-    }
+/// The end of a job, and who is the reason. A URL has no secret in it.
+fn stop_at(model: &Model, why: &str) -> Halt {
+    Halt::Stop(Stop::Endpoint(format!("model {} at {}: {why}", model.name, model.endpoint.url())))
 }
 
 impl Trouble {

@@ -1,9 +1,14 @@
 //! Whole jobs against an endpoint that plays what endpoints do.
 
 mod behaviour;
+mod budget;
 #[path = "../examples/endpoint/double.rs"]
 mod double;
 mod jobs;
+mod key;
+mod refusals;
+mod relabel;
+mod resume;
 
 use std::{
     path::Path,
@@ -23,6 +28,9 @@ use crate::{
 /// Waits of a few milliseconds, so that tests are fast.
 const IMPATIENT: Backoff = Backoff { attempts: 4, base: Duration::from_millis(4), cap: Duration::from_millis(20) };
 
+/// More time for a request than it needs on a busy machine: tests count requests.
+const PATIENT: Duration = Duration::from_secs(30);
+
 struct Silent;
 
 impl Progress for Silent {
@@ -31,7 +39,11 @@ impl Progress for Silent {
 }
 
 fn model(double: &Double) -> Model {
-    let endpoint = Endpoint::new(&double.url, None, Duration::from_millis(400)).unwrap();
+    model_with_timeout(double, PATIENT)
+}
+
+fn model_with_timeout(double: &Double, timeout: Duration) -> Model {
+    let endpoint = Endpoint::new(&double.url, None, timeout).unwrap();
     Model { endpoint: Arc::new(endpoint), name: "stand-in".into(), sampling: Sampling::default() }
 }
 

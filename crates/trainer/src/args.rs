@@ -396,7 +396,8 @@ pub(crate) struct LanguageModelArgs {
     /// is the longest answer then, in the place of --max-answer-tokens
     #[arg(long, value_name = "JSON")]
     pub(crate) body: Option<String>,
-    /// A prompt of your own in the place of ours; may be given once for each stage, as STAGE=FILE
+    /// A prompt of your own in the place of ours; may be given once for each stage, as STAGE=FILE; `repair` is
+    /// the stage of the prompt that sends an answer back which has not the form asked for
     #[arg(long, value_name = "[STAGE=]FILE")]
     pub(crate) prompt: Vec<String>,
     /// Words of a document that a prompt shows at most

@@ -40,6 +40,8 @@ pub(crate) enum Play {
     Cut,
     /// Answers, and says that the answer took as many tokens as the request allows.
     Full,
+    /// Answers, and counts so many tokens in the total that are neither of the prompt nor of the answer.
+    CountsMore(u64),
     /// Refuses with a message that repeats the key, as some endpoints do.
     EchoesKey(u16),
     /// The same, with `/` and `+` escaped as JSON may have them.
@@ -74,9 +76,9 @@ impl Request {
 pub(crate) struct Record {
     pub(crate) request: Request,
     pub(crate) played: Play,
-    /// Tokens that the answer was said to take.
+    /// Tokens that the answer was said to take; 0 until it goes out.
     pub(crate) tokens: u64,
-    /// Whether the whole answer went out.
+    /// Whether all of the answer went out, but for the last byte at least.
     pub(crate) sent: bool,
 }
 
@@ -136,7 +138,7 @@ impl Double {
         Self { url, shared }
     }
 
-    /// Everything that was asked until now, once no request is under way any more: what one came to is known a moment after its client has it.
+    /// Everything that was asked until now, once no request is under way any more: clients that were killed or gave up leave some behind.
     pub(crate) fn records(&self) -> Vec<Record> {
         for _ in 0..2000 {
             if self.shared.now.load(Ordering::SeqCst) == 0 {
@@ -160,6 +162,8 @@ impl Double {
 
 impl Shared {
     fn serve(&self, stream: &TcpStream) -> std::io::Result<()> {
+        // Or the last byte of an answer waits for the client's acknowledgment.
+        stream.set_nodelay(true)?;
         let mut reader = BufReader::new(stream);
         let (mut length, mut authorization, mut line) = (0, None, String::new());
         loop {
@@ -188,19 +192,29 @@ impl Shared {
             records.push(Record { request: request.clone(), played: play.clone(), tokens: 0, sent: false });
             (records.len() - 1, request, play)
         };
-        let outcome = self.play(stream, &request, &play);
-        let record = &mut self.records.lock().expect("no test panics in here")[at];
-        if let Ok(tokens) = outcome {
+        let (bytes, tokens) = self.response(&request, &play);
+        let (last, most) = bytes.split_last().map_or((&[][..], &[][..]), |(last, most)| (std::slice::from_ref(last), most));
+        let mut writer = stream;
+        let outcome = writer.write_all(most);
+        if outcome.is_ok() {
+            let record = &mut self.records.lock().expect("no test panics in here")[at];
             (record.tokens, record.sent) = (tokens, true);
         }
+        // Before the last byte: a client that has the whole answer may ask again at once, and is then not counted twice.
         self.now.fetch_sub(1, Ordering::SeqCst);
+        outcome?;
+        writer.write_all(last)?;
+        // The client closes when it has everything: closing first could take back what is still on its way.
+        stream.shutdown(std::net::Shutdown::Write)?;
+        reader.read_to_end(&mut Vec::new())?;
         Ok(())
     }
 
-    fn play(&self, mut stream: &TcpStream, request: &Request, play: &Play) -> std::io::Result<u64> {
+    /// What goes out, and the tokens that it counts.
+    fn response(&self, request: &Request, play: &Play) -> (Vec<u8>, u64) {
         let key = request.authorization.clone().unwrap_or_default();
         let (status, retry_after, body, tokens) = match play {
-            Play::Reset => return Ok(0),
+            Play::Reset => return (Vec::new(), 0),
             Play::Status(status, after, body) => (*status, *after, (*body).to_owned(), 0),
             Play::EchoesKey(status) => (
                 *status,
@@ -220,11 +234,12 @@ impl Shared {
                 let allowed = ["max_tokens", "max_completion_tokens"].into_iter().filter_map(|name| request.body[name].as_u64()).max();
                 let written = if *play == Play::Full { allowed.unwrap_or(100_000) } else { text.len() as u64 / 4 + 1 };
                 let prompt = request.text().len() as u64 / 3 + 20;
+                let total = prompt + written + if let Play::CountsMore(more) = play { *more } else { 0 };
                 let mut body = json!({
                     "object": "chat.completion", "model": request.model(),
                     "choices": [{ "index": 0, "message": { "role": "assistant", "content": text },
                                   "finish_reason": if *play == Play::Cut { "length" } else { "stop" } }],
-                    "usage": { "prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written },
+                    "usage": { "prompt_tokens": prompt, "completion_tokens": written, "total_tokens": total },
                 });
                 if request.body["logprobs"] == true {
                     let each =
@@ -234,7 +249,7 @@ impl Shared {
                 if *play == Play::Uncounted {
                     body["usage"] = Value::Null;
                 }
-                (200, None, body.to_string(), prompt + written)
+                (200, None, body.to_string(), total)
             }
         };
         let after = retry_after.map(|value| format!("Retry-After: {value}\r\n")).unwrap_or_default();
@@ -243,14 +258,7 @@ impl Shared {
             body.len()
         );
         let sent = if *play == Play::Truncated { &body[..body.len() / 2] } else { &body };
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(sent.as_bytes())?;
-        stream.flush()?;
-        // The client closes when it has everything: until then a kill of it may have cut the answer off.
-        let _ = stream.shutdown(std::net::Shutdown::Write);
-        let mut rest = Vec::new();
-        let _ = (&mut &*stream).read_to_end(&mut rest);
-        Ok(tokens)
+        ([head.as_bytes(), sent.as_bytes()].concat(), tokens)
     }
 }
 

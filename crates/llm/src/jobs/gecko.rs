@@ -13,7 +13,7 @@ use crate::{
     journal::Answer,
     prompt::Prompt,
     quality::{Quality, Seen},
-    session::{Fault, Halt, Judged, Question},
+    session::{Fault, Halt, Judged, Question, Unused},
 };
 
 /// What passages are judged by.
@@ -58,32 +58,56 @@ struct Written {
     answer: Answer,
 }
 
+/// A query and what is found for it, best first.
+type Unit = (Written, Vec<u32>);
+
+/// What was made of the passages of a query.
+struct Ranked {
+    /// The best first; none where an answer could not be used.
+    order: Vec<u32>,
+    /// As the model saw them.
+    shown: Vec<u32>,
+    answers: Vec<Answer>,
+    unused: Vec<Unused>,
+}
+
 impl Gecko {
-    /// What it costs; passages as long as the documents written for.
-    pub fn estimate(&self, context: &Context<'_>) -> Estimate {
+    /// What it costs; for queries that are not written yet, with passages as long as the documents written for.
+    ///
+    /// # Errors
+    /// What `retrieve` fails with: what was found for the queries that the journal holds says which questions it answers.
+    pub fn estimate(&self, context: &Context<'_>, retrieve: &Retrieve<'_>) -> Result<Estimate, String> {
         let mut estimate = Estimate::default();
-        let like: Vec<u32> = self.documents.iter().copied().cycle().take(self.candidates.min(self.documents.len() * 2)).collect();
+        let mut known = Vec::new();
         for document in &self.documents {
             let question = self.query_question(context, *document);
             estimate.add(context, &question);
-            if let Some(Judged::Rejected { .. }) = context.known(&question, |answer| self.asked(context, *document, answer)) {
-                continue;
-            }
-            for (which, stage) in STAGES.into_iter().enumerate() {
-                // Which passages are shown is known after retrieval alone: the journal is asked by stage, prompt and document.
-                let (id, version) = (context.document_id(*document), &self.score_prompts[which].version);
-                let is_it = |it: &Answer| {
-                    it.stage == stage && it.prompt == *version && it.model == context.model.name && it.sources["document"] == id
-                };
-                if context.session.any(is_it) {
-                    estimate.answered += 1;
-                } else {
-                    let text = "word ".repeat(12);
-                    estimate.add_like(context.model, &self.score_question(context, which, *document, (&text, &text), &like), 1);
+            known.push(context.known(&question, |answer| self.asked(context, *document, answer)));
+        }
+        let open = known.iter().filter(|judged| judged.is_none()).count() as u64;
+        let written = self.written(context, known, &mut Outcome::default());
+        for (written, found) in self.units(written, retrieve)?.iter().filter(|unit| unit.1.len() >= 2) {
+            let shown = context.shuffled(found, &written.query);
+            for which in 0..STAGES.len() {
+                let question = self.score_question(context, which, written.seed, (&written.task, &written.query), &shown);
+                estimate.add(context, &question);
+                // What was refused is not asked about any further.
+                if context.known(&question, |answer| scores_of(answer, shown.len())).is_some_and(|judged| judged.accepted.is_none()) {
+                    break;
                 }
             }
         }
-        estimate
+        if open == 0 {
+            return Ok(estimate);
+        }
+        let (count, all) = (self.candidates.min(context.collection.documents.len()), self.documents.len());
+        let like: Vec<u32> = (0..count).map(|at| self.documents[at * all / count]).collect();
+        let text = "word ".repeat(12);
+        for which in 0..STAGES.len() {
+            let question = self.score_question(context, which, self.documents[0], (&text, &text), &like);
+            estimate.add_like(context, context.model, &question, open);
+        }
+        Ok(estimate)
     }
 
     fn asked(&self, context: &Context<'_>, document: u32, answer: &Answer) -> Result<Asked, Fault> {
@@ -92,8 +116,9 @@ impl Gecko {
         if asked.task.trim().is_empty() { Err(Fault::Form("the task is empty".into())) } else { Ok(asked) }
     }
 
-    /// Rows `{"_id", "text", "positive": [id], "negatives": [id], "task", "source", "model", "prompt", "score_prompts"}`: the positive is the best
-    /// of the candidates and may be another document than the one written for, the negative is the last of them.
+    /// Rows `{"_id", "text", "positive": [id], "negatives": [id], "task", "source", "passages": [id], "model", "prompt", "repair_prompt"?,
+    /// "score_prompts"}`: the positive is the best of the passages that were judged and may be another document than the one written for, the
+    /// negative is the last of them.
     ///
     /// # Errors
     /// What `retrieve` fails with.
@@ -102,87 +127,93 @@ impl Gecko {
             context.ask(&self.query_question(context, *document), |answer| self.asked(context, *document, answer))
         });
         let mut asked = Outcome::of(&mut driven, "queries", |at| json!({ "document": context.document_id(self.documents[at]) }));
+        let written = self.written(context, driven.results, &mut asked);
+        let units = self.units(written, retrieve)?;
+        Ok(asked.then(self.choose(context, &units)))
+    }
+
+    /// The queries that are used, one of those that say the same; what is not used goes to `outcome`.
+    fn written(&self, context: &Context<'_>, judged: Vec<Option<Judged<Asked>>>, outcome: &mut Outcome) -> Vec<Written> {
         let mut seen = Seen::with(context.collection.queries.texts().iter());
         let mut written = Vec::new();
-        for (document, judged) in self.documents.iter().zip(driven.results) {
-            match judged {
-                Some(Judged::Accepted { value, answer }) if seen.first(&value.query) => {
-                    let (task, query) = (value.task.trim().to_owned(), value.query.trim().to_owned());
+        for (document, judged) in self.documents.iter().zip(judged) {
+            let Some(judged) = judged else { continue };
+            outcome.reject_all(judged.unused);
+            match judged.accepted {
+                Some((asked, answer)) if seen.first(&asked.query) => {
+                    let (task, query) = (asked.task.trim().to_owned(), asked.query.trim().to_owned());
                     written.push(Written { seed: *document, task, query, answer });
                 }
-                Some(Judged::Accepted { answer, .. }) => asked.reject("duplicate: another query says the same".into(), &answer),
-                Some(Judged::Rejected { reason, answer }) => asked.reject(reason, &answer),
+                Some((_, answer)) => outcome.reject("duplicate: another query says the same", &answer),
                 None => {}
             }
         }
-        let texts: Vec<String> = written.iter().map(|it| it.query.clone()).collect();
-        let found = if texts.is_empty() { Vec::new() } else { retrieve(&texts, self.candidates)? };
-        Ok(asked.then(self.choose(context, &written, found)))
+        written
     }
 
-    fn choose(&self, context: &Context<'_>, written: &[Written], found: Vec<Vec<u32>>) -> Outcome {
-        let units: Vec<(&Written, Vec<u32>)> = written
-            .iter()
-            .zip(found)
-            .map(|(written, mut found)| {
-                // The document written for is always judged.
-                if !found.contains(&written.seed) {
-                    found.truncate(self.candidates.saturating_sub(1));
-                    found.push(written.seed);
-                }
-                (written, found)
-            })
-            .collect();
-        let mut driven = context.each("passages", &units, |(written, found)| self.judge(context, written, found));
+    /// Each query with the passages that are judged for it.
+    fn units(&self, written: Vec<Written>, retrieve: &Retrieve<'_>) -> Result<Vec<Unit>, String> {
+        let texts: Vec<String> = written.iter().map(|it| it.query.clone()).collect();
+        let found = if texts.is_empty() { Vec::new() } else { retrieve(&texts, self.candidates)? };
+        let with_seed = |(written, mut found): (Written, Vec<u32>)| {
+            // The document written for is always judged.
+            if !found.contains(&written.seed) {
+                found.truncate(self.candidates.saturating_sub(1));
+                found.push(written.seed);
+            }
+            (written, found)
+        };
+        Ok(written.into_iter().zip(found).map(with_seed).collect())
+    }
+
+    fn choose(&self, context: &Context<'_>, units: &[Unit]) -> Outcome {
+        let mut driven = context.each("passages", units, |(written, found)| self.judge(context, written, found));
         let mut outcome = Outcome::of(&mut driven, "passages", |at| json!({ "document": context.document_id(units[at].0.seed) }));
-        for ((written, _), judged) in units.iter().zip(driven.results) {
-            match judged {
-                Some(Ok(ranked)) if ranked.len() >= 2 => {
-                    let (seed, best, last) = (context.document_id(written.seed), ranked[0], ranked[ranked.len() - 1]);
+        for ((written, found), ranked) in units.iter().zip(driven.results) {
+            let Some(ranked) = ranked else { continue };
+            outcome.reject_all(ranked.unused);
+            match ranked.order[..] {
+                [best, .., last] => {
+                    let seed = context.document_id(written.seed);
                     let row = json!({
                         "_id": format!("written:{seed}"), "text": written.query, "positive": [context.document_id(best)],
-                        "negatives": [context.document_id(last)], "task": written.task, "source": seed,
+                        "negatives": [context.document_id(last)], "task": written.task, "source": seed, "passages": ids(context, &ranked.shown),
                     });
-                    let judged_with = json!([self.score_prompts[0].version, self.score_prompts[1].version]);
-                    outcome.rows.push(with(row, made_by(&written.answer).into_iter().chain([("score_prompts", judged_with)])));
+                    let judged_with = ("score_prompts", json!([self.score_prompts[0].version, self.score_prompts[1].version]));
+                    let made = made_by(&written.answer, &ranked.answers.iter().collect::<Vec<_>>());
+                    outcome.rows.push(with(row, made.into_iter().chain([judged_with])));
                 }
-                Some(Ok(_)) => outcome.reject("no other passage was found for the query".into(), &written.answer),
-                Some(Err((reason, answer))) => outcome.reject(reason, &answer),
-                None => {}
+                _ if found.len() < 2 => outcome.reject("no other passage was found for the query", &written.answer),
+                _ => {}
             }
         }
         outcome
     }
 
-    /// The candidates by the sum of the reciprocal ranks that both scores give them, or what was wrong with an answer.
-    fn judge(&self, context: &Context<'_>, written: &Written, found: &[u32]) -> Result<Result<Vec<u32>, (String, Answer)>, Halt> {
-        if found.len() < 2 {
-            return Ok(Ok(found.to_vec()));
-        }
+    /// The candidates by the sum of the reciprocal ranks that both scores give them.
+    fn judge(&self, context: &Context<'_>, written: &Written, found: &[u32]) -> Result<Ranked, Halt> {
         let shown = context.shuffled(found, &written.query);
+        let mut ranked = Ranked { order: Vec::new(), shown, answers: Vec::new(), unused: Vec::new() };
+        if found.len() < 2 {
+            return Ok(ranked);
+        }
         let mut fused = vec![0.0; found.len()];
-        for prompt in 0..2 {
-            let question = self.score_question(context, prompt, written.seed, (&written.task, &written.query), &shown);
-            let judged = context.ask(&question, |answer| {
-                let Scores { scores } = answers::json(&answer.text)?;
-                if scores.len() != shown.len() || scores.iter().any(|score| !score.is_finite()) {
-                    return Err(Fault::Form(format!("it has {} scores for {} passages", scores.len(), shown.len())));
-                }
-                Ok(scores)
-            })?;
-            let scores = match judged {
-                Judged::Accepted { value, .. } => value,
-                Judged::Rejected { reason, answer } => return Ok(Err((reason, answer))),
-            };
+        for which in 0..STAGES.len() {
+            let question = self.score_question(context, which, written.seed, (&written.task, &written.query), &ranked.shown);
+            let judged = context.ask(&question, |answer| scores_of(answer, found.len()))?;
+            ranked.unused.extend(judged.unused);
+            let Some((scores, answer)) = judged.accepted else { return Ok(ranked) };
+            ranked.answers.push(answer);
             // Equal scores: as they were retrieved.
-            let score = |document: &u32| shown.iter().position(|it| it == document).map_or(f64::MIN, |at| scores[at]);
+            let score = |document: &u32| ranked.shown.iter().position(|it| it == document).map_or(f64::MIN, |at| scores[at]);
             let mut order: Vec<usize> = (0..found.len()).collect();
             order.sort_by(|a, b| score(&found[*b]).total_cmp(&score(&found[*a])));
             order.iter().enumerate().for_each(|(rank, at)| fused[*at] += 1.0 / (rank + 1) as f64);
         }
         let mut order: Vec<usize> = (0..found.len()).collect();
         order.sort_by(|a, b| fused[*b].total_cmp(&fused[*a]));
-        Ok(Ok(order.into_iter().map(|at| found[at]).collect()))
+        ranked.order = order.into_iter().map(|at| found[at]).collect();
+        Ok(ranked)
     }
 
     fn query_question(&self, context: &Context<'_>, document: u32) -> Question<'_> {
@@ -206,4 +237,13 @@ impl Gecko {
             sample: 0,
         }
     }
+}
+
+/// The scores of an answer on so many passages.
+fn scores_of(answer: &Answer, passages: usize) -> Result<Vec<f64>, Fault> {
+    let Scores { scores } = answers::json(&answer.text)?;
+    if scores.len() != passages || scores.iter().any(|score| !score.is_finite()) {
+        return Err(Fault::Form(format!("it has {} scores for {passages} passages", scores.len())));
+    }
+    Ok(scores)
 }

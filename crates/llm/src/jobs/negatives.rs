@@ -4,13 +4,13 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Context, Estimate, Outcome, Rejected, ids, made_by, with};
+use super::{Context, Estimate, Outcome, ids, made_by, with};
 use crate::{
     answers,
     prompt::Prompt,
     prompts::Attributes,
     quality::{Quality, Seen},
-    session::{Fault, Judged, Question},
+    session::{Fault, Question},
 };
 
 /// Positives that a prompt shows at most.
@@ -59,7 +59,7 @@ impl Negatives {
         estimate
     }
 
-    /// Rows `{"qid", "query", "pos": [id], "neg_synth": [{"text", "attr"}], "model", "prompt"}`; `pos` are the positives that the model was shown.
+    /// Rows `{"qid", "query", "pos": [id], "neg_synth": [{"text", "attr"}], "model", "prompt", "repair_prompt"?}`; `pos` are the positives that the model was shown.
     pub fn run(&self, context: &Context<'_>) -> Outcome {
         let mut driven = context.each("negatives", &self.queries, |unit| {
             context.ask(&self.question(context, unit), |answer| {
@@ -71,32 +71,29 @@ impl Negatives {
         let mut outcome = Outcome::of(&mut driven, "negatives", source);
         let mut seen = Seen::with(context.collection.documents.texts().iter());
         for (unit, judged) in self.queries.iter().zip(driven.results) {
-            match judged {
-                Some(Judged::Accepted { value, answer }) => {
-                    let what_for = context.query_id(unit.0);
-                    let attributes = self.attributes.draw(context.seed, what_for);
-                    let attribute = attributes.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("; ");
-                    let mut kept = Vec::new();
-                    for negative in value.into_iter().take(self.per_query as usize) {
-                        match self.fault(context, unit, &negative, answer.logprob, &mut seen) {
-                            None => kept.push(json!({ "text": negative.text.trim(), "attr": attribute })),
-                            Some(reason) => outcome.rejected.push(Rejected {
-                                stage: answer.stage.clone(),
-                                sources: answer.sources.clone(),
-                                reason,
-                                answer: negative.text,
-                            }),
-                        }
-                    }
-                    if !kept.is_empty() {
-                        let row = json!({
-                            "qid": what_for, "query": context.collection.queries.text(unit.0), "pos": ids(context, &unit.1), "neg_synth": kept,
-                        });
-                        outcome.rows.push(with(row, made_by(&answer)));
-                    }
+            let Some(judged) = judged else { continue };
+            outcome.reject_all(judged.unused);
+            let Some((negatives, answer)) = judged.accepted else { continue };
+            let what_for = context.query_id(unit.0);
+            let attributes = self.attributes.draw(context.seed, what_for);
+            let attribute = attributes.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("; ");
+            let mut kept = Vec::new();
+            for (at, negative) in negatives.into_iter().enumerate() {
+                let fault = if at < self.per_query as usize {
+                    self.fault(context, unit, &negative, answer.logprob, &mut seen)
+                } else {
+                    Some("more than were asked for".into())
+                };
+                match fault {
+                    None => kept.push(json!({ "text": negative.text.trim(), "attr": attribute })),
+                    Some(reason) => outcome.reject_part(reason, &answer, negative.text),
                 }
-                Some(Judged::Rejected { reason, answer }) => outcome.reject(reason, &answer),
-                None => {}
+            }
+            if !kept.is_empty() {
+                let row = json!({
+                    "qid": what_for, "query": context.collection.queries.text(unit.0), "pos": ids(context, &unit.1), "neg_synth": kept,
+                });
+                outcome.rows.push(with(row, made_by(&answer, &[])));
             }
         }
         outcome

@@ -7,7 +7,7 @@ use crate::{
     answers,
     prompt::Prompt,
     quality::{Quality, Seen},
-    session::{Fault, Judged, Question},
+    session::{Fault, Question},
 };
 
 /// The job.
@@ -33,7 +33,7 @@ impl Queries {
         estimate
     }
 
-    /// Rows `{"_id", "text", "positive": [id], "source", "model", "prompt", "logprob"?}`. A query that another row or the collection has
+    /// Rows `{"_id", "text", "positive": [id], "source", "model", "prompt", "repair_prompt"?, "logprob"?}`. A query that another row or the collection has
     /// already is left out.
     pub fn run(&self, context: &Context<'_>) -> Outcome {
         let units = self.units();
@@ -53,15 +53,16 @@ impl Queries {
         let mut outcome = Outcome::of(&mut driven, "queries", source);
         let mut seen = Seen::with(context.collection.queries.texts().iter());
         for (unit, judged) in units.iter().zip(driven.results) {
-            match judged {
-                Some(Judged::Accepted { value: text, answer }) if seen.first(&text) => {
+            let Some(judged) = judged else { continue };
+            outcome.reject_all(judged.unused);
+            match judged.accepted {
+                Some((text, answer)) if seen.first(&text) => {
                     let id = context.document_id(unit.0);
                     let row = json!({ "_id": format!("written:{id}:{}", unit.1), "text": text, "positive": [id], "source": id });
                     let logprob = answer.logprob.map(|it| ("logprob", json!(it)));
-                    outcome.rows.push(with(row, made_by(&answer).into_iter().chain(logprob)));
+                    outcome.rows.push(with(row, made_by(&answer, &[]).into_iter().chain(logprob)));
                 }
-                Some(Judged::Accepted { answer, .. }) => outcome.reject("duplicate: another query says the same".into(), &answer),
-                Some(Judged::Rejected { reason, answer }) => outcome.reject(reason, &answer),
+                Some((_, answer)) => outcome.reject("duplicate: another query says the same", &answer),
                 None => {}
             }
         }

@@ -15,7 +15,7 @@ use crate::{
     answers,
     journal::Answer,
     prompt::Prompt,
-    session::{Fault, Halt, Judged, Model, Question},
+    session::{Fault, Halt, Judged, Model, Question, Unused},
 };
 
 /// Positives that a prompt shows at most.
@@ -75,11 +75,14 @@ struct Ranking {
 /// A decision on a document, with its provenance.
 type Decision = (u32, &'static str, Vec<(&'static str, Value)>);
 
-/// Decisions, or an answer and what was wrong with it.
-type Decided = Result<Vec<Decision>, (String, Answer)>;
+/// What a unit came to: no decisions where the answer that they hang on could not be used.
+struct Decided {
+    decisions: Vec<Decision>,
+    unused: Vec<Unused>,
+}
 
-/// What a model said about documents, or an answer and what was wrong with it.
-type Verdict = Result<(HashMap<u32, &'static str>, Answer), (String, Answer)>;
+/// What a model said about documents.
+type Verdict = HashMap<u32, &'static str>;
 
 impl Relabel {
     /// The first `depth` negatives of every query of `split` that has a list, at most `at_once` in one request.
@@ -113,13 +116,12 @@ impl Relabel {
                     match context.known(&question, |answer| verdicts_in(answer, shown.len())) {
                         None => {
                             let part = &unit.negatives[..unit.negatives.len().div_ceil(4)];
-                            estimate.add_like(strong, &self.verdict(context, prompt, unit, part), 1);
+                            estimate.add_like(context, strong, &self.second(context, prompt, unit, part), 1);
                         }
-                        Some(Judged::Rejected { .. }) => {}
-                        Some(Judged::Accepted { value, .. }) => {
-                            let flagged = flagged(&shown, &decided(&value, &shown));
+                        Some(judged) => {
+                            let flagged = judged.accepted.map_or_else(Vec::new, |(value, _)| flagged(&shown, &decided(&value, &shown)));
                             if !flagged.is_empty() {
-                                estimate.add_to(context, strong, &self.verdict(context, prompt, unit, &flagged));
+                                estimate.add_to(context, strong, &self.second(context, prompt, unit, &flagged));
                             }
                         }
                     }
@@ -134,8 +136,9 @@ impl Relabel {
         estimate
     }
 
-    /// Rows `{"qid", "pid", "decision": "neg", "drop" or "pos", "model", "prompt"}`, by ranking with `"answers_prompt"`. The model is the last that was
-    /// asked about the pair.
+    /// Rows `{"qid", "pid", "decision": "neg", "drop" or "pos", "positives": [id], "model", "prompt", "repair_prompt"?}`: the positives that were
+    /// shown, and the last model that was asked about the pair; where that is the stronger one `"first_model"` is the other, and where it gave no
+    /// answer that can be used `"unusable"` says why. By ranking with `"answers_prompt"`.
     pub fn run(&self, context: &Context<'_>) -> Outcome {
         let mut driven = context.each("queries", &self.units, |unit| match &self.method {
             Method::Verdict { prompt, strong } => self.by_verdict(context, prompt, strong.as_ref(), unit),
@@ -143,64 +146,58 @@ impl Relabel {
         });
         let mut outcome = Outcome::of(&mut driven, "queries", |at| json!({ "query": context.query_id(self.units[at].query) }));
         for (unit, decided) in self.units.iter().zip(driven.results) {
-            match decided {
-                Some(Ok(decisions)) => outcome.rows.extend(decisions.into_iter().map(|(document, decision, made)| {
-                    let row = json!({ "qid": context.query_id(unit.query), "pid": context.document_id(document), "decision": decision });
-                    with(row, made)
-                })),
-                Some(Err((reason, answer))) => outcome.reject(reason, &answer),
-                None => {}
-            }
+            let Some(decided) = decided else { continue };
+            outcome.reject_all(decided.unused);
+            let (query, positives) = (context.query_id(unit.query), ids(context, &unit.positives));
+            outcome.rows.extend(decided.decisions.into_iter().map(|(document, decision, made)| {
+                let id = context.document_id(document);
+                with(json!({ "qid": query, "pid": id, "decision": decision, "positives": positives }), made)
+            }));
         }
         outcome
     }
 
-    /// Relevant for the last model asked: a positive. Unsure: dropped. The rest stay negatives.
+    /// Relevant for the last model asked: a positive. Unsure: dropped. The rest stay negatives. What the stronger model was to look at and gave no
+    /// answer on that can be used is in doubt: dropped, so that nothing is trained on it.
     fn by_verdict(&self, context: &Context<'_>, prompt: &Prompt, strong: Option<&Model>, unit: &Unit) -> Result<Decided, Halt> {
         let shown = self.shown(context, unit);
-        let (verdicts, answer) = match self.ask_verdict(context, prompt, context.model, unit, &shown)? {
-            Ok(found) => found,
-            Err(bad) => return Ok(Err(bad)),
-        };
+        let Judged { accepted, mut unused } = ask_verdict(context, context.model, &self.verdict(context, prompt, unit, &shown), &shown)?;
+        let Some((verdicts, first)) = accepted else { return Ok(Decided { decisions: Vec::new(), unused }) };
         let flagged = flagged(&shown, &verdicts);
-        let second = match strong.filter(|_| !flagged.is_empty()) {
-            None => None,
-            Some(strong) => match self.ask_verdict(context, prompt, strong, unit, &flagged)? {
-                Ok(found) => Some(found),
-                Err(bad) => return Ok(Err(bad)),
-            },
-        };
+        let mut second = None;
+        if let Some(strong) = strong.filter(|_| !flagged.is_empty()) {
+            let judged = ask_verdict(context, strong, &self.second(context, prompt, unit, &flagged), &flagged)?;
+            unused.extend(judged.unused);
+            second = Some(judged.accepted);
+        }
+        let before = ("first_model", json!(first.model));
         let decide = |document: &u32| {
-            let (verdicts, answer) = match &second {
-                Some((verdicts, answer)) if flagged.contains(document) => (verdicts, answer),
-                _ => (&verdicts, &answer),
+            let by = |verdicts: &Verdict| verdicts.get(document).copied().unwrap_or("neg");
+            let (decision, made) = match (second.as_ref().filter(|_| flagged.contains(document)), unused.last()) {
+                (None, _) => (by(&verdicts), made_by(&first, &[])),
+                (Some(Some((verdicts, answer))), _) => {
+                    (by(verdicts), made_by(answer, &[&first]).into_iter().chain([before.clone()]).collect())
+                }
+                (Some(None), last) => {
+                    let made = last.map(|last| made_by(&last.answer, &[&first]).into_iter().chain([("unusable", json!(last.reason))]));
+                    ("drop", made.into_iter().flatten().chain([before.clone()]).collect())
+                }
             };
-            (*document, verdicts.get(document).copied().unwrap_or("neg"), made_by(answer).to_vec())
+            (*document, decision, made)
         };
-        Ok(Ok(unit.negatives.iter().map(decide).collect()))
-    }
-
-    fn ask_verdict(&self, context: &Context<'_>, prompt: &Prompt, model: &Model, unit: &Unit, shown: &[u32]) -> Result<Verdict, Halt> {
-        let question = self.verdict(context, prompt, unit, shown);
-        Ok(match context.session.ask(model, &question, |answer| verdicts_in(answer, shown.len()))? {
-            Judged::Accepted { value, answer } => Ok((decided(&value, shown), answer)),
-            Judged::Rejected { reason, answer } => Err((reason, answer)),
-        })
+        Ok(Decided { decisions: unit.negatives.iter().map(decide).collect(), unused })
     }
 
     fn by_ranking(&self, context: &Context<'_>, answers_prompt: &Prompt, ranking_prompt: &Prompt, unit: &Unit) -> Result<Decided, Halt> {
         let shown = self.shown(context, unit);
-        let judged = context.ask(&self.listed(context, "answers", answers_prompt, unit, &shown), |answer| {
+        let Judged { accepted, mut unused } = context.ask(&self.listed(context, "answers", answers_prompt, unit, &shown), |answer| {
             let Answers { answers } = answers::json(&answer.text)?;
             if answers.len() != shown.len() {
                 return Err(Fault::Form(format!("it has {} entries for {} passages", answers.len(), shown.len())));
             }
             Ok(answers)
         })?;
-        let found = match judged {
-            Judged::Accepted { value, .. } => value,
-            Judged::Rejected { reason, answer } => return Ok(Err((reason, answer))),
-        };
+        let Some((found, first)) = accepted else { return Ok(Decided { decisions: Vec::new(), unused }) };
         let judged = context.ask(&self.listed(context, "ranking", ranking_prompt, unit, &shown), |answer| {
             let Ranking { ranking } = answers::json(&answer.text)?;
             in_range(&ranking, shown.len())?;
@@ -210,11 +207,9 @@ impl Relabel {
             }
             Ok(ranking)
         })?;
-        let (ranking, answer) = match judged {
-            Judged::Accepted { value, answer } => (value, answer),
-            Judged::Rejected { reason, answer } => return Ok(Err((reason, answer))),
-        };
-        let made: Vec<_> = made_by(&answer).into_iter().chain([("answers_prompt", json!(answers_prompt.version))]).collect();
+        unused.extend(judged.unused);
+        let Some((ranking, answer)) = judged.accepted else { return Ok(Decided { decisions: Vec::new(), unused }) };
+        let made: Vec<_> = made_by(&answer, &[&first]).into_iter().chain([("answers_prompt", json!(answers_prompt.version))]).collect();
         // Of several positives the best ranked: fewer negatives are moved.
         let best = ranking.iter().position(|number| unit.positives.contains(&shown[number - 1])).unwrap_or(0);
         let decide = |document: &u32| {
@@ -228,7 +223,12 @@ impl Relabel {
             };
             (*document, decision, made.clone())
         };
-        Ok(Ok(unit.negatives.iter().map(decide).collect()))
+        Ok(Decided { decisions: unit.negatives.iter().map(decide).collect(), unused })
+    }
+
+    /// Second looks have a name of their own: both models may be called the same, at other endpoints, and be shown the same passages.
+    fn second<'a>(&self, context: &Context<'_>, prompt: &'a Prompt, unit: &Unit, flagged: &[u32]) -> Question<'a> {
+        self.listed(context, "second verdicts", prompt, unit, flagged)
     }
 
     /// The passages of a unit in an order that says nothing: the negatives, and for a ranking the positives among them.
@@ -257,6 +257,10 @@ impl Relabel {
     }
 }
 
+fn ask_verdict(context: &Context<'_>, model: &Model, question: &Question<'_>, shown: &[u32]) -> Result<Judged<Verdict>, Halt> {
+    context.session.ask(model, question, |answer| verdicts_in(answer, shown.len()).map(|verdicts| decided(&verdicts, shown)))
+}
+
 /// The verdicts of an answer on so many passages.
 fn verdicts_in(answer: &Answer, passages: usize) -> Result<Verdicts, Fault> {
     let verdicts: Verdicts = answers::json(&answer.text)?;
@@ -266,12 +270,12 @@ fn verdicts_in(answer: &Answer, passages: usize) -> Result<Verdicts, Fault> {
 }
 
 /// What they come to for the passages that are not irrelevant. Named in both lists: not sure.
-fn decided(verdicts: &Verdicts, shown: &[u32]) -> HashMap<u32, &'static str> {
+fn decided(verdicts: &Verdicts, shown: &[u32]) -> Verdict {
     let named = |numbers: &[usize], decision| numbers.iter().map(move |number| (shown[number - 1], decision)).collect::<Vec<_>>();
     named(&verdicts.relevant, "pos").into_iter().chain(named(&verdicts.unsure, "drop")).collect()
 }
 
 /// The passages that a model did not find irrelevant, in the order in which they were shown.
-fn flagged(shown: &[u32], verdicts: &HashMap<u32, &'static str>) -> Vec<u32> {
+fn flagged(shown: &[u32], verdicts: &Verdict) -> Vec<u32> {
     shown.iter().copied().filter(|document| verdicts.contains_key(document)).collect()
 }

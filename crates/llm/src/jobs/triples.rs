@@ -10,7 +10,7 @@ use crate::{
     prompt::Prompt,
     prompts::Attributes,
     quality::{Quality, Seen},
-    session::{Fault, Judged, Question},
+    session::{Fault, Question},
 };
 
 /// Tasks that one request asks for.
@@ -74,8 +74,7 @@ impl Triples {
             let question = self.task_question(round);
             estimate.add(context, &question);
             match context.known(&question, Self::tasks_of) {
-                Some(Judged::Accepted { value, .. }) => drop(plan.add(value)),
-                Some(Judged::Rejected { .. }) => {}
+                Some(judged) => judged.accepted.into_iter().for_each(|(tasks, _)| drop(plan.add(tasks))),
                 None => open += self.at_once(),
             }
         }
@@ -83,25 +82,21 @@ impl Triples {
         let more = open.min(self.tasks - plan.tasks.len());
         self.units(&plan.tasks).iter().for_each(|unit| estimate.add(context, &self.question(context, unit)));
         let like = self.question(context, &("word ".repeat(20), 0));
-        estimate.add_like(context.model, &like, more as u64 * u64::from(self.per_task));
+        estimate.add_like(context, context.model, &like, more as u64 * u64::from(self.per_task));
         estimate
     }
 
-    /// Rows `{"query", "positive", "negative", "task", "model", "prompt", "task_prompt"}`.
+    /// Rows `{"query", "positive", "negative", "task", "model", "prompt", "repair_prompt"?, "task_prompt"}`.
     pub fn run(&self, context: &Context<'_>) -> Outcome {
         let rounds: Vec<u32> = (0..self.rounds()).collect();
         let mut driven = context.each("tasks", &rounds, |round| context.ask(&self.task_question(*round), Self::tasks_of));
         let mut planned = Outcome::of(&mut driven, "tasks", |at| json!({ "round": at + 1 }));
         let mut plan = Plan::default();
         for judged in driven.results.into_iter().flatten() {
-            match judged {
-                Judged::Accepted { value, answer } => planned.rejected.extend(plan.add(value).into_iter().map(|task| Rejected {
-                    stage: answer.stage.clone(),
-                    sources: answer.sources.clone(),
-                    reason: "duplicate: another task says the same".into(),
-                    answer: task,
-                })),
-                Judged::Rejected { reason, answer } => planned.reject(reason, &answer),
+            planned.reject_all(judged.unused);
+            let Some((tasks, answer)) = judged.accepted else { continue };
+            for task in plan.add(tasks) {
+                planned.reject_part("duplicate: another task says the same", &answer, task);
             }
         }
         plan.tasks.truncate(self.tasks);
@@ -133,19 +128,19 @@ impl Triples {
         let mut seen = Seen::default();
         let planned_with = ("task_prompt", json!(self.task_prompt.version));
         for (unit, judged) in units.iter().zip(driven.results) {
-            match judged {
-                Some(Judged::Accepted { value, answer }) if seen.first(&value.query) => {
+            let Some(judged) = judged else { continue };
+            outcome.reject_all(judged.unused);
+            match judged.accepted {
+                Some((value, answer)) if seen.first(&value.query) => {
                     let row = json!({ "query": value.query.trim(), "positive": value.positive.trim(), "negative": value.negative.trim() });
-                    outcome.rows.push(with(row, made_by(&answer).into_iter().chain([("task", json!(unit.0)), planned_with.clone()])));
+                    outcome.rows.push(with(row, made_by(&answer, &[]).into_iter().chain([("task", json!(unit.0)), planned_with.clone()])));
                 }
-                Some(Judged::Accepted { answer, .. }) => outcome.reject("duplicate: another triple has this query".into(), &answer),
-                Some(Judged::Rejected { reason, answer }) => outcome.reject(reason, &answer),
+                Some((_, answer)) => outcome.reject("duplicate: another triple has this query", &answer),
                 None => {}
             }
         }
         if outcome.rows.is_empty() && outcome.stop.is_none() && outcome.rejected.is_empty() {
-            let (sources, reason) = (json!({}), "no task came of the first step".to_owned());
-            outcome.rejected.push(Rejected { stage: "triples".into(), sources, reason, answer: String::new() });
+            outcome.rejected.push(Rejected::without_answer("triples", json!({}), "no task came of the first step".into()));
         }
         outcome
     }

@@ -11,14 +11,11 @@ use std::{
 };
 
 use super::{
-    IMPATIENT, animals, context,
+    IMPATIENT, PATIENT, animals, context,
     double::{Double, Play},
-    model, queries, session, write_queries,
+    model, model_with_timeout, queries, session, write_queries,
 };
-use crate::{
-    Endpoint, Key, Limits, LlmError, Sampling, Session, Stop, budget,
-    chat::{Message, Role},
-};
+use crate::{Limits, Session, Stop, prompts};
 
 #[test]
 fn a_job_gives_one_row_a_document_and_is_not_asked_for_twice() {
@@ -44,6 +41,22 @@ fn a_job_gives_one_row_a_document_and_is_not_asked_for_twice() {
     assert_eq!(double.requests(), 12, "everything was in the journal");
 }
 
+/// Ten jobs each with one, two and four at once; the stand-in counts a request until all but the last byte of its answer went out.
+#[test]
+fn as_many_are_under_way_as_may_be_and_no_more() {
+    let (collection, double) = (animals(), Double::start(|_| Play::Slow(Duration::from_millis(1))));
+    let model = model(&double);
+    for concurrency in [1, 2, 4] {
+        for _ in 0..10 {
+            let folder = tempfile::tempdir().unwrap();
+            let session = session(folder.path(), Limits::default());
+            let outcome = queries(&collection).run(&crate::jobs::Context { concurrency, ..context(&session, &model, &collection) });
+            assert_eq!(outcome.rows.len(), 12);
+        }
+        assert_eq!(double.most_at_once(), concurrency);
+    }
+}
+
 /// Every passing trouble ends with the same rows, after exactly one more request for each document.
 #[test]
 fn passing_troubles_pass() {
@@ -56,12 +69,13 @@ fn passing_troubles_pass() {
         Play::Status(503, Some("0"), ""),
         Play::Truncated,
         Play::Reset,
-        Play::Slow(Duration::from_millis(900)),
+        Play::Slow(Duration::from_secs(3)),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let first = trouble.clone();
         let double = Double::start(move |request| if request.earlier == 0 { first.clone() } else { Play::Good });
-        let (outcome, session) = write_queries(folder.path(), &model(&double), Limits::default());
+        let model = model_with_timeout(&double, if matches!(trouble, Play::Slow(_)) { Duration::from_secs(1) } else { PATIENT });
+        let (outcome, session) = write_queries(folder.path(), &model, Limits::default());
         assert_eq!(outcome.rows, expected.rows, "{trouble:?}");
         assert!(outcome.stop.is_none() && outcome.rejected.is_empty(), "{trouble:?}");
         assert_eq!((double.requests(), session.spent().requests), (24, 24), "{trouble:?}");
@@ -94,6 +108,10 @@ fn an_answer_of_the_wrong_form_is_repaired_once_and_kept_with_the_reason() {
     let double = Double::start(|request| if request.text().contains("cannot be used") { Play::Good } else { Play::Says("one\ntwo") });
     let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
     assert_eq!((outcome.rows.len(), double.requests()), (12, 24));
+    // The first answers are kept too, and the rows say that they are not the first.
+    let own = prompts::repair(None).unwrap();
+    assert!(outcome.rejected.len() == 12 && outcome.rejected.iter().all(|it| it.repaired == Some(true) && it.reason.contains("2 lines")));
+    assert!(outcome.rows.iter().all(|row| row["repair_prompt"] == own.version.as_str()));
     let repair = &double.records().into_iter().find(|record| record.request.text().contains("cannot be used")).unwrap().request.body;
     assert!(repair["messages"][3]["content"].as_str().unwrap().contains("2 lines"), "{repair}");
     assert_eq!(repair["messages"][2]["content"], "one\ntwo");
@@ -101,9 +119,26 @@ fn an_answer_of_the_wrong_form_is_repaired_once_and_kept_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let double = Double::start(|_| Play::Says("one\ntwo"));
     let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
-    assert_eq!((outcome.rows.len(), outcome.rejected.len(), double.requests()), (0, 12, 24));
-    assert!(outcome.rejected[0].reason.contains("2 lines") && outcome.rejected[0].answer == "one\ntwo");
+    assert_eq!((outcome.rows.len(), outcome.rejected.len(), double.requests()), (0, 24, 24));
+    assert!(outcome.rejected.iter().all(|it| it.reason.contains("2 lines") && it.answer == "one\ntwo"));
+    assert_eq!((outcome.rejected[0].repaired, outcome.rejected[1].repaired), (Some(false), None));
+    assert_eq!((&outcome.rejected[0].repair_prompt, &outcome.rejected[1].repair_prompt), (&None, &Some(own.version)));
     assert!(outcome.open == 0, "rejected is answered");
+
+    // A repair prompt of the user's takes the place of ours.
+    let (folder, collection) = (tempfile::tempdir().unwrap(), animals());
+    let path = folder.path().join("again.txt");
+    fs::write(&path, "Once more, please: {{problem}}").unwrap();
+    let double =
+        Double::start(
+            |request| if request.text().contains("Once more, please: it has 2 lines") { Play::Good } else { Play::Says("one\ntwo") },
+        );
+    let (model, session) = (model(&double), session(folder.path(), Limits::default()).with_repair(prompts::repair(Some(&path)).unwrap()));
+    let outcome = queries(&collection).run(&context(&session, &model, &collection));
+    assert_eq!(outcome.rows.len(), 12);
+    assert!(outcome.rows[0]["repair_prompt"].as_str().unwrap().starts_with("again@"), "{}", outcome.rows[0]);
+    fs::write(&path, "Once more, please").unwrap();
+    assert!(prompts::repair(Some(&path)).unwrap_err().to_string().contains("{{problem}} is missing"));
 }
 
 #[test]
@@ -128,147 +163,6 @@ fn what_is_copied_short_or_said_before_is_rejected() {
 }
 
 #[test]
-fn a_wrong_key_or_url_ends_the_job_at_once_and_says_so() {
-    for (status, part) in [(401, "no key was found"), (404, "check the base URL"), (301, "redirects")] {
-        let folder = tempfile::tempdir().unwrap();
-        let double = Double::start(move |_| Play::Status(status, None, "{\"error\":\"no\"}"));
-        let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
-        let Some(Stop::Endpoint(why)) = outcome.stop else { panic!("{status} does not end it") };
-        assert!(why.contains(part) && why.contains(&status.to_string()), "{why}");
-        assert!(double.requests() <= 4, "{} requests", double.requests());
-        assert_eq!(outcome.open, 12);
-    }
-}
-
-#[test]
-fn a_refused_request_leaves_the_others_and_is_asked_again_another_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let refusing = Double::start(|request| if request.text().contains("owl") { Play::Status(400, None, "too long") } else { Play::Good });
-    let (outcome, _) = write_queries(folder.path(), &model(&refusing), Limits::default());
-    assert_eq!((outcome.rows.len(), outcome.open, refusing.requests()), (11, 1, 12));
-    assert!(outcome.rejected[0].reason.contains("too long") && outcome.rejected[0].sources["document"] == "d2");
-    let double = Double::start(|_| Play::Good);
-    let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
-    assert_eq!((outcome.rows.len(), outcome.open, double.requests()), (12, 0, 1));
-}
-
-/// An endpoint that refuses the first twelve works: what comes after them is asked, at every resume.
-#[test]
-fn refusals_one_after_the_other_do_not_end_a_job() {
-    let mut collection = animals();
-    for at in 12..16 {
-        collection
-            .documents
-            .push(&format!("d{at}"), &format!("The bird number {at} sings in the morning, and sleeps in the top of a tree."))
-            .unwrap();
-    }
-    let double =
-        Double::start(|request| if request.text().contains("The bird") { Play::Good } else { Play::Status(413, None, "too long") });
-    let (folder, model) = (tempfile::tempdir().unwrap(), model(&double));
-    for requests in [16, 28] {
-        let session = session(folder.path(), Limits::default());
-        let outcome = queries(&collection).run(&crate::jobs::Context { concurrency: 1, ..context(&session, &model, &collection) });
-        assert!(outcome.stop.is_none(), "{:?}", outcome.stop);
-        assert_eq!((outcome.rows.len(), outcome.open, double.requests()), (4, 12, requests));
-    }
-}
-
-#[test]
-fn an_endpoint_that_is_down_ends_the_job() {
-    let folder = tempfile::tempdir().unwrap();
-    let double = Double::start(|_| Play::Status(500, None, "no model loaded"));
-    let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
-    let Some(Stop::Endpoint(why)) = outcome.stop else { panic!("it went on") };
-    assert!(why.contains("10 requests in a row") && why.contains("no model loaded"), "{why}");
-
-    let mut gone = model(&double);
-    gone.endpoint = Arc::new(Endpoint::new("http://127.0.0.1:9/v1", None, Duration::from_millis(300)).unwrap());
-    let (outcome, session) = write_queries(folder.path(), &gone, Limits::default());
-    assert!(matches!(outcome.stop, Some(Stop::Endpoint(why)) if why.contains("in a row")));
-    assert!(session.spent().requests > 40);
-}
-
-/// Whatever the endpoint does, what it counted never passes the limit, and a greater limit goes on where the smaller one ended.
-#[test]
-fn the_budget_is_never_passed() {
-    let one = budget::at_most(&[Message::new(Role::User, ""), Message::new(Role::User, "")], Sampling::default().max_answer_tokens);
-    let folder = tempfile::tempdir().unwrap();
-    let double = Double::start(|request| match request.earlier {
-        0 if request.hash.ends_with('1') => Play::Truncated,
-        0 if request.hash.ends_with('2') => Play::Reset,
-        _ => Play::Good,
-    });
-    let mut before = 0;
-    for limit in [one / 2, 3 * one, 5 * one, 100 * one] {
-        let (outcome, session) = write_queries(folder.path(), &model(&double), Limits { requests: None, tokens: Some(limit) });
-        let counted: u64 = double.records().iter().map(|record| record.tokens).sum();
-        assert!(counted <= session.spent().tokens && session.spent().tokens <= limit.max(before), "{counted} of {limit}");
-        assert_eq!(matches!(outcome.stop, Some(Stop::Budget)), limit < 100 * one, "{limit}");
-        assert_eq!(outcome.rows.len() + outcome.open, 12);
-        before = session.spent().tokens;
-    }
-    assert!(double.records().iter().filter(|record| record.sent && record.tokens > 0 && record.played == Play::Good).count() == 12);
-
-    let folder = tempfile::tempdir().unwrap();
-    let double = Double::start(|_| Play::Good);
-    // The second time nothing may be asked, and what was answered is there.
-    for _ in 0..2 {
-        let (outcome, _) = write_queries(folder.path(), &model(&double), Limits { requests: Some(5), tokens: None });
-        assert_eq!((double.requests(), outcome.rows.len(), outcome.open), (5, 5, 7));
-        assert!(matches!(outcome.stop, Some(Stop::Budget)));
-    }
-}
-
-/// The body's own longest answer is set aside, whatever the usual one is.
-#[test]
-fn the_budget_holds_where_the_body_allows_longer_answers() {
-    for body in [serde_json::json!({ "max_tokens": 2000 }), serde_json::json!({ "max_tokens": null, "max_completion_tokens": 2000 })] {
-        let double = Double::start(|_| Play::Full);
-        let mut model = model(&double);
-        model.sampling.body = body.as_object().unwrap().clone();
-        for limit in [2000, 6000, 9000] {
-            let folder = tempfile::tempdir().unwrap();
-            let before = double.requests();
-            let (outcome, _) = write_queries(folder.path(), &model, Limits { requests: None, tokens: Some(limit) });
-            let counted: u64 = double.records()[before..].iter().map(|record| record.tokens).sum();
-            assert!(counted <= limit, "{body}: {counted} of {limit}");
-            assert!(matches!(outcome.stop, Some(Stop::Budget)));
-            assert_eq!(limit > 2000, counted > 0);
-        }
-    }
-}
-
-/// A request that waits for the budget while the job is stopped is not made.
-#[test]
-fn what_waits_for_the_budget_hears_that_the_job_is_stopped() {
-    let folder = tempfile::tempdir().unwrap();
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    let double = Double::start(move |_| {
-        flag.store(true, Ordering::SeqCst);
-        Play::Slow(Duration::from_millis(200))
-    });
-    let (collection, model) = (animals(), model(&double));
-    let one = 128 + 32 + 600 + 512;
-    // Enough for one at a time.
-    let limits = Limits { requests: None, tokens: Some(one + one / 2) };
-    let session = Session::open(folder.path(), limits, IMPATIENT, interrupted).unwrap();
-    let outcome = queries(&collection).run(&context(&session, &model, &collection));
-    assert!(matches!(outcome.stop, Some(Stop::Interrupted)), "{:?}", outcome.stop);
-    assert_eq!((double.requests(), outcome.rows.len(), session.spent().requests), (1, 1, 1));
-}
-
-#[test]
-fn without_a_count_all_that_was_set_aside_is_spent() {
-    let folder = tempfile::tempdir().unwrap();
-    let double = Double::start(|_| Play::Uncounted);
-    let (outcome, session) = write_queries(folder.path(), &model(&double), Limits::default());
-    assert_eq!(outcome.rows.len(), 12);
-    let bytes: u64 = double.records().iter().map(|record| record.request.text().len() as u64).sum();
-    assert!(session.spent().tokens > bytes + 12 * 512, "{} for {bytes} bytes", session.spent().tokens);
-}
-
-#[test]
 fn a_cut_answer_is_asked_for_again_at_a_greater_length_alone() {
     let folder = tempfile::tempdir().unwrap();
     let double = Double::start(|request| {
@@ -287,52 +181,6 @@ fn a_cut_answer_is_asked_for_again_at_a_greater_length_alone() {
     long.sampling.max_answer_tokens = 100;
     let (outcome, _) = write_queries(folder.path(), &long, Limits::default());
     assert_eq!((outcome.rows.len(), double.requests()), (12, 13), "only the cut one");
-}
-
-/// The endpoint repeats the key in errors and in answers; it stands in no file and in no message.
-#[test]
-fn the_key_is_sent_and_nowhere_kept() {
-    let secret = "sk-very-secret-1234567890";
-    let double = Double::start(|request| match request.earlier {
-        0 => Play::EchoesKey(500),
-        1 => Play::EchoesKey(429),
-        _ if request.text().contains("elk") => Play::EchoesKey(400),
-        _ if request.text().contains("yak") => Play::Says("is sk-very-secret-1234567890 the key"),
-        _ => Play::Good,
-    });
-    let folder = tempfile::tempdir().unwrap();
-    let mut model = model(&double);
-    model.endpoint = Arc::new(Endpoint::new(&double.url, Some(Key::for_tests(secret)), Duration::from_secs(5)).unwrap());
-    let (outcome, session) = write_queries(folder.path(), &model, Limits::default());
-    assert!(double.records().iter().all(|record| record.request.authorization.as_deref() == Some("Bearer sk-very-secret-1234567890")));
-    assert_eq!((outcome.rows.len(), outcome.rejected.len()), (11, 1));
-    assert_eq!(outcome.rows.last().unwrap()["text"], "is [key] the key");
-    let shown = format!("{outcome:?} {session:?} {model:?}");
-    assert!(!shown.contains(secret), "{shown}");
-    for file in fs::read_dir(folder.path()).unwrap() {
-        let path = file.unwrap().path();
-        assert!(!fs::read_to_string(&path).unwrap().contains(secret), "{}", path.display());
-    }
-}
-
-/// A key with characters that JSON may escape, in an echo that escapes them.
-#[test]
-fn an_escaped_key_is_hidden_too() {
-    let secret = "sk/a+b/0123456789";
-    let double = Double::start(|request| match request.earlier {
-        0 => Play::EchoesKeyEscaped(500),
-        _ if request.text().contains("elk") => Play::EchoesKeyEscaped(400),
-        _ if request.text().contains("yak") => Play::Says("is sk/a+b/0123456789 the key"),
-        _ => Play::Good,
-    });
-    let folder = tempfile::tempdir().unwrap();
-    let mut model = model(&double);
-    model.endpoint = Arc::new(Endpoint::new(&double.url, Some(Key::for_tests(secret)), Duration::from_secs(5)).unwrap());
-    let (outcome, _) = write_queries(folder.path(), &model, Limits::default());
-    assert_eq!((outcome.rows.len(), outcome.rejected.len()), (11, 1));
-    let journal = fs::read_to_string(folder.path().join("journal.jsonl")).unwrap();
-    assert!(journal.contains("bad key Bearer [key]"), "{journal}");
-    assert!(!format!("{outcome:?} {journal}").contains("0123456789"), "{outcome:?} {journal}");
 }
 
 #[test]
@@ -364,5 +212,6 @@ fn two_processes_do_not_share_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let _first = session(folder.path(), Limits::default());
     let second = Session::open(folder.path(), Limits::default(), IMPATIENT, Arc::default());
-    assert!(matches!(second, Err(LlmError::Locked { .. })));
+    let message = second.unwrap_err().to_string();
+    assert!(message.starts_with(&format!("{}: another job is running", folder.path().join("journal.jsonl").display())), "{message}");
 }

@@ -1,21 +1,20 @@
-//! What each job asks and makes of the answers.
+//! What the jobs that write ask, and make of the answers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use corpus::{Listed, NegativeLists};
 use serde_json::json;
 
 use super::{
     animals, context,
-    double::{Double, Oracle, Play},
+    double::{Double, Play},
     model, queries, session,
 };
 use crate::{
     Attributes, Limits, Quality,
     jobs::{
-        gecko::Gecko,
+        Context,
+        gecko::{Gecko, Retrieve},
         negatives::{Negatives, queries_of},
-        relabel::{Method, Relabel},
         triples::Triples,
     },
     prompts,
@@ -38,6 +37,7 @@ fn queries_have_log_probabilities_and_samples_of_their_own() {
     let outcome = job.run(&context);
     assert_eq!(outcome.rows.len() + outcome.rejected.len(), 24);
     assert!(outcome.rows.iter().all(|row| (-0.5..=0.0).contains(&row["logprob"].as_f64().unwrap())));
+    assert!(outcome.rows.iter().all(|row| row["model"] == "stand-in" && row["prompt"] == job.prompt.version.as_str()));
     assert!(!outcome.rejected.is_empty() && outcome.rejected.iter().all(|it| it.reason.contains("below -0.5")), "{:?}", outcome.rejected);
     let after = job.estimate(&context);
     assert_eq!((after.requests, after.answered, after.most_tokens), (0, 24, 0));
@@ -109,7 +109,8 @@ fn triples_come_of_tasks() {
     let after = job.estimate(&context);
     assert_eq!((after.requests, after.answered, after.most_tokens), (0, 52, 0));
     let prompts = [&job.prompt.version, &job.task_prompt.version].map(|version| json!(version));
-    assert!(outcome.rows.iter().all(|row| [&row["prompt"], &row["task_prompt"]] == [&prompts[0], &prompts[1]]));
+    let made = |row: &serde_json::Value| row["model"] == "stand-in" && [&row["prompt"], &row["task_prompt"]] == [&prompts[0], &prompts[1]];
+    assert!(outcome.rows.iter().all(made));
     let tasks: HashSet<_> = outcome.rows.iter().map(|row| row["task"].as_str().unwrap()).collect();
     assert_eq!(tasks.len(), 25);
     let records = double.records();
@@ -149,6 +150,7 @@ fn negatives_are_drawn_reflected_on_and_read_back() {
     assert_eq!(outcome.rows[0]["pos"], json!(["d0"]));
     assert_eq!(outcome.rejected[0].sources, json!({ "query": "q0", "positives": ["d0"] }));
     assert_eq!(outcome.rows[1]["neg_synth"].as_array().unwrap().len(), 3);
+    assert!(outcome.rows.iter().all(|row| row["model"] == "stand-in" && row["prompt"] == job.prompt.version.as_str()));
     assert!(outcome.rows[1]["neg_synth"][0]["attr"].as_str().unwrap().contains("length: "));
     let reasons: Vec<_> = outcome.rejected.iter().map(|it| it.reason.split([':', ' ']).next().unwrap()).collect();
     assert_eq!(reasons, ["on", "too"]);
@@ -215,9 +217,10 @@ fn gecko_chooses_among_candidates() {
         examples: String::new(),
         quality: Quality::QUERIES,
     };
-    assert_eq!(job.estimate(&context).requests, 6);
+    let retrieve = |texts: &[String], k: usize| Ok(texts.iter().map(|_| [5, 1, 0, 3][..k].to_vec()).collect());
+    assert_eq!(job.estimate(&context, &retrieve).unwrap().requests, 6);
     // The owl is not found for its own query, and judged all the same.
-    let outcome = job.run(&context, &|texts, k| Ok(texts.iter().map(|_| [5, 1, 0, 3][..k].to_vec()).collect())).unwrap();
+    let outcome = job.run(&context, &retrieve).unwrap();
     assert_eq!(outcome.rows.len(), 2, "{:?}", outcome.rejected);
     assert_eq!((&outcome.rows[0]["positive"], &outcome.rows[0]["source"]), (&json!(["d1"]), &json!("d0")));
     // For the fox: dog 5, hen 1, fox 0, cow 3. The dog is last by likelihood and third by relevance (it was retrieved first), the cow fourth and third.
@@ -227,131 +230,24 @@ fn gecko_chooses_among_candidates() {
     assert_eq!(outcome.rows[1]["task"], "given a question, find a passage");
     assert_eq!(outcome.rows[1]["score_prompts"], json!([job.score_prompts[0].version, job.score_prompts[1].version]));
     assert_eq!(double.requests(), 6);
-    let after = job.estimate(&context);
-    assert_eq!((after.requests, after.answered), (0, 6));
-}
-
-fn lists() -> NegativeLists {
-    let row = |documents: &[u32]| documents.iter().map(|document| Listed { document: *document, score: None }).collect();
-    NegativeLists::from_rows(vec![row(&[1, 3, 0, 4, 5]), row(&[7, 8]), row(&[])])
-}
-
-fn oracle(error_rates: Vec<(String, f64)>) -> Oracle {
-    let collection = animals();
-    let text = |document: u32| collection.documents.text(document).to_owned();
-    // The fox query is also answered by the hen and the cat.
-    let relevant = HashMap::from([
-        ("where does the fox eat".to_owned(), HashSet::from([text(0), text(1), text(4)])),
-        ("how long do young owls stay".to_owned(), HashSet::from([text(2)])),
-    ]);
-    Oracle { relevant, error_rates }
-}
-
-fn decisions(method: Method, double: &Double, strong: bool) -> (HashMap<(String, String), String>, usize) {
-    let folder = tempfile::tempdir().unwrap();
-    let (collection, session, model) = (animals(), session(folder.path(), Limits::default()), model(double));
-    let context = context(&session, &model, &collection);
-    let job = Relabel::new(&lists(), collection.split("train").unwrap(), 10, 3, method);
-    let outcome = job.run(&context);
-    assert!(outcome.stop.is_none() && outcome.open == 0 && outcome.rejected.is_empty(), "{:?}", outcome.rejected);
-    let output = crate::Folder::open(folder.path(), &json!({})).unwrap();
-    output.write_outcome("decisions.jsonl", &outcome).unwrap();
-    corpus::Decisions::read(&folder.path().join("decisions.jsonl"), &collection).unwrap();
-    let strings = |row: &serde_json::Value| ["qid", "pid", "decision"].map(|name| row[name].as_str().unwrap().to_owned());
-    let found: HashMap<_, _> = outcome.rows.iter().map(strings).map(|[q, d, what]: [String; 3]| ((q, d), what)).collect();
-    let asked = double.records().iter().filter(|record| record.request.body["model"] == if strong { "strong" } else { "stand-in" }).count();
-    (found, asked)
-}
-
-fn expected(relevant: &str) -> HashMap<(String, String), String> {
-    [("q0", "d1"), ("q0", "d3"), ("q0", "d4"), ("q0", "d5"), ("q1", "d7"), ("q1", "d8")]
-        .map(|(query, document)| {
-            let decision = if query == "q0" && ["d1", "d4"].contains(&document) { relevant } else { "neg" };
-            ((query.to_owned(), document.to_owned()), decision.to_owned())
-        })
-        .into()
-}
-
-#[test]
-fn verdicts_find_the_false_negatives_and_a_strong_model_looks_again() {
-    let prompt = || prompts::relabel(None).unwrap();
-    let double = Double::on(0, oracle(Vec::new()), |_| Play::Good);
-    let (found, asked) = decisions(Method::Verdict { prompt: prompt(), strong: None }, &double, false);
-    assert_eq!(found, expected("pos"));
-    assert_eq!(asked, 3, "five candidates of q0, of which one is a positive, in two requests; two of q1 in one");
-
-    // A cheap model that flags everything it should not, and a strong one that knows.
-    let double = Double::on(0, oracle(vec![("stand-in".into(), 1.0)]), |request| match request.text().split_once("Passages to judge:") {
-        Some((_, judged)) if request.body["model"] == "stand-in" && judged.contains("\n[2] ") => {
-            Play::Says(r#"{"relevant": [1], "unsure": [2]}"#)
-        }
-        _ if request.body["model"] == "stand-in" => Play::Says(r#"{"relevant": [1]}"#),
-        _ => Play::Good,
-    });
-    let mut strong = model(&double);
-    strong.name = "strong".into();
-    let (found, asked) = decisions(Method::Verdict { prompt: prompt(), strong: Some(strong) }, &double, true);
-    assert!(asked == 3 && found.values().all(|it| it != "drop"), "{found:?}");
-    assert!(
-        found.iter().all(|(pair, decision)| decision == "neg" || expected("pos")[pair] == "pos"),
-        "only what the strong model confirms"
-    );
-}
-
-/// Each decision carries the model that made it, and the estimate knows what was answered, in both stages.
-#[test]
-fn decisions_name_who_made_them() {
-    let double = Double::on(0, oracle(Vec::new()), |_| Play::Good);
-    let folder = tempfile::tempdir().unwrap();
-    let (collection, session, model) = (animals(), session(folder.path(), Limits::default()), model(&double));
-    let context = context(&session, &model, &collection);
-    let mut strong = model.clone();
-    strong.name = "strong".into();
-    let method = Method::Verdict { prompt: prompts::relabel(None).unwrap(), strong: Some(strong) };
-    let job = Relabel::new(&lists(), collection.split("train").unwrap(), 10, 3, method);
-    assert_eq!(job.estimate(&context).requests, 6, "a second look for each of three");
-    let outcome = job.run(&context);
-    // The hen and the cat are relevant for the fox's query: they alone were shown to the strong model.
-    for row in &outcome.rows {
-        let expected = if row["decision"] == "neg" { "stand-in" } else { "strong" };
-        assert_eq!(row["model"], expected, "{row}");
+    // Whoever reads a row finds who wrote it, with what, and which passages it was chosen among.
+    for (row, passages) in outcome.rows.iter().zip([["d5", "d1", "d0", "d3"], ["d5", "d1", "d0", "d2"]]) {
+        assert_eq!((&row["model"], &row["prompt"]), (&json!("stand-in"), &json!(job.query_prompt.version)));
+        let shown: HashSet<_> = row["passages"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+        assert_eq!(shown, HashSet::from(passages));
     }
-    let asked: Vec<_> = double.records().into_iter().filter(|record| record.request.body["model"] == "strong").collect();
-    let after = job.estimate(&context);
-    assert_eq!((after.requests, after.answered as usize), (0, 3 + asked.len()));
-    assert!(!asked.is_empty() && asked.len() < 3);
-}
-
-#[test]
-fn what_is_unsure_is_dropped_and_numbers_out_of_range_are_repaired() {
-    let double = Double::start(|request| {
-        let repaired = request.text().contains("there is no passage 9");
-        if repaired { Play::Says(r#"{"relevant": [1], "unsure": [1]}"#) } else { Play::Says(r#"{"relevant": [9]}"#) }
-    });
-    let (found, asked) = decisions(Method::Verdict { prompt: prompts::relabel(None).unwrap(), strong: None }, &double, false);
-    assert_eq!(found.values().filter(|it| *it == "drop").count(), 3, "{found:?}");
-    assert_eq!(asked, 6);
-}
-
-/// Ranked above the positive: a positive. Below it with an answer: dropped.
-#[test]
-fn rankings_move_what_is_above_and_drop_what_answers_below() {
-    let method = || Method::Ranking { answers: prompts::answers(None).unwrap(), ranking: prompts::ranking(None).unwrap() };
-    let numbers = |request: &super::double::Request, first: &'static [&'static str]| {
-        let text = request.text();
-        let passages: Vec<String> =
-            text.rsplit_once("Passages:\n").unwrap().1.lines().take_while(|it| it.starts_with('[')).map(str::to_owned).collect();
-        let mut order: Vec<usize> = (1..=passages.len()).collect();
-        order.sort_by_key(|at| first.iter().position(|word| passages[at - 1].contains(word)).unwrap_or(99));
-        Play::Says(Box::leak(json!({ "ranking": order }).to_string().into_boxed_str()))
+    let after = |context: &Context<'_>, job: &Gecko, retrieve: &Retrieve<'_>| {
+        let estimate = job.estimate(context, retrieve).unwrap();
+        (estimate.requests, estimate.answered)
     };
-    let double = Double::on(0, oracle(Vec::new()), move |request| {
-        // The hen is ranked above the fox, which is the positive; the cat below.
-        if request.text().contains("Rank the") { numbers(request, &["hen", "fox", "owl", "cat"]) } else { Play::Good }
-    });
-    let (found, asked) = decisions(method(), &double, false);
-    let mut right = expected("drop");
-    right.insert(("q0".into(), "d1".into()), "pos".into());
-    assert_eq!(found, right);
-    assert_eq!(asked, 6);
+    assert_eq!(after(&context, &job, &retrieve), (0, 6));
+    // Whatever changes the passages that are shown is asked about again, and only that.
+    assert_eq!(after(&Context { seed: 2, ..context }, &job, &retrieve), (4, 2));
+    let other = |texts: &[String], k: usize| Ok(texts.iter().map(|_| [5, 1, 0, 7][..k].to_vec()).collect());
+    assert_eq!(after(&context, &job, &other), (2, 4), "the owl takes the place of the last for its own query");
+    let fewer = Gecko { candidates: 3, ..job };
+    assert_eq!(after(&context, &fewer, &retrieve), (4, 2));
+    let before = double.requests();
+    fewer.run(&context, &retrieve).unwrap();
+    assert_eq!(double.requests() - before, 4, "as estimated");
 }

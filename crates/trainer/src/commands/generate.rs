@@ -74,7 +74,7 @@ fn queries(args: &GenerateArgs, model: &Model, collection: &Collection) -> Resul
     desk.work(
         "queries.jsonl",
         None,
-        |desk| job.estimate(&desk.context(model, collection)),
+        |desk| Ok(job.estimate(&desk.context(model, collection))),
         |desk| Ok(job.run(&desk.context(model, collection))),
     )
 }
@@ -99,7 +99,7 @@ fn hard_negatives(args: &GenerateArgs, model: &Model, collection: &Collection) -
     desk.work(
         "generated.jsonl",
         None,
-        |desk| job.estimate(&desk.context(model, collection)),
+        |desk| Ok(job.estimate(&desk.context(model, collection))),
         |desk| Ok(job.run(&desk.context(model, collection))),
     )
 }
@@ -129,7 +129,7 @@ fn triples(args: &GenerateArgs, model: &Model) -> Result<()> {
     desk.work(
         "triples.jsonl",
         Some(columns),
-        |desk| job.estimate(&desk.context(model, &none)),
+        |desk| Ok(job.estimate(&desk.context(model, &none))),
         |desk| Ok(job.run(&desk.context(model, &none))),
     )
 }
@@ -162,7 +162,7 @@ fn gecko(args: &GenerateArgs, model: &Model, collection: &Collection, source: &s
     desk.work(
         "queries.jsonl",
         None,
-        |desk| job.estimate(&desk.context(model, collection)),
+        |desk| job.estimate(&desk.context(model, collection), &retrieve).map_err(|error| anyhow!(error)),
         |desk| job.run(&desk.context(model, collection), &retrieve).map_err(|error| anyhow!(error)),
     )
 }

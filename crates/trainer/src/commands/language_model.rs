@@ -51,21 +51,36 @@ pub(super) fn model(
     Ok(Model { endpoint: Arc::new(endpoint), name: name.to_owned(), sampling })
 }
 
-/// The user's prompts by stage; `stages` are those that there are.
+/// The stage of the prompt that sends an answer back; every job has it.
+const REPAIR: &str = "repair";
+
+/// The user's prompts by stage; `stages` are those that there are beside [`REPAIR`].
 pub(super) fn prompts<'s>(args: &LanguageModelArgs, stages: &[&'s str]) -> Result<BTreeMap<&'s str, PathBuf>, Usage> {
     let mut found = BTreeMap::new();
     for given in &args.prompt {
-        let named = given.split_once('=').and_then(|(name, file)| Some((*stages.iter().find(|stage| **stage == name)?, file)));
+        let mut all = stages.iter().copied().chain([REPAIR]);
+        let named = given.split_once('=').and_then(|(name, file)| Some((all.find(|stage| *stage == name)?, file)));
         let (stage, file) = match (named, stages) {
             (Some(named), _) => named,
             (None, [only]) => (*only, given.as_str()),
-            _ => return Err(Usage::new(format!("--prompt {given}: expected STAGE=FILE with one of the stages {}", stages.join(", ")))),
+            _ => {
+                return Err(Usage::new(format!(
+                    "--prompt {given}: expected STAGE=FILE with one of the stages {}, {REPAIR}",
+                    stages.join(", ")
+                )));
+            }
         };
         if found.insert(stage, PathBuf::from(file)).is_some() {
             return Err(Usage::new(format!("--prompt {given}: the stage {stage} has a prompt already")));
         }
     }
     Ok(found)
+}
+
+/// The prompt that sends an answer back: ours, or the user's.
+fn repair(args: &LanguageModelArgs) -> Result<Prompt, Usage> {
+    let file = args.prompt.iter().find_map(|given| given.strip_prefix(REPAIR)?.strip_prefix('='));
+    llm::prompts::repair(file.map(Path::new)).or_usage()
 }
 
 /// One job at work.
@@ -82,6 +97,8 @@ pub(super) struct Desk<'a> {
 impl<'a> Desk<'a> {
     /// Opens the job's folder. `identity` is what must not change while it goes on, `settings` what may. For an estimate nothing is written.
     pub(super) fn open(args: &'a LanguageModelArgs, mut identity: Value, settings: &Value, prompts: &[&Prompt]) -> Result<Self> {
+        let repair = repair(args)?;
+        let prompts: Vec<&Prompt> = prompts.iter().copied().chain([&repair]).collect();
         identity["prompts"] = prompts.iter().map(|prompt| prompt.version.clone()).collect();
         let job = json!({ "version": env!("CARGO_PKG_VERSION"), "job": identity, "settings": settings, "prompts": prompts });
         let runtime = interrupt::runtime()?;
@@ -97,7 +114,7 @@ impl<'a> Desk<'a> {
             folder.write_job(&job)?;
             (Some(folder), session)
         };
-        Ok(Self { args, folder, session, job, bars: Bars::default(), _runtime: runtime })
+        Ok(Self { args, folder, session: session.with_repair(repair), job, bars: Bars::default(), _runtime: runtime })
     }
 
     pub(super) fn context<'c>(&'c self, model: &'c Model, collection: &'c Collection) -> Context<'c> {
@@ -117,10 +134,10 @@ impl<'a> Desk<'a> {
         self,
         name: &str,
         columns: Option<(&str, &[&str])>,
-        estimate: impl FnOnce(&Self) -> Estimate,
+        estimate: impl FnOnce(&Self) -> Result<Estimate>,
         run: impl FnOnce(&Self) -> Result<Outcome>,
     ) -> Result<()> {
-        let Some(folder) = &self.folder else { return self.say_estimate(estimate(&self)) };
+        let Some(folder) = &self.folder else { return self.say_estimate(estimate(&self)?) };
         let outcome = run(&self)?;
         self.bars.end();
         folder.write_outcome(name, &outcome)?;
@@ -158,14 +175,17 @@ impl<'a> Desk<'a> {
 
     fn finish(&self, folder: &Folder, name: &str, outcome: Outcome) -> Result<()> {
         let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-        for rejected in &outcome.rejected {
+        // What was sent back has another answer, which counts in its place.
+        let (sent_back, left_out): (Vec<_>, Vec<_>) = outcome.rejected.iter().partition(|it| it.repaired.is_some());
+        for rejected in &left_out {
             // What stands before the colon says what kind of reason it is.
             *reasons.entry(rejected.reason.split(':').next().unwrap_or_default().to_owned()).or_default() += 1;
         }
         let path = folder.path().join(name);
         let spent = self.session.spent();
         let counts = json!({
-            "output": path, "rows": outcome.rows.len(), "rejected": outcome.rejected.len(), "reasons": reasons, "units": outcome.units, "open": outcome.open,
+            "output": path, "rows": outcome.rows.len(), "rejected": left_out.len(), "reasons": reasons,
+            "repaired": sent_back.iter().filter(|it| it.repaired == Some(true)).count(), "units": outcome.units, "open": outcome.open,
             "requests": spent.requests, "tokens": spent.tokens,
         });
         let mut job = self.job.clone();

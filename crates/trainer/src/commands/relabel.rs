@@ -76,7 +76,7 @@ pub(super) fn run(args: &RelabelArgs) -> Result<()> {
     desk.work(
         "decisions.jsonl",
         None,
-        |desk| job.estimate(&desk.context(&model, &collection)),
+        |desk| Ok(job.estimate(&desk.context(&model, &collection))),
         |desk| Ok(job.run(&desk.context(&model, &collection))),
     )
 }
