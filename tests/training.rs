@@ -224,6 +224,18 @@ fn a_file_of_pairs_is_enough_and_evaluate_measures_on_what_was_held_out() {
     assert_eq!((&trained["steps"], &measured["queries"]), (&3.into(), &3.into()));
     let more = json(folder.path(), &[&evaluate[..], &["--hold-out", "0.2"]].concat());
     assert_eq!(more["queries"], 6);
+    // Another name of a split is that split: for who measures, and where it chooses the weights too.
+    let [dev, validation] = ["dev", "validation"].map(|split| json(folder.path(), &[&evaluate[..], &["--split", split]].concat()));
+    assert_eq!((&dev["queries"], &dev), (&3.into(), &validation));
+    fs::create_dir(folder.path().join("split")).unwrap();
+    for (name, numbers) in [("train", 0..50), ("dev", 50..60)] {
+        let rows = numbers.map(|number| format!("{{\"query\": \"find {number}\", \"positive\": \"here is {number}\"}}\n"));
+        fs::write(folder.path().join(format!("split/{name}.jsonl")), rows.collect::<String>()).unwrap();
+    }
+    let same = ["train", "my.toml", "--data", "split", "--set", "data.test=validation", "--out", "same", "--device", "cpu"];
+    let output = run(folder.path(), &same);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("on the split `validation`, which also chooses the best weights"), "{}", stderr(&output));
 
     // Written queries change nothing about what is measured on.
     let measured_on = |run: &str| -> BTreeSet<String> {

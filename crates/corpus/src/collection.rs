@@ -38,7 +38,12 @@ impl Collection {
 
     /// The judgments of one split, if there is such. `valid`, `validation` and `val` mean `dev`, unless a split has that name itself.
     pub fn find_split(&self, name: &str) -> Option<&Judgments> {
-        self.splits.get(name).or_else(|| self.splits.get(read::split_name(name)))
+        self.splits.get(name).or_else(|| self.splits.get(Self::split_name(name)))
+    }
+
+    /// What a split of this name is called where no split has the name itself: `dev` for `valid`, `validation` and `val`.
+    pub fn split_name(name: &str) -> &str {
+        read::split_name(name)
     }
 
     /// As [`Self::find_split`], for a split that has to be there.
@@ -51,7 +56,10 @@ impl Collection {
             asked: name.to_owned(),
             available: match self.splits.len() {
                 0 => "none".to_owned(),
-                _ => self.splits.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+                _ => {
+                    let there = self.splits.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                    if name == "train" { format!("{there} (the name of a file says which split it is)") } else { there }
+                }
             },
         })
     }
@@ -151,7 +159,7 @@ mod tests {
         collection.splits.insert("dev".into(), Judgments::default());
         assert_eq!(collection.split("test").unwrap().len(), 1);
         let message = collection.split("train").unwrap_err().to_string();
-        assert_eq!(message, "`small` has no split `train`; it has dev, test");
+        assert_eq!(message, "`small` has no split `train`; it has dev, test (the name of a file says which split it is)");
         assert!(Collection::default().split("x").unwrap_err().to_string().ends_with("it has none"));
     }
 

@@ -256,6 +256,14 @@ pub enum CorpusError {
         /// The splits there are.
         available: String,
     },
+    /// Two files of judgments of one split.
+    #[error("{}: another file has judgments of the split `{split}` already; expected one, put their rows together or give this one another name", path.display())]
+    SameSplit {
+        /// The second file.
+        path: PathBuf,
+        /// The split.
+        split: String,
+    },
     /// A split in which nothing is relevant.
     #[error(
         "the split `{split}` of `{collection}` has no relevant pair: none of its {judgments} judgment(s) has a grade of 1 or more; \

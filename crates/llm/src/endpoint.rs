@@ -36,6 +36,8 @@ pub(crate) enum Trouble {
     },
     /// The endpoint does not take this request; others it may.
     Request { message: String },
+    /// The key may not use the model, or a moderation refuses the request: which of the two, the next requests show.
+    Forbidden { message: String },
     /// No request of this job will succeed.
     Fatal { message: String },
 }
@@ -138,7 +140,8 @@ impl Endpoint {
                 Trouble::Passing { message, after, charged: !matches!(status, 425 | 429 | 503) }
             }
             402 => Trouble::Fatal { message: format!("{message}; the endpoint asks for payment") },
-            401 | 403 => Trouble::Fatal { message: format!("{message}; {}", self.key_hint()) },
+            401 => Trouble::Fatal { message: format!("{message}; {}", self.key_hint()) },
+            403 => Trouble::Forbidden { message: format!("{message}; {}", self.key_hint()) },
             300..=399 => Trouble::Fatal { message: format!("{message}; redirects are not followed, give the URL that it leads to") },
             404 | 405 => Trouble::Fatal { message: format!("{message}; check the base URL and the model's name") },
             _ => Trouble::Request { message },

@@ -30,6 +30,8 @@ use crate::{
 const LONGEST_WAIT: Duration = Duration::from_secs(900);
 /// Requests that a model which has never answered refuses, one after the other, until it is taken to refuse all.
 const REFUSALS: u32 = 20;
+/// The same where it says that they are forbidden, as it does for a key that may not use it, and for what a moderation refuses.
+const FORBIDDEN: u32 = 3;
 
 /// A model that answers, and how.
 #[derive(Debug, Clone)]
@@ -279,7 +281,8 @@ impl Session {
             failures += 1;
             match trouble {
                 Trouble::Fatal { message } => return Err(stop_at(model, &message)),
-                Trouble::Request { message } => return Err(self.refused(model, message)),
+                Trouble::Request { message } => return Err(self.refused(model, message, REFUSALS)),
+                Trouble::Forbidden { message } => return Err(self.refused(model, message, FORBIDDEN)),
                 Trouble::Passing { message, after, .. } => {
                     if after.is_some_and(|asked| asked > LONGEST_WAIT) {
                         return Err(stop_at(model, &format!("{message}; it asks to come back in more than 15 minutes")));
@@ -295,15 +298,15 @@ impl Session {
     }
 
     /// A request was refused. That stops the job where a model has refused many and never answered: it is not these requests that it does not take.
-    fn refused(&self, model: &Model, message: String) -> Halt {
+    fn refused(&self, model: &Model, message: String, most: u32) -> Halt {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let count = refused.entry(model.name.clone()).or_default();
         *count += 1;
-        if *count < REFUSALS || self.budget.known(&model.name).answered {
+        if *count < most || self.budget.known(&model.name).answered {
             return Halt::Refused(message);
         }
         let hint = "check the model's name, the longest answer and the fields added to requests";
-        stop_at(model, &format!("it has refused {REFUSALS} requests and answered none, the last with {message}; {hint}"))
+        stop_at(model, &format!("it has refused {count} requests and answered none, the last with {message}; {hint}"))
     }
 
     fn is_over(&self) -> bool {
@@ -378,7 +381,7 @@ fn stop_at(model: &Model, why: &str) -> Halt {
 impl Trouble {
     fn message(&self) -> &str {
         match self {
-            Self::Passing { message, .. } | Self::Request { message } | Self::Fatal { message } => message,
+            Self::Passing { message, .. } | Self::Request { message } | Self::Forbidden { message } | Self::Fatal { message } => message,
         }
     }
 }

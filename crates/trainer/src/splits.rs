@@ -50,7 +50,7 @@ pub(crate) struct Entered {
 pub(crate) fn settle(collection: &mut Collection, config: &DataConfig) -> Result<Option<String>, Usage> {
     let usual = DataConfig::default();
     for (asked, usual) in [(&config.test, &usual.test), (&config.evaluate, &usual.evaluate)] {
-        if asked != usual || collection.find_split(asked).is_some() {
+        if Collection::split_name(asked) != usual || collection.find_split(asked).is_some() {
             collection.relevant_split(asked).or_usage()?;
         }
     }
@@ -140,6 +140,14 @@ mod tests {
         assert_eq!(splits.each_ref().map(BTreeSet::len), [10, 10, 180]);
         assert_eq!(splits, ["test", "dev", "train"].map(|split| ids(&other, split)));
         assert_eq!(splits.into_iter().flatten().collect::<BTreeSet<_>>().len(), 200);
+    }
+
+    #[test]
+    fn another_name_of_dev_asks_for_no_split_that_has_to_be_there() {
+        let config = DataConfig { evaluate: "valid".into(), ..DataConfig::default() };
+        let mut collection = collection(200, false);
+        assert!(settle(&mut collection, &config).unwrap().is_some());
+        assert!(["test", "valid"].iter().all(|name| collection.relevant_split(name).is_ok()));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 
 mod milestones;
+mod pace;
 
 use crate::batchlog::BatchLog;
 use crate::checkpoint::{Checkpoint, Position, Tensors};
@@ -74,6 +75,10 @@ pub(crate) struct Session {
     started: Instant,
     /// When the seconds of training and mining were last added up.
     busy_since: Instant,
+    /// The step of the round's last refresh, and the seconds that steps had taken by then.
+    refreshed: Option<(usize, f64)>,
+    /// Something was said about how often they come.
+    paced: bool,
 }
 
 impl Session {
@@ -168,6 +173,8 @@ impl Session {
             log,
             started: Instant::now(),
             busy_since: Instant::now(),
+            refreshed: None,
+            paced: false,
         })
     }
 
@@ -291,7 +298,7 @@ impl Session {
         self.position.round = round;
         self.position.versions += self.stage.miner.version();
         // The best weights of a round belong to that round.
-        (self.position.best, self.best) = (None, None);
+        (self.position.best, self.best, self.refreshed) = (None, None, None);
         self.log.event("round", step, &json!({ "round": round + 1, "restart": next.config.train.restart }))?;
         for (event, fields) in next.events.drain(..) {
             self.log.event(event, step, &fields)?;
@@ -344,10 +351,17 @@ impl Session {
         let lists = miner.lists_jsonl(&self.around.data.collection)?;
         let version = self.position.versions + report.version;
         self.position.mining_seconds += report.seconds;
+        let in_steps = self.busy_seconds() - self.position.mining_seconds;
         let mut fields = serde_json::to_value(&report)?;
         fields["round"] = round.into();
         self.log.event("refresh", step, &fields)?;
         output::note(&report.line());
+        // A rolling one took the seconds of a part.
+        let last = self.refreshed.replace((step, in_steps)).filter(|_| !self.paced && !self.stage.config.negatives.is_rolling());
+        if let Some(advice) = last.and_then(|(last, seconds)| pace::advice(report.seconds, step - last, in_steps - seconds)) {
+            output::note(&advice);
+            self.paced = true;
+        }
         write_whole(&self.folder.negatives(version), lists.as_bytes())?;
         let begun = Instant::now();
         self.check_shortcut()?;

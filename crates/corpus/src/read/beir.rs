@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{
-    entry::{joined, push},
+    entry::{enter_split, joined, push},
     folder::{Folder, split_among, split_of},
     gpl,
     json::{self, Id, Text},
@@ -45,7 +45,7 @@ pub(super) fn open(folder: &Folder, corpus: &Path, queries: &Path, qrels: &str) 
     for (name, path) in &files {
         let judgments = trec::judgments(path, &collection.queries, &collection.documents)?;
         let split = split_among(name, files.iter().map(|(name, _)| name.as_str()));
-        collection.splits.insert(split.to_owned(), judgments);
+        enter_split(&mut collection.splits, split, judgments, path)?;
     }
     if collection.splits.is_empty() {
         let hint =

@@ -2,7 +2,10 @@
 //!
 //! Records: empty id, an id that TREC files cannot hold, empty text, duplicate id, too many. Judgments: ids that the collection lacks, contradicting grades.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     error::{CorpusError, Place, Side, excerpt},
@@ -21,6 +24,22 @@ pub(crate) fn joined<'a>(scratch: &'a mut String, title: &str, text: &'a str) ->
     scratch.push(' ');
     scratch.push_str(text);
     scratch
+}
+
+/// Enters the judgments of a file as a split.
+///
+/// # Errors
+/// When the collection has that split already.
+pub(crate) fn enter_split(
+    splits: &mut BTreeMap<String, Judgments>,
+    split: &str,
+    judgments: Judgments,
+    path: &Path,
+) -> Result<(), CorpusError> {
+    match splits.insert(split.to_owned(), judgments) {
+        None => Ok(()),
+        Some(_) => Err(CorpusError::SameSplit { path: path.to_owned(), split: split.to_owned() }),
+    }
 }
 
 /// Appends a record; `place` is evaluated for messages only.

@@ -9,7 +9,9 @@ use serde::Deserialize;
 
 use super::{
     json::{self, Text, Texts},
+    layout::is_target,
     lines::{Line, Lines},
+    roles::{Role, role},
     sink::Sink,
 };
 use crate::error::{CorpusError, excerpt};
@@ -30,6 +32,13 @@ struct Row<'a> {
     neg_scores: Option<Vec<f32>>,
     #[serde(borrow, default)]
     prompt: Option<Text<'a>>,
+}
+
+/// Whether a row with these keys is one: with negatives under further names, or with labels, it is one of columns, where those count.
+pub(super) fn fits<K: AsRef<str>>(keys: &[K]) -> bool {
+    let has = |name: &str| keys.iter().any(|key| key.as_ref() == name);
+    let further = |key: &K| key.as_ref() != "neg" && (role(key.as_ref()) == Some(Role::Negative) || is_target(key.as_ref()));
+    has("query") && has("pos") && !keys.iter().any(further)
 }
 
 pub(super) fn rows(path: &Path, sink: &mut impl Sink) -> Result<(), CorpusError> {

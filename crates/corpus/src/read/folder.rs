@@ -52,12 +52,14 @@ impl Folder {
     /// Files with one of these extensions (also before `.gz`), as `(stem, path)`, by name.
     pub(crate) fn with_extension(&self, extensions: &[&str]) -> Vec<(String, PathBuf)> {
         let mut files: Vec<(String, PathBuf)> = Vec::new();
+        let mut last = "";
         for name in self.names.iter().filter(|name| !name.starts_with('.')) {
             let plain = name.strip_suffix(".gz").unwrap_or(name);
             let Some((stem, extension)) = plain.rsplit_once('.') else { continue };
             let path = self.path.join(name);
             // `x.tsv` sorts before `x.tsv.gz`: of both, the plain one is taken.
-            if extensions.contains(&extension) && path.is_file() && files.last().is_none_or(|(last, _)| last != stem) {
+            if extensions.contains(&extension) && path.is_file() && last != plain {
+                last = plain;
                 files.push((stem.to_owned(), path));
             }
         }
@@ -100,10 +102,13 @@ pub(crate) fn split_name(name: &str) -> &str {
     known_split(&name.to_ascii_lowercase()).unwrap_or(name)
 }
 
-/// As [`split_name`], for one of several files: of two that would be the same split (`dev` and `validation`) the later keeps its name.
-pub(crate) fn split_among<'a>(name: &'a str, mut all: impl Iterator<Item = &'a str>) -> &'a str {
+/// As [`split_name`], for one of several files: of some that would be the same split (`dev` and `validation`) one is it, the one that is called so
+/// where there is one, and the others keep their names.
+pub(crate) fn split_among<'a>(name: &'a str, all: impl Iterator<Item = &'a str>) -> &'a str {
     let split = split_name(name);
-    if all.find(|other| split_name(other) == split) == Some(name) { split } else { name }
+    let mut alike: Vec<&str> = all.filter(|other| split_name(other) == split).collect();
+    alike.sort_by_key(|other| *other != split);
+    if alike.first() == Some(&name) { split } else { name }
 }
 
 /// The splits that have more names than one, or that training rows can belong to.

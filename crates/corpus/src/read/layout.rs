@@ -1,14 +1,14 @@
 //! Columns of training rows and what they mean, whatever file they stand in.
 //!
-//! Names decide, and the order where no name says anything (`roles.rs`); the first of `label`, `labels`, `score`, `scores` is the
-//! target. A cell may be a list of texts. Columns of ids and of other kinds, and those that nothing calls for, are passed over with a
+//! Names decide, and the order where no name says anything (`roles.rs`); the first of `label`, `labels`, `score`, `scores` that there is, is
+//! the target. A cell may be a list of texts. Columns of ids and of other kinds, and those that nothing calls for, are passed over with a
 //! note. Labels of 1 and 0, alone or one per text, tell positives from negatives, and scores may stand beside them; lists of either
 //! give the positives first.
 
 use std::{borrow::Cow, path::Path};
 
 use super::{
-    roles::{Holds, Role, Roles, Unfit, quoted, role},
+    roles::{Holds, Role, Roles, Unfit, plain, quoted, role},
     sink::{Sink, not_binary},
 };
 use crate::error::{CorpusError, Place};
@@ -49,14 +49,18 @@ pub(super) struct Layout {
 impl Layout {
     /// Assigns the parts.
     pub(super) fn of(columns: &[(&str, Holds)]) -> Result<Self, Unfit> {
-        let target = TARGETS.iter().filter_map(|name| columns.iter().position(|(column, _)| column == name)).min();
+        let names: Vec<String> = columns.iter().map(|(name, _)| plain(name)).collect();
+        let target = TARGETS.iter().find_map(|target| names.iter().position(|name| name == target));
         let labels = target.is_some_and(|at| is_label(columns[at].0));
-        let scores = columns.iter().enumerate().find(|&(at, (name, _))| labels && Some(at) != target && ["score", "scores"].contains(name));
-        let scores = scores.map(|(at, _)| at);
-        let is_id = |name: &str| IDS.contains(&name) || name.ends_with("_id") || name.ends_with("-id");
+        let scores = names.iter().position(|name| labels && ["score", "scores"].contains(&name.as_str()));
+        let is_id = |name: &str| IDS.contains(&name) || name.ends_with("_id");
         let taken = |at: usize| Some(at) == target || Some(at) == scores;
         let others = (0..columns.len()).filter(|&at| !taken(at));
-        let (texts, mut ignored): (Vec<usize>, Vec<usize>) = others.partition(|&at| columns[at].1 != Holds::Other && !is_id(columns[at].0));
+        let (texts, mut ignored): (Vec<usize>, Vec<usize>) = others.partition(|&at| columns[at].1 != Holds::Other && !is_id(&names[at]));
+        let named = [Some(Role::Positive), Some(Role::Negative)];
+        if let Some((name, _)) = columns.iter().find(|(name, holds)| *holds == Holds::Other && named.contains(&role(name))) {
+            return Err(Unfit::Unclear(format!("the column `{name}` has neither a text nor a list of texts")));
+        }
         let Roles { query, positive, negatives, by_order } = Roles::of(columns, &texts)?;
         ignored.extend(texts.iter().filter(|at| ![query, positive].contains(at) && !negatives.contains(at)));
         ignored.sort_unstable();
@@ -92,7 +96,7 @@ impl Layout {
             }
             if role(&name) == Some(Role::Negative) {
                 self.negatives.push(cells.len());
-            } else if self.by_order || TARGETS.contains(&&*name) {
+            } else if self.by_order || is_target(&name) {
                 return Err(not_before(&name));
             } else {
                 stray = Some(cells.len());
@@ -139,6 +143,12 @@ impl Layout {
                 place().path.display(),
                 self.names[column]
             ));
+        }
+        if let Marks::NoLabel(column) = marks {
+            let name = &self.names[column];
+            return Err(fault(format!(
+                "the row has no `{name}`: is its text relevant or not? Write 1 or 0, or leave the column out of all rows"
+            )));
         }
         if let Marks::NoNumber(column) = marks {
             return Err(fault(format!("column `{}` holds no number", self.names[column])));
@@ -188,6 +198,7 @@ impl Layout {
                 Marks::Labels(listed, beside())
             }
             Cell::Numbers(listed) if listed.len() == passages => Marks::Scores(listed),
+            Cell::Absent if labels => Marks::NoLabel(target),
             Cell::Absent => Marks::None,
             Cell::Number(_) | Cell::Numbers(_) => Marks::Unused(target),
             _ => Marks::NoNumber(target),
@@ -206,10 +217,16 @@ enum Marks<'c> {
     Scores(&'c [f64]),
     Unused(usize),
     NoNumber(usize),
+    NoLabel(usize),
 }
 
 fn is_label(name: &str) -> bool {
-    ["label", "labels"].contains(&name)
+    ["label", "labels"].contains(&plain(name).as_str())
+}
+
+/// Whether a column of this name says how relevant the texts of its row are.
+pub(super) fn is_target(name: &str) -> bool {
+    TARGETS.contains(&plain(name).as_str())
 }
 
 /// In one line, what each column is.

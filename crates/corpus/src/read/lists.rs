@@ -112,7 +112,7 @@ impl Form {
             () if has("neg_synth") => unfit("generated texts", "they are no documents of the collection: read them as generated texts"),
             () if has("decision") => unfit("relabelling decisions", "read them as decisions"),
             () if has("qid") && has("neg") => Ok(Self::BySystem),
-            () if has("query") && has("pos") => Ok(Self::FlagEmbedding),
+            () if flagembedding::fits(&keys) => Ok(Self::FlagEmbedding),
             () if has("_id") && has("text") && has("positive") => Ok(Self::Queries),
             () if has("text") && !keys.iter().any(|key| role(key) == Some(Role::Query)) && (has("_id") || has("docid") || has("id")) => {
                 unfit(

@@ -187,7 +187,7 @@ impl RowForm {
             Ok(Self::TevatronTexts)
         } else if has("positive_document_ids") {
             Ok(Self::TevatronIds)
-        } else if has("query") && has("pos") {
+        } else if flagembedding::fits(&keys) {
             Ok(Self::FlagEmbedding)
         } else if has("format") && has("provenance") {
             refuse(

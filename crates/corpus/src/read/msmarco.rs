@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::{
-    entry::{joined, push},
+    entry::{enter_split, joined, push},
     folder::{Folder, split_among},
     lines::Lines,
     trec::{self, columns, wrong_columns},
@@ -31,7 +31,7 @@ pub(super) fn open(folder: &Folder, texts: &Path, with_titles: bool) -> Result<C
     for (name, path) in &qrels {
         let judgments = trec::judgments(path, &collection.queries, &collection.documents)?;
         let split = split_among(name, qrels.iter().map(|(name, _)| name.as_str()));
-        collection.splits.insert(split.to_owned(), judgments);
+        enter_split(&mut collection.splits, split, judgments, path)?;
     }
     if collection.splits.is_empty() {
         collection.notes.push(format!("{} has no qrels.<split>.tsv: there is nothing to train on or to evaluate", folder.path().display()));

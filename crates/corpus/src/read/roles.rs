@@ -20,9 +20,14 @@ pub(super) enum Role {
     Negative,
 }
 
+/// A name as names are compared: `Hard-Negative` is `hard_negative`.
+pub(super) fn plain(name: &str) -> String {
+    name.trim().to_lowercase().replace(['-', ' '], "_")
+}
+
 /// The part that a column of this name plays in any file.
 pub(super) fn role(name: &str) -> Option<Role> {
-    let name = name.trim().to_lowercase().replace(['-', ' '], "_");
+    let name = plain(name);
     match name.as_str() {
         "query" | "anchor" | "question" | "user_query" | "search_query" | "query_text" | "question_text" | "anchor_text" | "sentence1"
         | "sentence_1" | "text1" | "text_1" => return Some(Role::Query),

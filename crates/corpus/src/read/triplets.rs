@@ -115,17 +115,19 @@ impl<'de> Visitor<'de> for CellVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let (mut texts, mut numbers, mut others) = (Vec::new(), Vec::new(), 0);
+        let (mut texts, mut numbers, mut nulls, mut others) = (Vec::new(), Vec::new(), 0, 0);
         while let Some(element) = list.next_element::<Cell<'de>>()? {
             match element {
                 Cell::Text(text) => texts.push(text),
                 Cell::Number(number) => numbers.push(number),
+                Cell::Absent => nulls += 1,
                 _ => others += 1,
             }
         }
-        Ok(match (texts.len(), numbers.len(), others) {
-            (_, 0, 0) => Cell::Texts(texts),
-            (0, _, 0) => Cell::Numbers(numbers),
+        // A null among texts is a text that is not there; among numbers it would shift those behind it.
+        Ok(match (texts.len(), numbers.len(), nulls, others) {
+            (_, 0, _, 0) => Cell::Texts(texts),
+            (0, _, 0, 0) => Cell::Numbers(numbers),
             _ => Cell::Other,
         })
     }

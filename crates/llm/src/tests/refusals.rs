@@ -11,9 +11,7 @@ use crate::{Endpoint, Limits, Stop, jobs};
 
 #[test]
 fn a_wrong_key_or_url_ends_the_job_at_once_and_says_so() {
-    for (status, part) in
-        [(401, "no key was found"), (403, "no key was found"), (402, "payment"), (404, "check the base URL"), (301, "redirects")]
-    {
+    for (status, part) in [(401, "no key was found"), (402, "payment"), (404, "check the base URL"), (301, "redirects")] {
         let folder = tempfile::tempdir().unwrap();
         let double = Double::start(move |_| Play::Status(status, None, "{\"error\":\"no\"}"));
         let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
@@ -35,6 +33,28 @@ fn a_refused_request_leaves_the_others_and_is_asked_again_another_time() {
     let double = Double::start(|_| Play::Good);
     let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
     assert_eq!((outcome.rows.len(), outcome.open, double.requests()), (12, 0, 1));
+}
+
+/// Hosted models send 403 for a request that their moderation refuses, too: one such, even the first, forbids not the others.
+#[test]
+fn a_forbidden_request_leaves_the_others_and_three_without_an_answer_end_the_job() {
+    let collection = animals();
+    for animal in ["fox", "owl"] {
+        let folder = tempfile::tempdir().unwrap();
+        let double =
+            Double::start(move |request| if request.text().contains(animal) { Play::Status(403, None, "flagged") } else { Play::Good });
+        let (session, model) = (session(folder.path(), Limits::default()), model(&double));
+        let outcome = queries(&collection).run(&jobs::Context { concurrency: 1, ..context(&session, &model, &collection) });
+        assert!(outcome.stop.is_none() && (outcome.rows.len(), outcome.open, double.requests()) == (11, 1, 12), "{:?}", outcome.stop);
+        assert!(outcome.rejected[0].reason.contains("status 403: flagged"), "{}", outcome.rejected[0].reason);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let double = Double::start(|_| Play::Status(403, None, "no"));
+    let (session, model) = (session(folder.path(), Limits::default()), model(&double));
+    let outcome = queries(&collection).run(&jobs::Context { concurrency: 1, ..context(&session, &model, &collection) });
+    let Some(Stop::Endpoint(why)) = outcome.stop else { panic!("it goes on") };
+    assert!(why.contains("refused 3 requests and answered none") && why.contains("no key was found"), "{why}");
+    assert_eq!((double.requests(), outcome.open), (3, 12));
 }
 
 /// An endpoint that refuses the first twelve works: what comes after them is asked, at every resume.

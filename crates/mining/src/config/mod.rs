@@ -117,6 +117,11 @@ impl NegativesConfig {
         })
     }
 
+    /// Whether a refresh may be a part of one, a source's lists being refreshed part by part.
+    pub fn is_rolling(&self) -> bool {
+        self.source.iter().any(|source| source.kind.refresh().is_some_and(crate::Schedule::rolls))
+    }
+
     /// The file of generated texts, when that is a source.
     pub fn generated(&self) -> Option<&Path> {
         self.source.iter().find_map(|source| match &source.kind {

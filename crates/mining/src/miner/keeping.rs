@@ -145,7 +145,8 @@ impl Miner {
         self.union(&Visit::new(query, positive, 0, 0))
     }
 
-    /// The best of the candidates that filters dropped, with the filter and the score that it went by.
+    /// The best of the candidates that filters dropped, with the filter and the similarity that they were found with; what a teacher's score or an
+    /// angle was, by which some filters go, is not kept.
     fn removed_json(&self, query: u32, collection: &Collection) -> Vec<serde_json::Value> {
         let of = |supply: &Supply| {
             let dropped = supply.dropped.get(&query).into_iter().flatten().filter(|it| (it.document as usize) < self.knowledge.documents());

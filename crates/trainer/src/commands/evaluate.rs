@@ -30,7 +30,9 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let mut collection = data::open(&args.data)?;
     // The queries that a run on the same data holds out, where no split came with them.
     let usual = DataConfig { hold_out: args.hold_out, ..DataConfig::default() };
-    if collection.find_split(&args.split).is_none() && [&usual.test, &usual.evaluate].contains(&&args.split) {
+    if collection.find_split(&args.split).is_none()
+        && [&usual.test, &usual.evaluate].iter().any(|name| *name == Collection::split_name(&args.split))
+    {
         let note = splits::settle(&mut collection, &usual)?;
         note.iter().for_each(|note| output::note(note));
     }

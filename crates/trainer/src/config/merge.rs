@@ -143,18 +143,18 @@ fn with_nearest(message: &str) -> String {
 
 /// What serde expected, in the words of a configuration file instead of Rust's.
 fn in_words(message: &str) -> String {
-    let Some((got, expected)) = message.split_once(", expected ") else { return message.to_owned() };
-    let got = got
-        .trim_start_matches("invalid type: ")
-        .trim_start_matches("invalid value: ")
-        .replace("sequence", "list")
-        .replace("map", "table")
-        .replace("unit variant", "another kind of value");
+    let Some((got, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
+    let got = match got.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ") {
+        "sequence" => "a list",
+        "map" => "a table",
+        "unit variant" => "another kind of value",
+        got => got,
+    };
     let expected = match expected {
         "usize" | "u64" | "u32" | "u8" => "a whole number, 0 or more",
         "f64" | "f32" => "a number",
         "a boolean" => "true or false",
-        "a string" | "string only" => "a text in quotes",
+        "a string" | "string only" | "path string" => "a text in quotes",
         "a sequence" => "a list, [...]",
         _ if ["struct ", "internally tagged enum ", "a map", "map"].iter().any(|start| expected.starts_with(start)) => "a table, {...}",
         _ => return message.to_owned(),
@@ -172,10 +172,11 @@ mod tests {
             ("invalid type: string \"x\", expected f64", "expected a number, got string \"x\""),
             ("invalid value: integer `-3`, expected usize", "expected a whole number, 0 or more, got integer `-3`"),
             ("invalid type: integer `3`, expected a sequence", "expected a list, [...], got integer `3`"),
-            ("invalid type: sequence, expected struct TrainConfig", "expected a table, {...}, got list"),
+            ("invalid type: sequence, expected struct TrainConfig", "expected a table, {...}, got a list"),
             ("invalid type: string \"top\", expected internally tagged enum DrawConfig", "expected a table, {...}, got string \"top\""),
+            ("invalid type: string \"roadmap, expected x\", expected f64", "expected a number, got string \"roadmap, expected x\""),
             ("missing field `from`", "missing field `from`"),
-            ("unknown field `lr`, expected one of `queries`, `learning_rate`", "unknown key `lr`; known here: queries, learning_rate"),
+            ("unknown field `lr`, expected one of `queries`, `learning_rate`", "unknown key `lr`; did you mean `learning_rate`?"),
         ] {
             assert_eq!(with_nearest(message), expected);
         }

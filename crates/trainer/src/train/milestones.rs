@@ -40,7 +40,9 @@ impl Session {
             self.around.chosen.name,
         ));
         let (test, evaluated) = (splits::test_name(collection, names), collection.find_split(&names.evaluate).is_some());
-        let chosen = match (evaluated && train.keep == Keep::Best && self.evaluate_every > 0, test == names.evaluate) {
+        // Two names may be one split.
+        let same = matches!((collection.find_split(test), collection.find_split(&names.evaluate)), (Some(test), Some(other)) if std::ptr::eq(test, other));
+        let chosen = match (evaluated && train.keep == Keep::Best && self.evaluate_every > 0, same) {
             (true, true) => format!("on the split `{test}`, which also chooses the best weights"),
             (true, false) => format!("on the split `{test}`; `{}` chooses the best weights", names.evaluate),
             (false, _) => format!("on the split `{test}`; the last weights are kept"),

@@ -56,6 +56,31 @@ fn names_come_before_the_order() {
     assert!(collection.notes[1].ends_with("train.jsonl: column(s) id, source are not used"), "{:?}", collection.notes);
 }
 
+/// Labels and ids go by their names as the other columns do, in capitals too, and what is said of a text is not passed over.
+#[test]
+fn labels_negatives_and_ids_are_seen_whatever_stands_beside_them() {
+    let labelled = r#"{"query": "q", "pos": "p", "negative": "n", "Label": [1, 0]}"#;
+    assert_eq!(meaning(&rows(labelled).unwrap()), ["q > p | n"]);
+    assert_eq!(meaning(&rows(r#"{"query": "q", "pos": "p", "neg_1": "n"}"#).unwrap()), ["q > p | n"]);
+    assert_eq!(meaning(&rows(r#"{"query": "q", "pos": "p"}"#).unwrap()), ["q > p | "]);
+    assert_eq!(meaning(&rows(r#"{"ID": "17", "a": "q", "b": "p"}"#).unwrap()), ["q > p | "]);
+    let pair = |label: &str| format!(r#"{{"query": "q", "positive": "p{}"{label}}}"#, label.len());
+    let labels = |labels: &[&str]| rows(&labels.iter().map(|label| pair(label)).collect::<Vec<_>>().join("\n"));
+    assert_eq!(meaning(&labels(&[r#", "LABEL": 1"#, r#", "LABEL":  0"#]).unwrap()), ["q > p12 | p13"]);
+    assert_eq!(meaning(&labels(&[r#", "score": 0.9, "label": 1"#]).unwrap()), ["q > p26 | "]);
+    for later in ["", r#", "label": null"#] {
+        let message = labels(&[r#", "label": 1"#, later]).unwrap_err().to_string();
+        assert!(message.contains("train.jsonl:2: the row has no `label`"), "{message}");
+    }
+    let message = labels(&["", r#", "Label": 0"#]).unwrap_err().to_string();
+    assert!(message.contains("train.jsonl:2: column `Label` does not stand in the first row"), "{message}");
+    // A list without a text is no reason to pass over the column in all rows that follow.
+    let nulls = "{\"query\": \"a\", \"positive\": \"p\", \"negative\": [null]}\n{\"query\": \"b\", \"positive\": \"p\", \"negative\": [null, \"n\"]}";
+    assert_eq!(meaning(&rows(nulls).unwrap()), ["a > p | ", "b > p | n"]);
+    let message = rows(r#"{"query": "a", "positive": "p", "negative": {"text": "n"}}"#).unwrap_err().to_string();
+    assert!(message.contains("the column `negative` has neither a text nor a list of texts"), "{message}");
+}
+
 #[test]
 fn parquet_columns_go_by_their_names_too() {
     let folder = tempfile::tempdir().unwrap();

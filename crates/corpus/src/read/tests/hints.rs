@@ -108,6 +108,36 @@ fn other_names_of_dev_are_dev_in_every_format() {
     assert_eq!(open(both.path()).unwrap().splits.keys().collect::<Vec<_>>(), ["dev", "validation"]);
 }
 
+/// Nothing of what lies there is lost, whatever comes first by name: capitals do.
+#[test]
+fn of_two_files_of_one_split_none_is_dropped() {
+    let (one, other) = ("query-id\tcorpus-id\tscore\n1\t1\t1", "1\t0\t1\t1");
+    for (first, second, splits) in [
+        ("Validation.tsv", "dev.tsv", ["Validation", "dev"]),
+        ("Dev.tsv", "dev.tsv", ["Dev", "dev"]),
+        ("TEST.tsv", "test.tsv", ["TEST", "test"]),
+        ("Val.tsv", "valid.tsv", ["dev", "valid"]),
+    ] {
+        let (first, second) = (format!("qrels/{first}"), format!("qrels/{second}"));
+        let both = folder(&[("corpus.jsonl", CORPUS), ("queries.jsonl", QUERIES), (&first, QRELS), (&second, QRELS)]);
+        assert_eq!(open(both.path()).unwrap().splits.keys().collect::<Vec<_>>(), splits, "{first} and {second}");
+    }
+    let tables = [("collection.tsv", "1\tx"), ("queries.dev.tsv", "1\tq"), ("qrels.dev.tsv", other), ("qrels.dev.txt", other)];
+    says(&tables, "qrels.dev.txt: another file has judgments of the split `dev` already");
+    let qrels = [("corpus.jsonl", r#"{"_id": "1", "text": "x"}"#), ("queries.jsonl", r#"{"_id": "1", "text": "q"}"#)];
+    says(
+        &[&qrels[..], &[("qrels/dev.tsv", one), ("qrels/dev.txt", other)]].concat(),
+        "dev.txt: another file has judgments of the split `dev`",
+    );
+    // Rows of two files of one name are rows of one split.
+    let row = |text: &str| format!(r#"{{"query": "{text}", "positive": "p"}}"#);
+    let both = folder(&[("train.json", &row("a")), ("train.jsonl", &row("b")), ("train.jsonl.gz", "not read: the plain one is")]);
+    assert_eq!(open(both.path()).unwrap().splits["train"].len(), 2);
+    let only = open(folder(&[("dev.jsonl", &row("a"))]).path()).unwrap();
+    let message = only.split("train").unwrap_err().to_string();
+    assert!(message.contains("dev (the name of a file says which split it is)"), "{message}");
+}
+
 #[test]
 fn a_name_that_says_no_split_is_train_and_said_to_be() {
     let row = r#"{"query": "q", "positive": "p"}"#;
