@@ -4,6 +4,8 @@
 //! Counted from tables that are on the host anyway, and before the masks of the loss, which go by score: what they leave is the loss's own
 //! `false_share`. How hard they were is measured on a sample (hardness.rs), whose scores come with the step's loss: no step waits for the device.
 
+mod hardness;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -12,10 +14,11 @@ use mining::{Miner, rank_histogram};
 use objective::{BatchError, Embedded};
 use serde_json::{Map, Value, json};
 
+use hardness::{Hardness, Sample};
+
 use crate::batches::Batch;
 use crate::config::Config;
 use crate::data::Data;
-use crate::hardness::{Hardness, Sample};
 
 /// Steps from one count to the next, at least: it costs about as much as putting the batch together.
 const EVERY: usize = 10;

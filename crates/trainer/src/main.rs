@@ -14,7 +14,6 @@ mod device;
 mod errors;
 mod evaluation;
 mod guide;
-mod hardness;
 mod inspect;
 mod interrupt;
 mod kept_rows;

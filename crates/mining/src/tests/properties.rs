@@ -109,6 +109,9 @@ fn no_recipe_presents_a_judged_document_on_a_software_gpu() {
     let searched = [recipes()[0].clone(), config("[[source]]\nfrom = \"dense\"\n[draw]\nrule = \"simans\"")];
     let mut runner = TestRunner::new(ProptestConfig { cases: 4, failure_persistence: None, ..ProptestConfig::default() });
     runner.run(&(worlds(), 0_u64..100), |(world, seed)| draws_alike(&world, seed, &searched, &device)).unwrap();
+    // Refreshes that roll or wait for decay, and draws by a curve, by bins and by topics.
+    let mut runner = TestRunner::new(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() });
+    runner.run(&(worlds(), any_recipe(), 0_u64..100), |(world, recipe, seed)| serves_what_it_may(&world, &recipe, seed, &device)).unwrap();
 }
 
 proptest! {
@@ -221,8 +224,9 @@ fn any_recipe() -> impl Strategy<Value = NegativesConfig> {
 }
 
 /// What a run of ten steps serves: draws after every refresh.
-fn run(world: &World, recipe: &NegativesConfig, seed: u64) -> Vec<(Visit, Vec<Candidate>)> {
+fn run(world: &World, recipe: &NegativesConfig, seed: u64, device: &Device) -> Vec<(Visit, Vec<Candidate>)> {
     let (data, judgments, mut encoder) = world.build();
+    encoder.device = device.clone();
     // Generated texts, some of them copies.
     let mut written = Records::new();
     for (number, text) in ["alpha", "written", "beta gamma"].into_iter().enumerate() {
@@ -256,22 +260,31 @@ proptest! {
 
     #[test]
     fn no_configuration_presents_a_judged_document_or_a_text_equal_to_one(world in worlds(), recipe in any_recipe(), seed in 0_u64..100) {
-        let (data, judgments, _) = world.build();
-        let first = data.documents.len() as u32;
-        let text = |document: u32| if document < first { data.documents.text(document) } else { ["alpha", "written", "beta gamma"][(document - first) as usize] };
-        let served = run(&world, &recipe, seed);
-        for (visit, negatives) in &served {
-            prop_assert!(negatives.len() <= 4);
-            for (place, it) in negatives.iter().enumerate() {
-                prop_assert_eq!(it.synthetic, it.document >= first);
-                for &(document, _) in judgments.judged(visit.query) {
-                    prop_assert!(text(it.document) != text(document), "copy of {document} for {visit:?}");
-                }
-                prop_assert!(text(it.document) != data.queries.text(visit.query));
-                prop_assert!(negatives[..place].iter().all(|other| text(it.document) != text(other.document)), "one text twice");
-            }
-        }
-        let threads = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        prop_assert_eq!(threads(1).install(|| run(&world, &recipe, seed)), served);
+        serves_what_it_may(&world, &recipe, seed, &Device::flex())?;
     }
+}
+
+/// Properties 1 and 16 of a run: whatever its sources, filters, draws and schedules.
+fn serves_what_it_may(world: &World, recipe: &NegativesConfig, seed: u64, device: &Device) -> Result<(), TestCaseError> {
+    let (data, judgments, _) = world.build();
+    let first = data.documents.len() as u32;
+    let text = |document: u32| match document.checked_sub(first) {
+        None => data.documents.text(document),
+        Some(written) => ["alpha", "written", "beta gamma"][written as usize],
+    };
+    let served = run(world, recipe, seed, device);
+    for (visit, negatives) in &served {
+        prop_assert!(negatives.len() <= 4);
+        for (place, it) in negatives.iter().enumerate() {
+            prop_assert_eq!(it.synthetic, it.document >= first);
+            for &(document, _) in judgments.judged(visit.query) {
+                prop_assert!(text(it.document) != text(document), "copy of {document} for {visit:?}");
+            }
+            prop_assert!(text(it.document) != data.queries.text(visit.query));
+            prop_assert!(negatives[..place].iter().all(|other| text(it.document) != text(other.document)), "one text twice");
+        }
+    }
+    let threads = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    prop_assert_eq!(threads(1).install(|| run(world, recipe, seed, device)), served);
+    Ok(())
 }

@@ -89,7 +89,7 @@ pub(super) fn cached_gradients_equal_the_whole_batch_for_every_chunk_size() {
 }
 
 #[test]
-fn cached_gradients_equal_the_whole_batch_under_seeded_dropout() {
+pub(super) fn cached_gradients_equal_the_whole_batch_under_seeded_dropout() {
     let _lock = random_lock();
     let device = device();
     let encoder = Encoder::fixed(0.3, &device);

@@ -36,5 +36,6 @@ fn every_loss_and_gradient_caching_on_a_software_gpu() {
         check(&format!("{config:?}"), config, &single, &now);
     }
     gradient_cache::cached_gradients_equal_the_whole_batch_for_every_chunk_size();
+    gradient_cache::cached_gradients_equal_the_whole_batch_under_seeded_dropout();
     INSTEAD.set(None);
 }

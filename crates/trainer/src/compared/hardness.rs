@@ -9,7 +9,7 @@ use mining::Quantiles;
 use objective::Embedded;
 use serde::Serialize;
 
-use crate::compared::{Cell, Origin};
+use super::{Cell, Origin};
 
 /// Queries of a step whose scores are read, at most.
 const MOST_QUERIES: usize = 32;
