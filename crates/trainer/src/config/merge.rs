@@ -143,8 +143,9 @@ fn with_nearest(message: &str) -> String {
 
 /// What serde expected, in the words of a configuration file instead of Rust's.
 fn in_words(message: &str) -> String {
-    let Some((got, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
-    let got = match got.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ") {
+    let mismatch = ["invalid type: ", "invalid value: "].iter().find_map(|start| message.strip_prefix(start)?.rsplit_once(", expected "));
+    let Some((got, expected)) = mismatch else { return message.to_owned() };
+    let got = match got {
         "sequence" => "a list",
         "map" => "a table",
         "unit variant" => "another kind of value",
