@@ -232,6 +232,25 @@ fn tas_b() {
 }
 
 #[test]
+fn tas_b_with_two_teachers() {
+    let folder = tempfile::tempdir().unwrap();
+    let changes = [
+        "train.steps=8",
+        "data.limit=512",
+        "teacher.model=reranker",
+        "teacher.in_batch=previous-round",
+        "reranker.steps=2",
+        "reranker.lists=4",
+    ];
+    let run = train(folder.path(), "tas-b", "run", &changes);
+    let steps = run.events("step");
+    let part = |step: usize, key: &str| steps[step][key].as_f64().unwrap_or_else(|| panic!("no {key} in {}", steps[step]));
+    // The second round starts as its own in-batch teacher, so there is nothing to learn from it yet, and from the cross-encoder there is.
+    assert!(part(4, "margin-mse-2") < 1e-10 && part(4, "margin-mse") > 1e-4, "{}", steps[4]);
+    assert!(part(7, "margin-mse-2") > 1e-10, "{}", steps[7]);
+}
+
+#[test]
 fn cluster_batch() {
     let folder = tempfile::tempdir().unwrap();
     let run = train(folder.path(), "cluster-batch", "run", &["train.steps=32", "data.limit=2048"]);

@@ -398,9 +398,13 @@ fn wrong_requests_for_a_reranker_are_named() {
     refused(&["reranker.loss=\"hinge\""], "binary-cross-entropy");
     refused(&["teacher.model=start", "round.2.train={augment={above=0.9}}"], "train.augment");
     // TAS-B's second term compares with other queries' documents, about which no reranker is asked.
-    let output =
-        command(folder.path(), &["train", "--recipe", "tas-b", "--out", "x", "--device", "cpu", "--set", "teacher.model=reranker"]);
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert!(stderr(&output).contains("in_batch") && stderr(&output).contains("loss.term"), "{}", stderr(&output));
+    for (set, part) in
+        [("train.clip=1", "teacher.in_batch"), ("train.clip=1", "loss.term"), ("teacher.in_batch=reranker", "takes an encoder")]
+    {
+        let arguments = ["train", "--recipe", "tas-b", "--out", "x", "--device", "cpu", "--set", "teacher.model=reranker", "--set", set];
+        let output = command(folder.path(), &arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
     assert!(!folder.path().join("x").exists());
 }

@@ -94,6 +94,8 @@ pub(crate) struct Columns {
     /// Its scores are read by filters and draws, and by the loss if that distils.
     pub(crate) teacher: Option<Teacher>,
     pub(crate) distils: bool,
+    /// Its scores take the teacher's place where a query meets other queries' documents.
+    pub(crate) in_batch_teacher: Option<Guide>,
     pub(crate) knowledge: Arc<Knowledge>,
     /// What is counted of them.
     pub(crate) watch: Watch,
@@ -170,6 +172,10 @@ impl Columns {
                 parts = reranker.take_step();
             }
         }
+        if let Some(teacher) = &self.in_batch_teacher {
+            let foreign = teacher.table(batch, &columns)?;
+            embedded.side.teacher = beside_own(&embedded.side, &foreign, &embedded.targets);
+        }
         embedded.side.relevant = self.watch.relevant(batch, &columns);
         let retrieved = matches!(self.documents, DocumentSide::Retrieved(_));
         let handed = Handed { embedded: &embedded, columns: &columns, before_queue, retrieved, queue_age };
@@ -234,6 +240,29 @@ fn plain(batch: &Batch, queries: Tensor<2>, documents: Tensor<2>) -> Embedded {
     Embedded { queries, documents, targets: batch.targets.clone(), blocked: batch.blocked.clone(), side }
 }
 
+/// The teacher's scores of own cells, and those of a second teacher, `[queries, columns]`, of all others. What is distilled are margins below the
+/// query's target, so the second's are moved by what the two give the target: each margin is one teacher's alone.
+fn beside_own(side: &Side, foreign: &[f32], targets: &[usize]) -> Vec<f32> {
+    let columns = foreign.len() / targets.len();
+    let mut table = if side.teacher.is_empty() { vec![f32::NAN; foreign.len()] } else { side.teacher.clone() };
+    for (query, (&target, row)) in targets.iter().zip(table.chunks_exact_mut(columns)).enumerate() {
+        let first = query * columns;
+        let known = !row[target].is_nan();
+        let moved = if known { row[target] - foreign[first + target] } else { 0.0 };
+        for (column, score) in row.iter_mut().enumerate() {
+            if column == target {
+                *score = foreign[first + target] + moved;
+            } else if !side.own[first + column] {
+                *score = foreign[first + column] + moved;
+            } else if !known {
+                // The first teacher does not know the target: there is no margin of this pair.
+                *score = f32::NAN;
+            }
+        }
+    }
+    table
+}
+
 /// Puts the rows of the queue behind the columns there are.
 fn append(embedded: &mut Embedded, bank: &Bank, batch: &Batch, knowledge: &Knowledge, columns: &mut Vec<u32>) -> Result<()> {
     let (rows, ids) = bank.queue.columns();
@@ -276,6 +305,24 @@ fn beside<T: Clone>(first: &[T], second: &[T], left: usize, right: usize) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_margin_is_one_teachers_alone() {
+        let unknown = f32::NAN;
+        // Query 0: target 0, own negative 1. Query 1: target 2, own negative 3, and the first teacher does not know its target.
+        let teacher = vec![9.0, 5.0, unknown, unknown, unknown, unknown, unknown, 4.0];
+        let foreign = [0.5, 0.9, 0.25, -0.5, 0.125, 0.25, 0.75, 0.5];
+        let own = vec![true, true, false, false, false, false, true, true];
+        let side = Side { own, teacher, ..Side::default() };
+        let table = beside_own(&side, &foreign, &[0, 2]);
+        let margin = |query: usize, target: usize, column: usize| table[query * 4 + target] - table[query * 4 + column];
+        assert_eq!([margin(0, 0, 1), margin(0, 0, 2), margin(0, 0, 3)], [4.0, 0.25, 1.0]);
+        assert_eq!([margin(1, 2, 0), margin(1, 2, 1)], [0.625, 0.5]);
+        assert!(margin(1, 2, 3).is_nan());
+        // Without any score of the first.
+        let side = Side { teacher: Vec::new(), ..side };
+        assert_eq!(beside_own(&side, &foreign, &[0, 2])[4..7], foreign[4..7]);
+    }
 
     #[test]
     fn tables_lie_side_by_side() {

@@ -30,7 +30,7 @@ pub(crate) struct Config {
     /// The encoder whose similarities `[[loss.mask]]` with `rule = "guide"` reads.
     pub(crate) guide: OtherEncoder,
     /// The model whose scores filters, draws and losses with a teacher read, where `data.teacher` gives none.
-    pub(crate) teacher: OtherEncoder,
+    pub(crate) teacher: TeacherConfig,
     /// The cross-encoder behind `teacher.model = "reranker"`.
     pub(crate) reranker: RerankerConfig,
     /// The steps are divided evenly into as many rounds; each entry holds what its round changes in the sections of [`ROUND_SECTIONS`].
@@ -48,8 +48,19 @@ const ROUND_SECTIONS: [&str; 8] = ["batch", "encoder", "guide", "loss", "negativ
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct OtherEncoder {
-    /// `start`, `previous-round`, a model folder or a hub id; for a teacher also `reranker`.
+    /// `start`, `previous-round`, a model folder or a hub id.
     pub(crate) model: Option<String>,
+}
+
+/// Whose scores are distilled.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TeacherConfig {
+    /// `start`, `previous-round`, a model folder or a hub id of an encoder; or `reranker`.
+    pub(crate) model: Option<String>,
+    /// Another encoder for other queries' documents, of which a loss with `in_batch` asks: a cross-encoder would have to read every pair of
+    /// the batch (TAS-Balanced, Hofstätter et al. 2021, arXiv 2104.06967).
+    pub(crate) in_batch: Option<String>,
 }
 
 /// A cross-encoder, trained by the run itself on what its retriever finds, or ready-made.
@@ -463,7 +474,9 @@ mod tests {
             let error = message(IN_BATCH, &[set]);
             assert!(error.contains(part), "{error}");
         }
-        for (key, value) in [("teacher.model", "some/model"), ("guide.model", "some/model"), ("reranker.steps", "10")] {
+        let named =
+            [("teacher.model", "some/model"), ("teacher.in_batch", "start"), ("guide.model", "some/model"), ("reranker.steps", "10")];
+        for (key, value) in named {
             let config = merge("my.toml", IN_BATCH, &[(key.to_owned(), value.to_owned())]).expect("a valid configuration");
             let unread = config.unread().unwrap();
             assert!(unread.len() == 1 && unread[0].contains(key.split('.').next().unwrap()), "{unread:?}");

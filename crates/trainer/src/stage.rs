@@ -257,5 +257,15 @@ fn columns(
         None => other(asked && around.data.side.teacher.is_none(), &config.teacher.model, "teacher")?
             .map(|guide| Teacher::Encoder(Box::new(guide))),
     };
-    Ok(Columns { documents, bank, guide, teacher, distils: needs.teacher, knowledge, watch: Watch::new(&around.data, config) })
+    let in_batch_teacher = other(config.loss.in_batch(), &config.teacher.in_batch, "in-batch teacher")?;
+    Ok(Columns {
+        documents,
+        bank,
+        guide,
+        teacher,
+        distils: needs.teacher,
+        in_batch_teacher,
+        knowledge,
+        watch: Watch::new(&around.data, config),
+    })
 }

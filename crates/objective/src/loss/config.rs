@@ -231,8 +231,13 @@ impl LossConfig {
 
     /// Whether some loss of the sum reads columns beside the query's own group.
     pub fn reads_foreign_columns(&self) -> bool {
-        let kinds = std::iter::once((self.kind, self.in_batch)).chain(self.term.iter().map(|term| (term.kind, term.in_batch)));
-        kinds.into_iter().any(|(kind, in_batch)| in_batch || !kind.entry().needs.own)
+        let mut kinds = std::iter::once(self.kind).chain(self.term.iter().map(|term| term.kind));
+        self.in_batch() || kinds.any(|kind| !kind.entry().needs.own)
+    }
+
+    /// Whether some loss of the sum compares a query with other queries' documents as a teacher does (`in_batch`).
+    pub fn in_batch(&self) -> bool {
+        self.in_batch || self.term.iter().any(|term| term.in_batch)
     }
 
     /// Checks a batch: its own parts, and that it carries what this loss needs. Does not touch the device.

@@ -53,6 +53,7 @@ pub(super) fn run(args: &WarmupArgs) -> Result<()> {
         guide: None,
         teacher: None,
         distils: false,
+        in_batch_teacher: None,
         knowledge: Arc::clone(miner.knowledge()),
         watch: Watch::new(&data, &config),
     };

@@ -65,6 +65,10 @@ impl Config {
                 "teacher.model is set, but no loss, filter or draw reads a teacher's scores",
             ),
             (
+                some(&|it| it.teacher.in_batch.is_some()) && !some(&|it| it.loss.in_batch()),
+                "teacher.in_batch is set, but no loss has in_batch = true",
+            ),
+            (
                 some(&|it| it.guide.model.is_some()) && !some(&|it| it.loss.needs().guide),
                 "guide.model is set, but no [[loss.mask]] has rule = \"guide\"",
             ),
@@ -133,9 +137,13 @@ impl Config {
             (self.batch.compose == Compose::Groups && self.data.groups.is_none(), "batch.compose = \"groups\" needs data.groups = FILE"),
             (
                 // It is asked about own pairs alone: the term would have no pair and say 0.
-                self.asks_reranker() && (self.loss.in_batch || self.loss.term.iter().any(|term| term.in_batch)),
-                "in_batch = true of `margin-mse` needs the teacher's scores of other queries' documents, and the reranker scores a query's own pairs \
-                 alone: take the term out (loss.term = []), or name an encoder in teacher.model",
+                self.asks_reranker() && self.loss.in_batch() && self.teacher.in_batch.is_none(),
+                "in_batch = true of `margin-mse` needs a teacher's scores of other queries' documents, and the reranker scores a query's own pairs \
+                 alone: name an encoder for them (teacher.in_batch = \"previous-round\"), or take the term out (loss.term = [])",
+            ),
+            (
+                self.teacher.in_batch.as_deref() == Some(RERANKER),
+                "teacher.in_batch takes an encoder: a reranker would have to read every pair of the batch",
             ),
             (self.train.round_trip == Some(0), "train.round_trip must be at least 1"),
             (self.data.queries_keep == Some(0), "data.queries_keep must be at least 1"),
