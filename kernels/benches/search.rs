@@ -5,19 +5,22 @@
 //!
 //! Every `--ask`, or else every line of standard input, is a number of queries, a depth and perhaps what to choose (best, uniform, near, counted; or the best from a
 //! file: disk-f32, disk-f16, disk-i8; or i8-FACTOR, 8-bit rows in a file with survivors scored again from the rows in memory), and is answered by one
-//! JSON object: seconds by the clock and of processor time (best for comparisons on a busy machine), GFLOP/s, the share of the bare product of the same shape through the
-//! same tensor library, bytes a second, of the least there are to move, and their share of a copy's, peak resident memory, and, from a file, the share of ids that
-//! the rows in memory give too, rows a second, and the share of the time spent waiting for rows. Files lie in the folder of temporary files and come from its cache where memory allows.
+//! JSON object: seconds by the clock and of processor time (best for comparisons on a busy machine), GFLOP/s, the share of the fastest bare product there is on the device
+//! (the same queries with a shard, with a part of it, and square matrices, by the tensor library and by the product of our layers), bytes a second, of the least there are to move, and
+//! their share of a copy's, peak resident memory, what the device's pools hold, and, from a file, the share of ids that the rows in memory give too, rows a second, the
+//! share of the time spent waiting for rows, and how fast the file is read and shards are uploaded by themselves. Files lie in the folder of temporary files and come from its cache where memory allows.
 //! `--half` stores rows and queries in 16-bit floats, which a GPU with matrix units multiplies at its full rate; the product is one of 16-bit floats then.
 //! `--vectors` searches the rows.f32 of a folder with its queries.f32 instead of generated ones, all of them. `--dump` leaves rows.f32, queries.f32 and, after each answer,
 //! ids.u32 in a folder, for others to search the same and compare.
 #![allow(clippy::print_stdout, missing_docs)]
 
-use std::io::BufRead;
+use std::fs::File;
+use std::io::{BufRead, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use burn::tensor::{DType, Device, DeviceKind, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use kernels::layers::Precision;
 use kernels::{Bins, Choice, DiskStore, DiskWriter, RowFormat, SearchRequest, TopK, search, search_rescored};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -60,13 +63,20 @@ fn options() -> Options {
     options
 }
 
-/// Unit rows, Gaussian-like.
-fn random(generator: &mut ChaCha8Rng, rows: usize, width: usize) -> Vec<f32> {
-    let mut values: Vec<f32> = (0..rows * width).map(|_| (0..4).map(|_| generator.random::<f32>() - 0.5).sum()).collect();
-    for row in values.chunks_exact_mut(width) {
-        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
-        row.iter_mut().for_each(|x| *x /= norm);
-    }
+/// Unit rows, Gaussian-like: a function of the seed and the number of the first row, whatever the threads.
+fn random(seed: u64, first: usize, rows: usize, width: usize) -> Vec<f32> {
+    let mut values = vec![0.0; rows * width];
+    values.par_chunks_exact_mut(width.max(1)).enumerate().for_each(|(row, values)| {
+        let mut generator = ChaCha8Rng::seed_from_u64(seed);
+        generator.set_stream((first + row) as u64);
+        for value in values.iter_mut() {
+            // Four uniform numbers of 16 bits.
+            let bits: u64 = generator.random();
+            *value = (0..4).map(|part| ((bits >> (16 * part)) & 0xffff) as f32).sum::<f32>() / 65_536.0 - 2.0;
+        }
+        let norm = values.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+        values.iter_mut().for_each(|x| *x /= norm);
+    });
     values
 }
 
@@ -134,11 +144,37 @@ fn copy(name: &str, shard: &Tensor<2>) -> f64 {
         return 8.0 * from.len() as f64 / seconds;
     }
     let some = shard.clone().cast(DType::F32);
-    let (seconds, _) = time(|| {
-        let _ = some.clone().mul_scalar(2.0);
-        some.device().sync().expect("the device works");
-    });
-    8.0 * some.shape().num_elements() as f64 / seconds
+    8.0 * some.shape().num_elements() as f64 / time_many(&some.device(), || drop(some.clone().mul_scalar(2.0)))
+}
+
+/// Seconds of one turn of work that the device does in the background: so many turns between two waits that the waiting is little of it.
+fn time_many(device: &Device, mut work: impl FnMut()) -> f64 {
+    let mut turns = |count: usize| {
+        let begun = Instant::now();
+        (0..count).for_each(|_| work());
+        device.sync().expect("the device works");
+        begun.elapsed().as_secs_f64() / count as f64
+    };
+    turns(1);
+    let count = ((0.02 / turns(1)) as usize).clamp(1, 200);
+    let mut seconds: Vec<f64> = (0..3).map(|_| turns(count)).collect();
+    seconds.sort_by(f64::total_cmp);
+    seconds[1]
+}
+
+/// GFLOP/s of bare products of these queries and rows.
+fn product(queries: &Tensor<2>, rows: &Tensor<2>) -> f64 {
+    let ([count, width], [others, _], device) = (queries.dims(), rows.dims(), queries.device());
+    let flop = 2.0 * (count * width * others) as f64;
+    let transposed = rows.clone().transpose();
+    let library = time_many(&device, || drop(queries.clone().matmul(transposed.clone())));
+    // The product of our layers multiplies 32-bit numbers.
+    if queries.dtype() != DType::F32 {
+        return flop / library / 1e9;
+    }
+    let (weight, bias) = (transposed.mul_scalar(1.0), Tensor::zeros([others], &device));
+    let layers = time_many(&device, || drop(kernels::layers::linear(queries.clone(), weight.clone(), bias.clone(), Precision::F32)));
+    flop / library.min(layers) / 1e9
 }
 
 struct Bench {
@@ -148,30 +184,35 @@ struct Bench {
     queries: Tensor<2>,
     /// Bytes a second, read and written, of a copy.
     copy: f64,
+    /// GFLOP/s of square matrices, in the format of the store.
+    square: f64,
 }
 
 impl Bench {
     fn new(mut options: Options) -> Self {
         let device = match options.device.as_str() {
             "cpu" => Device::flex(),
-            "gpu" => Device::wgpu(DeviceKind::DefaultDevice),
+            "gpu" => {
+                let hardware = kernels::adapters().into_iter().filter(|adapter| adapter.kind != kernels::AdapterKind::Software);
+                hardware.min_by_key(|adapter| adapter.kind).expect("there is a GPU").open().expect("the GPU opens")
+            }
             "software" => kernels::software_device().expect("a software Vulkan driver"),
             other => panic!("device {other}, expected cpu, gpu or software"),
         };
-        let (mut generator, width) = (ChaCha8Rng::seed_from_u64(0), options.dimension);
+        let width = options.dimension;
         let given = options.vectors.as_ref().map(|folder| ["queries.f32", "rows.f32"].map(|name| floats(&folder.join(name))));
         if let Some([queries, rows]) = &given {
             (options.queries, options.rows) = (queries.len() / width, rows.len() / width);
         }
         let dump = options.dump.as_deref();
-        let queries = given.as_ref().map_or_else(|| random(&mut generator, options.queries, width), |given| given[0].clone());
+        let queries = given.as_ref().map_or_else(|| random(1, 0, options.queries, width), |given| given[0].clone());
         save(dump, "queries.f32", false, &queries, f32::to_le_bytes);
         save(dump, "rows.f32", false, &[], f32::to_le_bytes);
         let store = (0..options.rows).step_by(SHARD).map(|begin| {
             let count = SHARD.min(options.rows - begin);
             let rows = match &given {
                 Some([_, rows]) => rows[begin * width..(begin + count) * width].to_vec(),
-                None => random(&mut generator, count, width),
+                None => random(0, begin, count, width),
             };
             save(dump, "rows.f32", true, &rows, f32::to_le_bytes);
             let rows = tensor(&rows, width, &device);
@@ -181,11 +222,18 @@ impl Bench {
         let copy = copy(&options.device, &store[0]);
         let queries = tensor(&queries, width, &device);
         let queries = if options.half { queries.cast(DType::F16) } else { queries };
-        Self { options, device, store, queries, copy }
+        let side = match options.device.as_str() {
+            "gpu" => 4096,
+            "cpu" => 1024,
+            _ => 64,
+        };
+        let square = tensor(&random(2, 0, side, side), side, &device).cast(queries.dtype());
+        let square = product(&square, &square);
+        Self { options, device, store, queries, copy, square }
     }
 
-    /// The rows in a file.
-    fn write(&self, format: RowFormat) -> DiskStore {
+    /// The rows in a file, and the file.
+    fn write(&self, format: RowFormat) -> (DiskStore, File) {
         let path = std::env::temp_dir().join(format!("dredge-search-{}", std::process::id()));
         let mut writer = DiskWriter::create(&path, self.options.dimension, format).expect("the folder of temporary files can be written");
         for shard in &self.store {
@@ -193,9 +241,10 @@ impl Bench {
             writer.append(&rows).expect("there is room for the rows");
         }
         let store = writer.finish().expect("there is room for the rows");
+        let file = File::open(&path).expect("the file that was written opens");
         // Where the system lets an open file go.
         let _ = std::fs::remove_file(&path);
-        store
+        (store, file)
     }
 
     fn search_disk(&self, count: usize, k: usize, disk: &DiskStore, factor: Option<usize>) -> TopK {
@@ -218,16 +267,35 @@ impl Bench {
         search(request).expect("the search works")
     }
 
-    /// GFLOP/s of nothing but products of these queries and a shard's rows.
+    /// GFLOP/s of the fastest of: products of these queries and a shard, or some of its rows, and square matrices. For few queries the first two, as these are bound by memory.
     fn product(&self, count: usize) -> f64 {
-        let queries = self.queries.clone().slice([0..count, 0..self.options.dimension]);
-        let rows = self.store[0].clone().slice([0..self.store[0].dims()[0].min(8192), 0..self.options.dimension]).transpose();
-        let flop = 2.0 * (count * self.options.dimension * rows.dims()[1]) as f64;
+        let width = self.options.dimension;
+        let queries = self.queries.clone().slice([0..count, 0..width]);
+        let shard = &self.store[0];
+        let some = |rows: usize| product(&queries, &shard.clone().slice([0..shard.dims()[0].min(rows), 0..width]));
+        // At most 2 GiB of scores.
+        let most = (1 << 29) / count.max(1);
+        let like = some(8192).max(some(SHARD.min(most)));
+        if count < 64 { like } else { like.max(self.square) }
+    }
+
+    /// Bytes a second of reading a file by itself, and of uploading a shard of 32-bit numbers by itself.
+    fn transfers(&self, mut file: &File) -> (f64, f64) {
+        let rows = self.store[0].dims()[0];
+        let (mut bytes, mut buffer) = (0, vec![0; 8 << 20]);
         let (seconds, _) = time(|| {
-            let _ = queries.clone().matmul(rows.clone());
-            self.device.sync().expect("the device works");
+            file.seek(SeekFrom::Start(0)).expect("a file");
+            bytes = 0;
+            loop {
+                match file.read(&mut buffer).expect("the file is read") {
+                    0 => break,
+                    more => bytes += more,
+                }
+            }
         });
-        flop / seconds / 1e9
+        let numbers = vec![0.5f32; rows * self.options.dimension];
+        let upload = time_many(&self.device, || drop(tensor(&numbers, self.options.dimension, &self.device)));
+        (bytes as f64 / seconds, 4.0 * numbers.len() as f64 / upload)
     }
 
     fn answer(&self, line: &str) {
@@ -247,19 +315,25 @@ impl Bench {
         let disk = format.map(|format| self.write(format));
         let (seconds, used) = time(|| {
             ids = match &disk {
-                Some(disk) => self.search_disk(count, k, disk, factor).ids,
+                Some((disk, _)) => self.search_disk(count, k, disk, factor).ids,
                 None => self.search(count, k, choice).ids,
             };
         });
-        let more = disk.map_or_else(String::new, |disk| {
+        let more = disk.map_or_else(String::new, |(disk, file)| {
             let (usage, exact) = (disk.usage(), self.search(count, k, "best").ids);
+            let (read, upload) = self.transfers(&file);
+            let bytes = file.metadata().map_or(0, |file| file.len()) as f64 / self.options.rows as f64;
             let both =
                 ids.chunks_exact(k).zip(exact.chunks_exact(k)).map(|(got, exact)| exact.iter().filter(|&id| got.contains(id)).count());
             format!(
-                ", \"recall\": {:.5}, \"disk_rows_per_second\": {:.0}, \"disk_waited_share\": {:.3}",
+                ", \"recall\": {:.5}, \"disk_rows_per_second\": {:.0}, \"disk_waited_share\": {:.3}, \"disk_gigabytes_per_second\": {:.3}, \
+                 \"read_gigabytes_per_second\": {:.3}, \"upload_gigabytes_per_second\": {:.3}",
                 both.sum::<usize>() as f64 / exact.len() as f64,
                 usage.rows as f64 / usage.seconds,
-                usage.waited / usage.seconds
+                usage.waited / usage.seconds,
+                usage.rows as f64 / usage.seconds * bytes / 1e9,
+                read / 1e9,
+                upload / 1e9,
             )
         });
         save(self.options.dump.as_deref(), "ids.u32", false, &ids, u32::to_le_bytes);
@@ -267,6 +341,7 @@ impl Bench {
         let flop = 2.0 * (rows * dimension * count) as f64;
         // Before the product's own matrix of scores.
         let (peak, now) = (resident("VmHWM:"), resident("VmRSS:"));
+        let pools = kernels::device_memory(&self.device).map_or(0.0, |memory| memory.reserved as f64 / f64::from(1 << 20));
         let product = self.product(count);
         // The least: every row and query read once, the answer written.
         let width = if *half { 2 } else { 4 };
@@ -274,7 +349,7 @@ impl Bench {
         println!(
             "{{\"device\": \"{device}\", \"rows\": {rows}, \"dimension\": {dimension}, \"half\": {half}, \"queries\": {count}, \"k\": {k}, \"choice\": \"{choice}\", \
              \"seconds\": {seconds:.6}, \"processor_seconds\": {used:.6}, \"gflops\": {:.2}, \"product_gflops\": {product:.2}, \"product_share\": {:.3}, \
-             \"gigabytes_per_second\": {:.3}, \"copy_gigabytes_per_second\": {:.3}, \"bandwidth_share\": {:.3}, \"least_bytes\": {bytes}, \"peak_mib\": {:.0}, \"now_mib\": {:.0}{more}}}",
+             \"gigabytes_per_second\": {:.3}, \"copy_gigabytes_per_second\": {:.3}, \"bandwidth_share\": {:.3}, \"least_bytes\": {bytes}, \"peak_mib\": {:.0}, \"now_mib\": {:.0}, \"device_mib\": {pools:.0}{more}}}",
             flop / seconds / 1e9,
             flop / seconds / 1e9 / product,
             bytes / seconds / 1e9,
@@ -287,6 +362,8 @@ impl Bench {
 }
 
 fn main() {
+    kernels::keep_freed_memory();
+    kernels::keep_tuning();
     let bench = Bench::new(options());
     bench.options.asks.iter().for_each(|ask| bench.answer(ask));
     if bench.options.asks.is_empty() {

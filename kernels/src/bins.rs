@@ -12,7 +12,7 @@ pub struct Bins {
 }
 
 impl Bins {
-    /// The most bins: a GPU counts in shared memory.
+    /// The most bins. On a GPU every score is an atomic addition to its counter, which lies in memory.
     pub const MOST: usize = 510;
 
     /// Counters of a query: one more at either end.

@@ -321,7 +321,7 @@ impl DiskStore {
 
     /// Rows of a shard on `device`, and whether they are 16-bit floats there.
     pub(crate) fn shards(&self, device: &Device) -> (usize, bool) {
-        let half = self.format == RowFormat::F16 && crate::describe(device).is_none_or(|limits| limits.f16);
+        let half = self.format == RowFormat::F16 && crate::scan::stores_half(device);
         let bytes = if half { 2 } else { 4 };
         let most = crate::max_rows_per_shard(device, self.dimension, bytes).min(SHARD_BYTES / (bytes * self.dimension.max(1)));
         (most.min(self.most_rows).max(1), half)

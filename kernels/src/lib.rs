@@ -8,19 +8,19 @@
 //! | [`Bins`] | counting scores |
 //! | [`Store`], [`DiskStore`], [`DiskWriter`] | rows on the device, or in a file that is streamed through it |
 //! | [`search_rescored`] | a search of rounded rows, its survivors scored again from the full ones |
-//! | `scan` | the backend extension: running top-k of one shard; `scan/cube` has the GPU kernels (`product`, `select`), `scan/flex` the CPU path |
+//! | `scan` | the backend extension: running top-k of one shard; `scan/cube` has the GPU kernels, `scan/flex` the CPU path |
 //! | [`mod@reference`] | the same in plain Rust and float64, for clarity, not for speed |
 //! | [`catalogue`] | problems as data, for the tests of every implementation and for benchmarks |
 //! | [`layers`] | linear, attention, GELU, dropout and residual norm with hand-written gradients, for the CPU and for GPUs |
 //! | [`adamw()`] | one update of the optimiser in one pass |
 //! | [`sum_of_squares`], [`squares_on_device`] | a gradient's share of the norm in one pass |
-//! | [`keep_freed_memory`] | the allocator's habits |
+//! | [`keep_freed_memory`], [`device_memory`] | the allocator's habits, and what the pools of a device hold |
 //! | [`keep_tuning`] | where a GPU's tuning is kept between runs |
 //! | [`adapters()`], [`describe`], [`max_rows_per_shard`] | the GPUs of this machine and what they can do |
 //! | [`software_device`] | a software Vulkan driver through WGSL |
 //!
 //! The only crate that knows CubeCL, and the only one with `unsafe`. Invariants of the search: exact, deterministic (score descending, then id ascending, ties at the
-//! boundary of k included), and never more memory than queries x k and one tile. README.md has the formulas, the layout and the limits.
+//! boundary of k included), and memory beyond inputs and answer that the number of rows does not touch. README.md has the formulas, the layout and the limits.
 
 #![recursion_limit = "256"]
 
@@ -50,7 +50,7 @@ pub use adapters::{Adapter, AdapterKind, AdapterLimits, adapters, describe, max_
 pub use bins::Bins;
 pub use disk::{DiskError, DiskStore, DiskUse, DiskWriter, RowFormat};
 pub use exclusions::Exclusions;
-pub use memory::keep_freed_memory;
+pub use memory::{DeviceMemory, device_memory, keep_freed_memory};
 pub use rescore::search_rescored;
 pub use search::{Choice, MAX_K, SearchError, SearchRequest, TopK, search};
 pub use software::{SoftwareError, device as software_device};

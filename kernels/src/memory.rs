@@ -1,4 +1,23 @@
-//! The allocator's habits.
+//! Memory: the allocator's habits on the host, and what the pools of a device hold.
+
+use burn::tensor::Device;
+use burn_cubecl::cubecl::MemoryScope;
+
+/// What the memory pools of a device hold, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// In tensors that live.
+    pub in_use: u64,
+    /// Taken from the driver: never less, and what grows when pools fragment.
+    pub reserved: u64,
+}
+
+/// What the pools of `device` hold now; `None` on the CPU backend, which has none. Submits what is queued and waits for nothing else.
+#[must_use]
+pub fn device_memory(device: &Device) -> Option<DeviceMemory> {
+    let usage = crate::adapters::cube_device(device)?.client().memory_report(MemoryScope::Device).usage();
+    Some(DeviceMemory { in_use: usage.bytes_in_use, reserved: usage.bytes_reserved })
+}
 
 /// Tells the C library to keep freed memory instead of handing it back to the system, so that the large temporaries of every step need not be mapped, zeroed
 /// and faulted in again: a tenth of a training step on the CPU. For programs, at their start; the process then stays as large as it ever was.

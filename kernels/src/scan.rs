@@ -117,6 +117,11 @@ pub(crate) fn reads_half(device: &Device) -> bool {
     crate::adapters::cube_device(device).is_some()
 }
 
+/// Whether rows of 16 bits are scanned as they are.
+pub(crate) fn stores_half(device: &Device) -> bool {
+    crate::adapters::cube_device(device).is_none_or(|device| cube::reads(&device, DType::F16))
+}
+
 /// Whether lists of that depth, and shards of these sizes and formats, can be searched on the device.
 pub(crate) fn check_limits(device: &Device, k: usize, queries: DType, store: &[(usize, DType)]) -> Result<(), SearchError> {
     match crate::adapters::cube_device(device) {

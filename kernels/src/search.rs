@@ -287,7 +287,8 @@ pub(crate) fn search_within(mut request: SearchRequest<'_>, budget: Budget) -> R
     if !crate::scan::reads_half(&request.queries.device()) {
         request.queries = request.queries.cast(DType::F32);
     }
-    let step = (budget.running / (depth + request.bins.map_or(0, |bins| bins.counters()))).max(1);
+    // Entries are 8 bytes. Status, rules and bounds of a query take as much as four; and kernels count the numbers of the queries in 32 bits.
+    let step = (budget.running / (depth + counters + 4)).clamp(1, u32::MAX as usize / dimension);
     for begin in (0..count).step_by(step) {
         let part = begin..(begin + step).min(count);
         let queries = &request.queries;

@@ -67,8 +67,14 @@ unsafe fn rows<L: Lanes, const V: usize>(m: usize, k: usize, a: View, b: *const 
                 }
             };
         }
-        tiles!(8);
+        // Sums, vectors of `b` and a factor of `a` must all have registers: with sums in memory a product takes several times as long.
+        if L::REGISTERS >= 32 {
+            tiles!(8);
+        } else {
+            tiles!(6);
+        }
         tiles!(4);
+        tiles!(2);
         tiles!(1);
     }
 }

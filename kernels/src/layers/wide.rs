@@ -11,6 +11,8 @@ pub(crate) trait Lanes: Copy {
     const COUNT: usize;
     /// Whether the processor multiplies and adds in one instruction; where it does not, `mul_add` is a slow call.
     const FUSED: bool;
+    /// Such registers that the processor has.
+    const REGISTERS: usize;
     /// # Safety
     /// The processor must have the instructions, here and in all that follow.
     unsafe fn splat(value: f32) -> Self;
@@ -37,6 +39,7 @@ pub(crate) trait Lanes: Copy {
 impl Lanes for [f32; 4] {
     const COUNT: usize = 4;
     const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+    const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 32 } else { 16 };
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         [value; 4]
@@ -71,11 +74,12 @@ mod x86 {
     use std::arch::x86_64 as arch;
 
     macro_rules! lanes {
-        ($register:ident, $count:literal, $splat:ident, $load:ident, $store:ident, $add:ident, $larger:ident, $times_plus:ident) => {
+        ($register:ident, $count:literal, $registers:literal, $splat:ident, $load:ident, $store:ident, $add:ident, $larger:ident, $times_plus:ident) => {
             // SAFETY (of every body): the caller promises the instructions, and the floats behind a pointer; loads and stores are unaligned.
             impl Lanes for arch::$register {
                 const COUNT: usize = $count;
                 const FUSED: bool = true;
+                const REGISTERS: usize = $registers;
                 #[inline(always)]
                 unsafe fn splat(value: f32) -> Self {
                     unsafe { arch::$splat(value) }
@@ -103,8 +107,8 @@ mod x86 {
             }
         };
     }
-    lanes!(__m512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_max_ps, _mm512_fmadd_ps);
-    lanes!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_max_ps, _mm256_fmadd_ps);
+    lanes!(__m512, 16, 32, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_max_ps, _mm512_fmadd_ps);
+    lanes!(__m256, 8, 16, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_max_ps, _mm256_fmadd_ps);
 }
 
 /// `widest!(fn name(argument: Type, ...) -> Result = body)` defines `name`, which calls `body::<L>(argument, ...)` compiled for the processor it runs on.

@@ -127,6 +127,12 @@ fn shares(
     Shares { queries: group, splits, capacity, rows }
 }
 
+/// Whether kernels can read numbers of this format from memory and compute with them, widened.
+pub(super) fn reads(device: &CubeDevice, dtype: DType) -> bool {
+    let usage = device.client().properties().type_usage(burn::backend::cubecl::dtype_to_elem_type(dtype));
+    usage.contains(TypeUsage::Buffer) && usage.contains(TypeUsage::Conversion)
+}
+
 pub(super) fn check_limits(device: &CubeDevice, k: usize, queries: DType, store: &[(usize, DType)]) -> Result<(), SearchError> {
     let client = device.client();
     let limits = Limits::of(&client);
@@ -134,15 +140,11 @@ pub(super) fn check_limits(device: &CubeDevice, k: usize, queries: DType, store:
         let needed = merge::shared_bytes(k, limits.units, 1);
         return Err(SearchError::SharedMemory { k, needed, available: limits.shared_bytes });
     }
-    let reads = |dtype: DType| {
-        let usage = client.properties().type_usage(burn::backend::cubecl::dtype_to_elem_type(dtype));
-        usage.contains(TypeUsage::Buffer) && usage.contains(TypeUsage::Conversion)
-    };
-    if !reads(queries) {
+    if !reads(device, queries) {
         return Err(SearchError::Half { what: "the queries".to_owned() });
     }
     for (shard, &(numbers, dtype)) in store.iter().enumerate() {
-        if !reads(dtype) {
+        if !reads(device, dtype) {
             return Err(SearchError::Half { what: format!("shard {shard}") });
         }
         // Kernels count numbers in 32 bits.

@@ -1,4 +1,4 @@
-//! Scores by matrix units (cooperative matrices on Vulkan, simdgroup matrices on Metal): operands of 16 bits, accumulated in 32.
+//! Scores by matrix units (cooperative matrices of SPIR-V): operands of 16 bits, accumulated in 32.
 //!
 //! A cube goes through the tiles of its split of the rows. Its units load a slab of columns of both sides into shared memory; the next one, the next tile's first behind a
 //! tile's last, is on its way into registers while the planes multiply. A plane keeps `own_down` x `own_across` fragments of scores in its registers. Only the
