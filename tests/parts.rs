@@ -176,7 +176,7 @@ fn a_curriculum_moves_from_source_to_source_and_down_the_ranks() {
 #[test]
 fn a_budget_of_seconds_is_divided_among_rounds() {
     let folder = tempfile::tempdir().unwrap();
-    let run = train(folder.path(), "adore", "run", &["train.seconds=4", "train.checkpoint_every=10", "train.keep_checkpoints=999"]);
+    let run = train(folder.path(), "adore", "run", &["train.seconds=4", "train.checkpoint_every=3", "train.keep_checkpoints=999"]);
     let rounds = run.events("round");
     assert_eq!(rounds.len(), 1, "the second begins once");
     let boundary = rounds[0]["step"].as_u64().unwrap() as usize;
@@ -192,7 +192,7 @@ fn a_budget_of_seconds_is_divided_among_rounds() {
     let busy = end["training_seconds"].as_f64().unwrap() + end["mining_seconds"].as_f64().unwrap();
     assert!((4.0..40.0).contains(&busy), "{end}");
     // Killed in the second round, it goes on there.
-    let in_second = (boundary / 10 + 1) * 10;
+    let in_second = (boundary / 3 + 1) * 3;
     resume(folder.path(), "run", in_second);
     let log = fs::read_to_string(run.path.join("run.jsonl")).unwrap();
     let again: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

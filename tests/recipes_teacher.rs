@@ -50,7 +50,7 @@ fn rocketqa() {
     let refreshes = run.events("refresh");
     let source = &refreshes[0]["by_source"][0];
     let asked = source["removed"]["teacher"].as_u64().unwrap();
-    assert!(asked > 0 && source["removed_relevant"]["teacher"].as_u64().is_some_and(|hits| hits <= asked), "{source}");
+    assert!(asked > 0, "{source}");
     let lists = fs::read_to_string(run.path.join("negatives/version-1.jsonl")).unwrap();
     let (mut kept, mut filled) = (0, 0);
     for row in lists.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap()) {
@@ -65,6 +65,9 @@ fn rocketqa() {
         }
     }
     assert_eq!(kept + filled, 4 * 256);
+    // It was trained on this collection for a moment, and finds more of the relevant than chance would.
+    let hits = source["removed_relevant"]["teacher"].as_u64().unwrap();
+    assert!(hits > 0 && hits < asked, "{source}");
     let share = number(&source["filled_share"]);
     assert!((share - f64::from(filled) / f64::from(kept + filled)).abs() < 1e-9, "{share}");
     // The 3,744 queries that the limit leaves out are without a label, and some of the labels that they get are right.
@@ -96,13 +99,17 @@ fn rocketqa_resumes_to_the_same_bits() {
         [weights(&path.join("model")), weights(&path.join("rounds/round-2")), reranker(2), reranker(3)]
     };
     let whole = bits(&run.path);
+    let told = || fs::read_to_string(run.path.join("run.jsonl")).unwrap().matches(r#""event":"reranker""#).count();
+    assert_eq!(told(), 1);
     // What a kill at that moment would not have left behind goes too.
-    for (step, later) in [(7, &[][..]), (6, &["rerankers/round-3"]), (4, &["rerankers/round-3", "rounds/round-2"])] {
+    for (step, later) in [(7, &[][..]), (6, &["rerankers/round-3"]), (4, &["rerankers/round-3", "rounds/round-2"]), (3, &[])] {
         for folder in later {
             fs::remove_dir_all(run.path.join(folder)).unwrap();
         }
         resume(folder.path(), "run", step);
         assert!(bits(&run.path) == whole, "resumed after step {step} it has other weights");
+        // After step 3 the second round begins anew, with a reranker that is there already.
+        assert_eq!(told(), 1, "resumed after step {step}");
     }
 
     let killed = folder.path().join("killed");
@@ -134,7 +141,11 @@ fn rocketqa_v2() {
     // Trained before the round, then at each of its four steps.
     assert_eq!(run.events("reranker")[0]["steps"], 10);
     let folders: BTreeSet<_> = fs::read_dir(run.path.join("rerankers")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(folders, ["round-2", "round-2-end"].map(Into::into).into(), "what it began with, and what became of it");
+    assert_eq!(
+        folders,
+        ["round-2", "round-2-end", "round-2.json"].map(Into::into).into(),
+        "what it began with, what became of it, and an account"
+    );
     // One list a query, its own alone: a positive and what was drawn.
     assert!(run.batches[4..].iter().all(|line| line["rows"].as_array().unwrap().len() == 16));
     let steps = run.events("step");
@@ -180,7 +191,7 @@ fn a_jointly_trained_ranker_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     animals(&folder.path().join("data"));
     let recipe = String::from_utf8(command(folder.path(), &["recipes", "rocketqa-v2"]).stdout).unwrap();
-    let third = "\n[[round]]\ntrain.restart = false\nreranker = { model = \"previous-round\", steps = 0 }\n";
+    let third = "\n[[round]]\ntrain.restart = false\nreranker = { restart = false, steps = 0 }\n";
     fs::write(folder.path().join("three.toml"), recipe + third).unwrap();
     let mut arguments = vec!["train", "three.toml", "--data", "data", "--out", "three", "--device", "cpu", "--json"];
     for value in ["train.steps=6", "train.evaluate_every=0", "batch.negatives=3", "reranker.steps=5", "reranker.length=32"] {
@@ -268,7 +279,7 @@ fn ar2() {
     let set = [
         "train.steps=8",
         "reranker.steps=5",
-        "round.1.reranker={steps=10,model=\"retriever\"}",
+        "round.1.reranker.steps=10",
         "batch.negatives=3",
         "reranker.negatives=3",
     ];
@@ -290,6 +301,11 @@ fn ar2() {
         }
     }
     assert!(run.events("round").iter().all(|event| event["restart"] == false));
+    // A ready ranker is what the turns begin with and go on from.
+    let ready = [&set[..], &["reranker.model=run/rerankers/round-4"]].concat();
+    let run = train(folder.path(), "ar2", "ready", &short(&ready));
+    let from: Vec<_> = run.events("reranker").iter().map(|event| event["model"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(from, ["run/rerankers/round-4", "ready/rerankers/round-2", "ready/rerankers/round-3"]);
 }
 
 #[test]
@@ -393,6 +409,14 @@ fn wrong_requests_for_a_reranker_are_named() {
         assert!(stderr(&output).contains(part), "{}", stderr(&output));
     };
     refused(&["reranker.lists=0"], "reranker.lists");
+    refused(&["reranker.steps=0"], "learned nothing");
+    refused(&["train.steps=2"], "number of rounds");
+    // Of a later round too before the first one is trained.
+    refused(&["reranker.model=./nothere"], "reranker.model: model \"./nothere\"");
+    refused(&["teacher.model=./nothere", "round.2.train={restart=true}"], "teacher.model: model \"./nothere\"");
+    fs::create_dir(folder.path().join("pairs")).unwrap();
+    fs::write(folder.path().join("pairs/config.json"), r#"{"architectures": ["BertForSequenceClassification"]}"#).unwrap();
+    refused(&["teacher.model=pairs", "round.2.train={restart=true}"], "reads pairs");
     refused(&["reranker.jointly=true"], "reranker.jointly");
     refused(&["reranker.learning_rate=0"], "reranker.learning_rate");
     refused(&["reranker.loss=\"hinge\""], "binary-cross-entropy");

@@ -217,7 +217,8 @@ fn software_limits_are_read_and_nan_is_refused_there() {
     problem.rows[13] = f32::NAN;
     assert_eq!(solve(&CASES[0], &problem, &device), Err(SearchError::NotANumber { query: 0 }));
     let rows = crate::max_rows_per_shard(&device, 384, 4);
-    assert_eq!(rows as u64, limits.max_binding_bytes / (384 * 4));
+    // What kernels count in 32 bits can be less than what a large GPU binds.
+    assert_eq!(rows as u64, (limits.max_binding_bytes / (384 * 4)).min(u64::from(u32::MAX) / 384));
 }
 
 #[test]

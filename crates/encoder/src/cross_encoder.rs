@@ -75,6 +75,14 @@ impl CrossEncoder {
         Self::download(spec, &Hub::from_env(), device)
     }
 
+    /// Whether [`CrossEncoder::load`] will find a reranker there, without reading its weights; a model of the hub is fetched.
+    ///
+    /// # Errors
+    /// When there is none, or another model.
+    pub fn check(spec: &str) -> Result<(), EncoderError> {
+        folder::configuration(&Hub::locate(spec)?).map(drop)
+    }
+
     /// Loads model `id` from a given hub.
     ///
     /// # Errors

@@ -76,6 +76,14 @@ impl Encoder {
         Self::download(spec, &Hub::from_env(), device)
     }
 
+    /// Whether [`Encoder::load`] will find an encoder of texts there, without reading its weights; a model of the hub is fetched.
+    ///
+    /// # Errors
+    /// When there is none, or a reranker.
+    pub fn check(spec: &str) -> Result<(), EncoderError> {
+        folder::check(&Hub::locate(spec)?)
+    }
+
     /// Loads model `id` from a given hub.
     ///
     /// # Errors

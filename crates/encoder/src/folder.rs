@@ -48,8 +48,34 @@ struct Modules {
     normalize: bool,
 }
 
+/// Refuses folders that hold no encoder of texts: none at all, or a reranker.
+pub(crate) fn check(folder: &Path) -> Result<(), EncoderError> {
+    let path = folder.join("config.json");
+    if folder.join("modules.json").is_file() {
+        return Ok(());
+    }
+    let hint = "a model folder has config.json, and modules.json when sentence-transformers wrote it";
+    let config = optional_json(&path)?.ok_or(EncoderError::MissingFile { path: path.clone(), hint })?;
+    if is_reranker(&config) {
+        let keys = Keys { path: &path, config: &config };
+        return Err(keys.wrong(
+            "architectures",
+            "an encoder of texts: this is a cross-encoder, which reads pairs (teacher.model = \"reranker\", reranker.model = it)",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a configuration is that of a sequence classifier.
+pub(crate) fn is_reranker(config: &Value) -> bool {
+    let classes = config.get("architectures").and_then(Value::as_array);
+    classes
+        .is_some_and(|classes| classes.iter().any(|class| class.as_str().is_some_and(|class| class.ends_with("ForSequenceClassification"))))
+}
+
 /// Loads the model in `folder` onto `device`.
 pub(crate) fn load(folder: &Path, device: &Device) -> Result<Encoder, EncoderError> {
+    check(folder)?;
     let modules = Modules::read(folder)?;
     let weights = Weights::read(&modules.body)?;
     let (plan, mut settings, lowercase) = if modules.is_static {

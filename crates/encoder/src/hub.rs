@@ -57,6 +57,18 @@ impl Hub {
         spec.split_once('/').is_some_and(|(organisation, name)| part(organisation) && part(name))
     }
 
+    /// The folder of a model that is given as a folder or as an id, fetched as the environment says.
+    ///
+    /// # Errors
+    /// When it is neither, or cannot be had.
+    pub(crate) fn locate(spec: &str) -> Result<PathBuf, EncoderError> {
+        match Path::new(spec) {
+            folder if folder.is_dir() => Ok(folder.to_owned()),
+            _ if Self::is_id(spec) => Self::from_env().fetch(spec),
+            _ => Err(EncoderError::UnknownModel { spec: spec.to_owned() }),
+        }
+    }
+
     /// A local folder with the files of model `id`: what loading needs and nothing else.
     ///
     /// # Errors

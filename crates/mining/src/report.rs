@@ -117,6 +117,9 @@ impl RefreshReport {
         if self.short_rows > 0 {
             let _ = write!(line, ", {} short rows", self.short_rows);
         }
+        for source in self.by_source.iter().filter(|source| source.filled_share > 0.0) {
+            let _ = write!(line, ", {:.1} % of {}'s lists filled up", 100.0 * source.filled_share, source.name);
+        }
         for source in self.by_source.iter().filter(|source| !source.spared.is_empty()) {
             let by_filter: Vec<String> = source.spared.iter().map(|(filter, count)| format!("{filter} {count}")).collect();
             let _ = write!(line, "; of {} generated texts filters would have dropped: {}", source.found, by_filter.join(", "));

@@ -19,13 +19,13 @@ pub enum TeacherError {
         source: io::Error,
     },
     /// The file is something else.
-    #[error("{} is no score cache: it starts with other bytes than one does; name another file", path.display())]
+    #[error("{} is no score cache: it starts with other bytes than one does; remove it, and its scores are computed again", path.display())]
     NoCache {
         /// The file.
         path: PathBuf,
     },
     /// Another process writes into the cache.
-    #[error("score cache {} is in use by another process; wait for it, or name another file", path.display())]
+    #[error("score cache {} is in use by another process; wait for it", path.display())]
     Locked {
         /// The file.
         path: PathBuf,

@@ -213,6 +213,9 @@ pub(crate) struct MineArgs {
     /// Keep the documents' rows in a file in this folder while working, rather than in the device's memory
     #[arg(long, value_name = "DIR")]
     pub(crate) rows_in: Option<PathBuf>,
+    /// Keep them as 16-bit floats: half the room, and what a GPU's matrix units multiply
+    #[arg(long)]
+    pub(crate) half_rows: bool,
     #[command(flatten)]
     pub(crate) common: Common,
 }
@@ -294,6 +297,9 @@ pub(crate) struct EvaluateArgs {
     /// Keep the documents' rows in a file in this folder while working, rather than in the device's memory
     #[arg(long, conflicts_with = "run", value_name = "DIR")]
     pub(crate) rows_in: Option<PathBuf>,
+    /// Keep them as 16-bit floats: half the room, and what a GPU's matrix units multiply
+    #[arg(long, conflicts_with = "run")]
+    pub(crate) half_rows: bool,
     #[command(flatten)]
     pub(crate) common: Common,
 }
@@ -383,7 +389,7 @@ pub(crate) struct LanguageModelArgs {
     /// Seconds that a request may take
     #[arg(long, value_name = "SECONDS", default_value_t = 120.0)]
     pub(crate) timeout: f64,
-    /// Tries of one request, with growing waits between them
+    /// Tries of one request, with growing waits between them; being sent away (429) is none
     #[arg(long, value_name = "N", default_value_t = 6)]
     pub(crate) attempts: u32,
     /// The model's temperature [default: 0.7 to write, 0 to judge]
@@ -400,7 +406,7 @@ pub(crate) struct LanguageModelArgs {
     /// the stage of the prompt that sends an answer back which has not the form asked for
     #[arg(long, value_name = "[STAGE=]FILE")]
     pub(crate) prompt: Vec<String>,
-    /// Words of a document that a prompt shows at most
+    /// Words of a document that a prompt shows at most; where blanks do not part words each character is one
     #[arg(long, value_name = "N", default_value_t = 350)]
     pub(crate) document_words: usize,
     /// Seed of every draw
@@ -445,9 +451,9 @@ pub(crate) struct GenerateArgs {
     /// Queries, gecko: documents to write for, drawn at random [default: all]
     #[arg(long, value_name = "N")]
     pub(crate) documents: Option<usize>,
-    /// Queries: queries for each document
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) per_document: u32,
+    /// Queries: queries for each document [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) per_document: Option<u32>,
     /// Queries, gecko: examples of the task, JSON lines {"document", "query"}
     #[arg(long, value_name = "FILE")]
     pub(crate) examples: Option<PathBuf>,
@@ -457,48 +463,49 @@ pub(crate) struct GenerateArgs {
     /// Leave out what has a lower mean log-probability
     #[arg(long, value_name = "X", allow_negative_numbers = true, requires = "logprobs")]
     pub(crate) min_logprob: Option<f64>,
-    /// Leave out texts of fewer words [default: 3 for queries, 5 for passages]
+    /// Leave out texts of fewer words; where blanks do not part words each character is one. Of triples it holds for the documents, and for the
+    /// query where that is less than its own limit [default: 3 for queries, 5 for passages]
     #[arg(long, value_name = "N")]
     pub(crate) min_words: Option<usize>,
-    /// Leave out texts of more words [default: 64 for queries, 600 for passages]
+    /// Leave out texts of more words; of triples as with --min-words [default: 64 for queries, 600 for passages]
     #[arg(long, value_name = "N")]
     pub(crate) max_words: Option<usize>,
     /// Leave out texts of which a greater share is copied, in runs of six words [default: 0.7 for queries, 0.5 for passages]
     #[arg(long, value_name = "SHARE")]
     pub(crate) max_copied: Option<f64>,
-    /// Negatives: the split whose queries get some
-    #[arg(long, default_value = "train")]
-    pub(crate) split: String,
-    /// Negatives: negatives for each query
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) per_query: u32,
-    /// Negatives: what the model sees
-    #[arg(long, value_enum, default_value = "pair")]
-    pub(crate) from: WrittenFrom,
+    /// Negatives: the split whose queries get some [default: train]
+    #[arg(long)]
+    pub(crate) split: Option<String>,
+    /// Negatives: negatives for each query; syneg trains on 2 [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) per_query: Option<u32>,
+    /// Negatives: what the model sees [default: pair]
+    #[arg(long, value_enum)]
+    pub(crate) from: Option<WrittenFrom>,
     /// Negatives, triples: attributes to draw from, {"name": ["value", ...]}, in the place of ours
     #[arg(long, value_name = "FILE")]
     pub(crate) attributes: Option<PathBuf>,
-    /// Gecko: what finds the passages to choose among, bm25 or an encoder (a folder, a hub id)
-    #[arg(long, value_name = "MODEL", default_value = "bm25")]
-    pub(crate) retriever: String,
-    /// Gecko: passages to choose among
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub(crate) candidates: usize,
-    /// Gecko: where the encoder computes: auto, gpu, gpu:N or cpu
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub(crate) device: String,
+    /// Gecko: what finds the passages to choose among, bm25 or an encoder (a folder, a hub id) [default: bm25]
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) retriever: Option<String>,
+    /// Gecko: passages to choose among [default: 20]
+    #[arg(long, value_name = "N")]
+    pub(crate) candidates: Option<usize>,
+    /// Gecko: where the encoder computes: auto, gpu, gpu:N or cpu [default: auto]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
     /// Triples: what they are about, in words
     #[arg(long, value_name = "TEXT")]
     pub(crate) topic: Option<String>,
-    /// Triples: retrieval tasks to think of
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub(crate) tasks: usize,
-    /// Triples: triples for each task
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub(crate) per_task: u32,
-    /// Triples: languages, one of which is drawn for each
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "English")]
-    pub(crate) languages: Vec<String>,
+    /// Triples: retrieval tasks to think of [default: 20]
+    #[arg(long, value_name = "N")]
+    pub(crate) tasks: Option<usize>,
+    /// Triples: triples for each task [default: 5]
+    #[arg(long, value_name = "N")]
+    pub(crate) per_task: Option<u32>,
+    /// Triples: languages, one of which is drawn for each [default: English]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) languages: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -67,9 +67,11 @@ pub(crate) struct TeacherConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RerankerConfig {
-    /// What it starts as: `start`, the run's start encoder under a new head; `retriever`, the encoder of the round before under one; `previous-round`, as the round before left it; or a folder or hub
+    /// What it starts as: `start`, the run's start encoder under a new head; `retriever`, the encoder of the round before under one; or a folder or hub
     /// id of a cross-encoder.
     pub(crate) model: String,
+    /// Whether a round begins with that again, where an earlier one has had a reranker, or goes on with what it left.
+    pub(crate) restart: bool,
     /// Training steps before the round begins; 0 = as it is.
     pub(crate) steps: usize,
     /// Trained at every step of the round as well, on the negatives of the step (RocketQAv2, Ren et al. 2021, arXiv 2110.07367).
@@ -83,16 +85,17 @@ pub(crate) struct RerankerConfig {
     pub(crate) depth: usize,
     /// `lce` over lists, or `binary-cross-entropy` over pairs, whose sigmoid is a probability that thresholds can read.
     pub(crate) loss: teacher::ListLoss,
-    /// Left out: 3e-5 for a pretrained transformer, 1e-3 for one made here.
+    /// Left out: 3e-5; 1e-3 for one made from the word vectors of a static encoder.
     pub(crate) learning_rate: Option<f64>,
-    /// Longest pair in tokens.
-    pub(crate) length: usize,
+    /// Longest pair in tokens. Left out: what the model says of itself, and 160 for one made here.
+    pub(crate) length: Option<usize>,
 }
 
 impl Default for RerankerConfig {
     fn default() -> Self {
         Self {
             model: "start".into(),
+            restart: true,
             steps: 0,
             jointly: false,
             lists: 16,
@@ -100,7 +103,7 @@ impl Default for RerankerConfig {
             depth: 200,
             loss: teacher::ListLoss::BinaryCrossEntropy,
             learning_rate: None,
-            length: 160,
+            length: None,
         }
     }
 }
@@ -478,8 +481,8 @@ mod tests {
             [("teacher.model", "some/model"), ("teacher.in_batch", "start"), ("guide.model", "some/model"), ("reranker.steps", "10")];
         for (key, value) in named {
             let config = merge("my.toml", IN_BATCH, &[(key.to_owned(), value.to_owned())]).expect("a valid configuration");
-            let unread = config.unread().unwrap();
-            assert!(unread.len() == 1 && unread[0].contains(key.split('.').next().unwrap()), "{unread:?}");
+            let doubts = config.doubts().unwrap();
+            assert!(doubts.len() == 1 && doubts[0].contains(key.split('.').next().unwrap()), "{doubts:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Rows of a fixed encoder in a file of the run folder: every later round and every resumed run reads them and encodes nothing.
 //!
-//! The name of a file is a digest of everything that decides its content (weights, pooling, tokens of every text), so a file is either right or
-//! not there. Files are written whole; one of the wrong size is made anew.
+//! The name of a file is a digest of everything that decides its content (weights, pooling, tokens of every text), and behind the rows lies a digest of
+//! them, so a file is either right or not there. Files are written whole; one that is damaged is made anew.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -15,6 +15,8 @@ use sha2::{Digest, Sha256};
 
 /// Rows written at a time.
 const BLOCK: usize = 4096;
+/// Bytes of the digest behind the rows.
+const DIGEST: usize = 32;
 
 /// The name of the file with the rows of these texts.
 pub(crate) fn name<'a>(side: &str, network: &Network, tokens: impl Iterator<Item = &'a [u32]>) -> String {
@@ -41,8 +43,7 @@ pub(crate) fn name<'a>(side: &str, network: &Network, tokens: impl Iterator<Item
 /// When the encoder fails, or the file cannot be written or read.
 pub(crate) fn store(path: &Path, encoder: &mut dyn RowEncoder, count: usize, device: &Device) -> Result<EmbeddingStore> {
     let width = encoder.dimension();
-    if fs::metadata(path).is_ok_and(|data| data.len() == (count * width * 4) as u64) {
-        let file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
+    if let Some(file) = whole(path, count * width * 4).with_context(|| format!("reading {}", path.display()))? {
         let lengths = encoder.document_lengths().map(<[u32]>::to_vec);
         return Ok(EmbeddingStore::encode(&mut Kept { file, next: 0, width, lengths, device: device.clone() }, count, device)?);
     }
@@ -51,16 +52,41 @@ pub(crate) fn store(path: &Path, encoder: &mut dyn RowEncoder, count: usize, dev
     Ok(store)
 }
 
+/// The file at its beginning, if it is there with so many bytes of rows and their digest.
+fn whole(path: &Path, bytes: usize) -> std::io::Result<Option<File>> {
+    if !fs::metadata(path).is_ok_and(|data| data.len() == (bytes + DIGEST) as u64) {
+        return Ok(None);
+    }
+    let (mut file, mut hash, mut digest) = (File::open(path)?, Sha256::new(), [0; DIGEST]);
+    let (mut left, mut block) = (bytes, vec![0; 1 << 20]);
+    while left > 0 {
+        let part = left.min(block.len());
+        file.read_exact(&mut block[..part])?;
+        hash.update(&block[..part]);
+        left -= part;
+    }
+    file.read_exact(&mut digest)?;
+    file.rewind()?;
+    let right = hash.finalize().as_slice() == digest;
+    if !right {
+        tracing::warn!("{} is damaged; its rows are computed again", path.display());
+    }
+    Ok(right.then_some(file))
+}
+
 fn write(path: &Path, store: &EmbeddingStore, count: usize) -> Result<()> {
     fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
     let partial: PathBuf = path.with_extension("partial");
-    let mut out = BufWriter::new(File::create(&partial)?);
+    let (mut out, mut hash) = (BufWriter::new(File::create(&partial)?), Sha256::new());
     for first in (0..count).step_by(BLOCK) {
         let ids: Vec<u32> = (first..count.min(first + BLOCK)).map(|id| id as u32).collect();
         let rows =
             store.rows(&ids)?.try_into_vec_as::<f32>().map_err(|error| anyhow::anyhow!("reading rows from the device: {error:?}"))?;
-        out.write_all(&rows.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())?;
+        let bytes: Vec<u8> = rows.iter().flat_map(|value| value.to_le_bytes()).collect();
+        hash.update(&bytes);
+        out.write_all(&bytes)?;
     }
+    out.write_all(&hash.finalize())?;
     out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
     Ok(fs::rename(&partial, path)?)
 }
@@ -142,8 +168,12 @@ mod tests {
         };
         let first = rows(&mut encoder);
         assert_eq!((rows(&mut encoder), encoder.asked), (first.clone(), ids.len()));
-        // A file that is too short is made anew.
+        // A file that is too short is made anew, and so is one of other numbers.
         fs::write(&path, b"short").expect("written");
-        assert_eq!((rows(&mut encoder), encoder.asked), (first, 2 * ids.len()));
+        assert_eq!((rows(&mut encoder), encoder.asked), (first.clone(), 2 * ids.len()));
+        let mut bytes = fs::read(&path).expect("read");
+        bytes[5] ^= 1;
+        fs::write(&path, bytes).expect("written");
+        assert_eq!((rows(&mut encoder), encoder.asked), (first, 3 * ids.len()));
     }
 }

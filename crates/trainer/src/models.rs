@@ -22,6 +22,8 @@ use crate::runfolder::RunFolder;
 pub(crate) const START: &str = "start";
 /// The encoder that the round before ended with; in the first round the start.
 pub(crate) const PREVIOUS_ROUND: &str = "previous-round";
+/// What a reranker may start as, besides a folder: the encoder of the round before under a new head.
+pub(crate) const RETRIEVER: &str = "retriever";
 /// The teacher that is the round's reranker.
 pub(crate) const RERANKER: &str = "reranker";
 

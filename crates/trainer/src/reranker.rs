@@ -17,23 +17,23 @@ use mining::{EncodeError, Miner, Moment, NegativesConfig, PairScorer, Visit};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use teacher::{LearnerState, List, PairTexts, RerankerLearner, RerankerTraining, ScoreCache, Stepped, tokenize_lists};
 
 use crate::batches::Batch;
 use crate::checkpoint::{Parts, from_safetensors, to_safetensors};
-use crate::config::{Config, RerankerConfig};
+use crate::config::Config;
 use crate::data::Data;
 use crate::errors::{OrUsage, Usage};
-use crate::models::{Models, PREVIOUS_ROUND, START, Views};
+use crate::models::{Models, PREVIOUS_ROUND, RETRIEVER, START, Views};
 use crate::output;
 use crate::rows::Rows;
-use crate::runfolder::RunFolder;
+use crate::runfolder::{RunFolder, write_whole};
 use crate::setup;
 use crate::stage::Surroundings;
 
-/// What the reranker may start as, besides a folder: the encoder of the round before under a new head.
-const RETRIEVER: &str = "retriever";
+/// Tokens of a pair, for rerankers made here.
+const LENGTH: usize = 160;
 /// Files of a checkpoint.
 const WEIGHTS: &str = "reranker.safetensors";
 const OPTIMIZER: &str = "reranker-optimizer.safetensors";
@@ -51,8 +51,9 @@ pub(crate) struct Reranker {
 }
 
 /// What its training did; an event of the log.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Trained {
+    /// What it started as.
     model: String,
     steps: usize,
     lists: usize,
@@ -77,20 +78,30 @@ impl Reranker {
     ) -> Result<(Self, Option<Trained>)> {
         let (settings, folder) = (&config.reranker, models.folder().clone());
         let (made, device) = (folder.reranker(round), around.chosen.device.clone().without_autodiff());
-        let (mut model, trained) = if made.join("config.json").is_file() {
-            (load(&made, &device)?, None)
+        // What its training did, beside it.
+        let account = made.with_extension("json");
+        let (model, trained) = if made.join("config.json").is_file() {
+            // A run that was killed before it could say what the training did says it now.
+            let trained = std::fs::read(&account).ok().map(|text| serde_json::from_slice(&text));
+            (load(&made, &device)?, trained.transpose().context("reading what the reranker's training did")?)
         } else {
-            let model = start(config, around, &folder, round, &device)?;
-            if settings.steps == 0 { (model, None) } else { train(model, config, judgments, around, models, round)? }
-        };
-        model.set_max_length(settings.length.min(model.network.max_length())).or_usage()?;
-        if !made.join("config.json").is_file() {
-            model.save(&made).context("writing the reranker")?;
-        }
-        let learner = match settings.jointly {
-            true => {
-                Some(RerankerLearner::new(&model, training(settings, &model, around.course.round_steps(), config.train.seed)).or_usage()?)
+            let (mut model, from) = start(config, around, &folder, round, &device)?;
+            if let Some(length) = settings.length {
+                model.set_max_length(length.min(model.network.max_length())).or_usage()?;
             }
+            let (model, trained) = match settings.steps {
+                0 => (model, None),
+                _ => train(model, from, config, judgments, around, models, round).map(|(model, trained)| (model, Some(trained)))?,
+            };
+            std::fs::create_dir_all(folder.rerankers()).with_context(|| format!("making {}", folder.rerankers().display()))?;
+            if let Some(trained) = &trained {
+                write_whole(&account, &serde_json::to_vec(trained)?)?;
+            }
+            model.save(&made).context("writing the reranker")?;
+            (model, trained)
+        };
+        let learner = match settings.jointly {
+            true => Some(RerankerLearner::new(&model, training(config, &model, models, around.course.round_steps())).or_usage()?),
             false => None,
         };
         let cache = ScoreCache::open(&folder.path().join("reranker-scores.bin")).context("opening the reranker's scores")?;
@@ -218,49 +229,62 @@ fn load(model: &Path, device: &Device) -> Result<CrossEncoder> {
     Ok(CrossEncoder::load(&model.display().to_string(), device).or_usage()?)
 }
 
-/// What the reranker starts as.
-fn start(config: &Config, around: &Surroundings, folder: &RunFolder, round: usize, device: &Device) -> Result<CrossEncoder> {
-    let under_a_new_head = |encoder: &Encoder| Ok(CrossEncoder::from_encoder(encoder, config.train.seed).or_usage()?);
-    match config.reranker.model.as_str() {
+/// What the reranker starts as, and its name.
+fn start(config: &Config, around: &Surroundings, folder: &RunFolder, round: usize, device: &Device) -> Result<(CrossEncoder, String)> {
+    let earlier = || (0..round).rev().flat_map(|round| [folder.reranker_end(round), folder.reranker(round)]).find(|folder| folder.is_dir());
+    if let Some(earlier) = (!config.reranker.restart).then(earlier).flatten() {
+        return Ok((load(&earlier, device)?, earlier.display().to_string()));
+    }
+    let under_a_new_head = |encoder: &Encoder| -> Result<CrossEncoder> {
+        let mut made = CrossEncoder::from_encoder(encoder, config.train.seed).or_usage()?;
+        made.set_max_length(LENGTH.min(made.network.max_length())).or_usage()?;
+        Ok(made)
+    };
+    let made = match config.reranker.model.as_str() {
         RETRIEVER if round > 0 => under_a_new_head(&Encoder::load(&folder.round(round - 1).display().to_string(), device).or_usage()?),
         START | RETRIEVER => under_a_new_head(&setup::load_encoder(config, &around.data.collection, &around.chosen)?),
-        PREVIOUS_ROUND if round > 0 && folder.reranker_end(round - 1).is_dir() => load(&folder.reranker_end(round - 1), device),
-        PREVIOUS_ROUND if round > 0 && folder.reranker(round - 1).is_dir() => load(&folder.reranker(round - 1), device),
-        PREVIOUS_ROUND => {
-            Err(Usage::new("reranker.model = \"previous-round\", but the round before has no reranker; use \"start\" or \"retriever\"")
-                .into())
-        }
         path => Ok(CrossEncoder::load(path, device).or_usage()?),
-    }
+    };
+    Ok((made?, config.reranker.model.clone()))
 }
 
-fn training(settings: &RerankerConfig, model: &CrossEncoder, steps: usize, seed: u64) -> RerankerTraining {
-    // One made from word vectors has no more layers than these.
-    let usual = match model.network.architecture().layers {
-        0..3 => RerankerTraining::small(),
-        _ => RerankerTraining { learning_rate: 3e-5, ..RerankerTraining::default() },
+fn training(config: &Config, model: &CrossEncoder, models: &Models, steps: usize) -> RerankerTraining {
+    let settings = &config.reranker;
+    let from_word_vectors = models.start().is_static() && [START, RETRIEVER].contains(&settings.model.as_str());
+    let usual = match from_word_vectors {
+        true => RerankerTraining::small(),
+        false => RerankerTraining { learning_rate: 3e-5, ..RerankerTraining::default() },
     };
     let learning_rate = settings.learning_rate.unwrap_or(usual.learning_rate);
     // A step of joint training has as many pairs as the retriever's batch: of a transformer one chunk's graph is kept at a time.
     let cache_gradients = settings.jointly && model.network.architecture().layers >= 3;
-    let (lists, negatives, loss) = (settings.lists, settings.negatives, settings.loss);
+    let (lists, negatives, loss, seed) = (settings.lists, settings.negatives, settings.loss, config.train.seed);
     RerankerTraining { steps, lists, negatives, loss, learning_rate, seed, cache_gradients, ..usual }
 }
 
-/// Trains `model` on lists that the encoder of the round before finds.
+/// Trains `model`, called `from`, on lists that the encoder of the round before finds.
 fn train(
     mut model: CrossEncoder,
+    from: String,
     config: &Config,
     judgments: &Judgments,
     around: &Surroundings,
     models: &mut Models,
     round: usize,
-) -> Result<(CrossEncoder, Option<Trained>)> {
+) -> Result<(CrossEncoder, Trained)> {
     let (settings, begun) = (&config.reranker, Instant::now());
-    model.set_max_length(settings.length.min(model.network.max_length())).or_usage()?;
     let lists = mine(config, judgments, around, models, round)?;
-    let mut learner = RerankerLearner::new(&model, training(settings, &model, settings.steps, config.train.seed)).or_usage()?;
-    let pairs = judgments.pairs();
+    let mut learner = RerankerLearner::new(&model, training(config, &model, models, settings.steps)).or_usage()?;
+    let mut pairs = judgments.pairs();
+    pairs.retain(|&(query, positive)| !lists.draw(&Visit::new(query, positive, 1, 0)).is_empty());
+    if pairs.is_empty() {
+        return Err(Usage::new(format!(
+            "the reranker has nothing to learn from: every document that the encoder finds for a query of `{}` is judged for it; a collection needs more \
+             documents than judged ones",
+            config.data.train
+        ))
+        .into());
+    }
     let per_epoch = pairs.len().div_ceil(settings.lists).max(1);
     let bar = output::progress(settings.steps, "steps of the reranker");
     let mut losses = Vec::with_capacity(settings.steps);
@@ -292,7 +316,7 @@ fn train(
     let tenth = (losses.len() / 10).max(1);
     let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len().max(1) as f32;
     let trained = Trained {
-        model: settings.model.clone(),
+        model: from,
         steps: settings.steps,
         lists: settings.lists,
         negatives: settings.negatives,
@@ -305,7 +329,7 @@ fn train(
         trained.steps, trained.first_loss, trained.last_loss, trained.seconds
     ));
     model.network = learner.snapshot();
-    Ok((model, Some(trained)))
+    Ok((model, trained))
 }
 
 /// A miner of the lists to train on: uniform draws from what the encoder of the round before finds.

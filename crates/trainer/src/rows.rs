@@ -58,15 +58,16 @@ impl Rows {
     }
 }
 
-/// Encodes the first so many documents: onto the device, or into a file in a folder, to be searched through the device.
+/// Encodes the first so many documents, as 32-bit or 16-bit floats: onto the device, or into a file in a folder, to be searched through the device.
 ///
 /// # Errors
 /// When the encoder or the disk fails.
-pub(crate) fn store(rows: &mut Rows, documents: usize, folder: Option<&Path>) -> Anyhow<EmbeddingStore> {
+pub(crate) fn store(rows: &mut Rows, documents: usize, folder: Option<&Path>, half: bool) -> Anyhow<EmbeddingStore> {
     let device = rows.device.clone();
+    let precision = if half { StorePrecision::F16 } else { StorePrecision::F32 };
     let mut store = match folder {
-        Some(folder) => EmbeddingStore::in_folder(documents, rows.dimension(), StorePrecision::F32, &device, folder),
-        None => EmbeddingStore::new(documents, rows.dimension(), StorePrecision::F32, &device),
+        Some(folder) => EmbeddingStore::in_folder(documents, rows.dimension(), precision, &device, folder),
+        None => EmbeddingStore::new(documents, rows.dimension(), precision, &device),
     };
     store.fill(rows, None).context("encoding the documents")?;
     Ok(store)

@@ -102,14 +102,19 @@ impl RunFolder {
         self.root.join("rounds").join(format!("round-{}", round + 1))
     }
 
+    /// What `reranker` and `reranker_end` lie in.
+    pub(crate) fn rerankers(&self) -> PathBuf {
+        self.root.join("rerankers")
+    }
+
     /// The reranker of a round (from 0), as the round began with it.
     pub(crate) fn reranker(&self, round: usize) -> PathBuf {
-        self.root.join("rerankers").join(format!("round-{}", round + 1))
+        self.rerankers().join(format!("round-{}", round + 1))
     }
 
     /// What the reranker of a round (from 0) became, where it was trained at every step.
     pub(crate) fn reranker_end(&self, round: usize) -> PathBuf {
-        self.root.join("rerankers").join(format!("round-{}-end", round + 1))
+        self.rerankers().join(format!("round-{}-end", round + 1))
     }
 
     /// Rows of guides and teachers.

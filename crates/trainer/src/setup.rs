@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use corpus::{Collection, Judgments, Relabelled};
-use encoder::{Encoder, Network, Similarity};
-use mining::SourceKind;
+use encoder::{CrossEncoder, Encoder, EncoderError, Network, Similarity};
+use mining::{Model, SourceKind};
 use serde_json::json;
 
 use crate::config::{Config, Precision};
 use crate::data::{self, Data};
 use crate::device::{self, Chosen};
 use crate::errors::{OrUsage, Usage};
+use crate::models::{PREVIOUS_ROUND, RERANKER, RETRIEVER, START};
 use crate::output;
 use crate::plan::Plan;
 use crate::side_files::SideFiles;
@@ -41,6 +42,7 @@ pub(crate) fn prepare(config: &Config, collection: &mut Collection) -> Result<(S
     let Entered { queries, fingerprint, note } = splits::enter(collection, &config.data)?;
     for round in 0..config.rounds() {
         let config = config.of_round(round)?;
+        check_models(&config)?;
         if let Some(split) = config.negatives.draw.judged_split() {
             collection.split(split).or_usage().map_err(|error| Usage::new(format!("negatives.draw.split: {error}")))?;
         }
@@ -63,6 +65,29 @@ pub(crate) fn prepare(config: &Config, collection: &mut Collection) -> Result<(S
     let mut side = SideFiles::read(config, collection)?;
     (side.queries, side.fingerprint) = (queries, fingerprint);
     Ok((side, note))
+}
+
+/// Whether the models that a round names are there, and are what it takes them for: found out before the rounds in front of it are trained.
+fn check_models(config: &Config) -> Result<(), Usage> {
+    let named = |key: &str, model: &str, check: fn(&str) -> Result<(), EncoderError>| match model {
+        START | PREVIOUS_ROUND | RETRIEVER => Ok(()),
+        model => check(model).or_usage().map_err(|error| Usage::new(format!("{key}: {error}"))),
+    };
+    let taught = (config.loss.needs().teacher || config.negatives.reads_teacher()) && config.data.teacher.is_none();
+    let encoders = [
+        ("guide.model", &config.guide.model, config.loss.needs().guide),
+        ("teacher.model", &config.teacher.model, taught && config.teacher.model.as_deref() != Some(RERANKER)),
+        ("teacher.in_batch", &config.teacher.in_batch, config.loss.in_batch()),
+    ];
+    for (key, model, asked) in encoders {
+        model.iter().filter(|_| asked).try_for_each(|model| named(key, model, Encoder::check))?;
+    }
+    for (number, source) in config.negatives.source.iter().enumerate() {
+        if let SourceKind::Dense { model: Model::Named(model), .. } = &source.kind {
+            named(&format!("negatives.source.{number}.model"), model, Encoder::check)?;
+        }
+    }
+    if config.asks_reranker() { named("reranker.model", &config.reranker.model, CrossEncoder::check) } else { Ok(()) }
 }
 
 /// The encoder with the configuration's changes.

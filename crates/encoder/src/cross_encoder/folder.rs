@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::CrossEncoder;
 use crate::architecture::{Architecture, Family, Keys};
 use crate::error::EncoderError;
-use crate::folder::{COPIED, optional_json, read, read_length, read_tokenizer};
+use crate::folder::{COPIED, is_reranker, optional_json, read, read_length, read_tokenizer};
 use crate::pair_network::{PairNetwork, ignored};
 use crate::save::{full_precision, serialize, whole, write_file, write_json};
 use crate::weights::Weights;
@@ -18,12 +18,8 @@ pub(super) const WRITTEN: [&str; 3] = ["config.json", "tokenizer.json", "tokeniz
 
 impl CrossEncoder {
     pub(super) fn read(folder: &Path, device: &Device) -> Result<Self, EncoderError> {
-        let folder = body_folder(folder)?;
-        let path = folder.join("config.json");
-        let config = optional_json(&path)?
-            .ok_or(EncoderError::MissingFile { path: path.clone(), hint: "it describes the architecture; copy it from the base model" })?;
+        let (folder, path, config) = configuration(folder)?;
         let keys = Keys { path: &path, config: &config };
-        check_task(&keys)?;
         let architecture = Architecture::from_config(&path, &config)?;
         let dropout = head_dropout(&keys, &architecture)?;
         let weights = Weights::read_but(&folder, ignored(architecture.family))?;
@@ -107,11 +103,19 @@ fn body_folder(folder: &Path) -> Result<PathBuf, EncoderError> {
     Ok(folder.join(place))
 }
 
+/// Where the transformer of a reranker lies, and its configuration: path and content.
+pub(super) fn configuration(folder: &Path) -> Result<(PathBuf, PathBuf, Value), EncoderError> {
+    let folder = body_folder(folder)?;
+    let path = folder.join("config.json");
+    let config = optional_json(&path)?
+        .ok_or(EncoderError::MissingFile { path: path.clone(), hint: "it describes the architecture; copy it from the base model" })?;
+    check_task(&Keys { path: &path, config: &config })?;
+    Ok((folder, path, config))
+}
+
 /// Refuses models of another task, and heads of more than one label.
 fn check_task(keys: &Keys<'_>) -> Result<(), EncoderError> {
-    const TASK: &str = "ForSequenceClassification";
-    let classes = keys.config.get("architectures").and_then(Value::as_array);
-    if classes.is_some_and(|classes| !classes.iter().any(|class| class.as_str().is_some_and(|class| class.ends_with(TASK)))) {
+    if keys.config.get("architectures").is_some_and(Value::is_array) && !is_reranker(keys.config) {
         return Err(keys.wrong(
             "architectures",
             "a class that ends in ForSequenceClassification: this is no reranker, but one can be trained from it",

@@ -149,6 +149,20 @@ impl NegativesConfig {
         self.filter.iter().any(filter) || matches!(self.draw, DrawConfig::MarginBins { .. })
     }
 
+    /// Whether a filter compares a teacher's scores with fixed thresholds.
+    pub fn thresholds_of_teacher(&self) -> bool {
+        self.filter.iter().any(|filter| matches!(filter, FilterConfig::Teacher { .. }))
+    }
+
+    /// Candidates that the narrowest rank window leaves of a query at most.
+    pub fn narrowest_window(&self) -> Option<usize> {
+        let width = |filter: &FilterConfig| match filter {
+            FilterConfig::RankWindow { skip, until, .. } => until.map(|until| until.saturating_sub(*skip)),
+            _ => None,
+        };
+        self.filter.iter().filter_map(width).min()
+    }
+
     /// The same with the loss's temperature where the draw's is left open: the constants of `simans` and `trisampler` are those of logits, and
     /// the loss decides what scores are as logits.
     pub fn tempered(&self, loss: f64) -> Self {

@@ -57,7 +57,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
             let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
             let judgments = data.collection.split(&args.split).or_usage()?;
             let mut documents = Rows::new(documents, &chosen.device, &data.tokens);
-            let store = crate::rows::store(&mut documents, data.documents(), args.rows_in.as_deref())?;
+            let store = crate::rows::store(&mut documents, data.documents(), args.rows_in.as_deref(), args.half_rows)?;
             let mut rows = Rows::new(encoder.network, &chosen.device, &data.tokens);
             let scored = evaluation::of_rows(&mut rows, &store, &data, judgments, args.depth)?;
             crate::rows::disk_note(&store).iter().for_each(|note| output::note(note));

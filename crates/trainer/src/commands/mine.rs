@@ -24,7 +24,7 @@ pub(super) fn run(args: &MineArgs) -> Result<()> {
     let judgments = data.collection.split(&args.split).or_usage()?;
     let device = chosen.device.without_autodiff();
     let mut rows = Rows::new(encoder.network.clone(), &device, &data.tokens);
-    let store = crate::rows::store(&mut rows, data.documents(), args.rows_in.as_deref())?;
+    let store = crate::rows::store(&mut rows, data.documents(), args.rows_in.as_deref(), args.half_rows)?;
     let queries: Vec<u32> = judgments.queries().collect();
     let embedded = queries.chunks(256).map(|block| rows.queries(block)).collect::<Result<Vec<_>, _>>().context("encoding the queries")?;
     let options = MineOptions {

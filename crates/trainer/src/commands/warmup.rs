@@ -84,7 +84,9 @@ pub(super) fn run(args: &WarmupArgs) -> Result<()> {
     let documents = data.documents().min(DOCUMENTS);
     let device = chosen.device.clone().without_autodiff();
     let mut rows = Rows::new(learner.snapshot(), &device, &data.tokens);
-    let store = EmbeddingStore::encode(&mut rows, documents, &device).context("encoding the documents")?;
+    // In the format that mining will search.
+    let mut store = EmbeddingStore::new(documents, rows.dimension(), config.train.precision.rows(), &device);
+    store.fill(&mut rows, None).context("encoding the documents")?;
     let queries: Vec<u32> = assembler.plan.queries().into_iter().map(|pair| pair.0).take(evaluation::QUERY_BLOCK).collect();
     let embedded = rows.queries(&queries).context("encoding the queries")?;
     store.search(embedded, evaluation::DEPTH.min(documents), None, None).context("searching")?;

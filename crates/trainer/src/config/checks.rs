@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::merge::check;
 use super::{Compose, Config, DocumentEncoder, ROUND_SECTIONS};
 use crate::errors::Usage;
-use crate::models::RERANKER;
+use crate::models::{RERANKER, RETRIEVER, START};
 
 impl Config {
     /// Rounds of the run, at least 1.
@@ -47,19 +47,46 @@ impl Config {
                 "data.decision_policy says what becomes of decisions, and there are none: set data.decisions = FILE, as `trainer relabel` writes it",
             ),
             (files.len() > 1, "rounds name different files of generated texts; a run reads one: put them together"),
+            (
+                rounds.iter().enumerate().any(|(round, it)| it.asks_untrained(&rounds[..round])),
+                "the reranker would be a teacher that has learned nothing: reranker.steps is 0 and reranker.model names no cross-encoder. Set \
+                 reranker.steps = 500 to train one here, or reranker.model = MODEL",
+            ),
+            (
+                self.train.steps.is_some_and(|steps| steps < rounds.len()),
+                "train.steps must be at least the number of rounds: they divide the steps among them",
+            ),
         ];
         faults.iter().find(|(holds, _)| *holds).map_or(Ok(()), |(_, reason)| Err((*reason).to_owned()))
     }
 
-    /// What is set and read by no round. No fault: a comparison sets values for all of its recipes.
+    /// Whether this round, behind `earlier` ones, asks a reranker whose head nobody has trained.
+    fn asks_untrained(&self, earlier: &[Self]) -> bool {
+        let made_here = [START, RETRIEVER].contains(&self.reranker.model.as_str());
+        let goes_on = !self.reranker.restart && earlier.iter().any(Self::asks_reranker);
+        self.asks_reranker() && made_here && !goes_on && self.reranker.steps == 0 && !self.reranker.jointly
+    }
+
+    /// Whether thresholds of this round read the scores of a reranker that learned the order of lists and nothing else.
+    fn trusts_an_order(&self) -> bool {
+        let thresholds = self.train.augment.is_some() || self.negatives.thresholds_of_teacher();
+        self.asks_reranker() && thresholds && self.reranker.steps > 0 && self.reranker.loss == teacher::ListLoss::Lce
+    }
+
+    /// Whether a rank window leaves fewer candidates than a query is to get.
+    fn window_is_narrow(&self) -> bool {
+        self.negatives.narrowest_window().is_some_and(|ranks| ranks < self.batch.negatives)
+    }
+
+    /// What is set and read by no round, or can hardly be meant. No fault: a comparison sets values for all of its recipes.
     ///
     /// # Errors
     /// When a round makes no sense.
-    pub(crate) fn unread(&self) -> Result<Vec<&'static str>, Usage> {
+    pub(crate) fn doubts(&self) -> Result<Vec<&'static str>, Usage> {
         let rounds: Vec<Self> = (0..self.rounds()).map(|round| self.of_round(round)).collect::<Result<_, _>>()?;
         let some = |reads: &dyn Fn(&Self) -> bool| rounds.iter().any(reads);
         let asked = |it: &Self| it.loss.needs().teacher || it.negatives.reads_teacher() || it.train.augment.is_some();
-        let unread = [
+        let doubts = [
             (
                 some(&|it| it.teacher.model.is_some() && it.data.teacher.is_none()) && !some(&asked),
                 "teacher.model is set, but no loss, filter or draw reads a teacher's scores",
@@ -76,8 +103,17 @@ impl Config {
                 some(&|it| it.reranker != super::RerankerConfig::default()) && !some(&|it| it.teacher.model.as_deref() == Some(RERANKER)),
                 "[reranker] is set, but no round has teacher.model = \"reranker\"",
             ),
+            (
+                some(&Self::trusts_an_order),
+                "reranker.loss = \"lce\" teaches the order of a list: its scores are no probabilities, so a filter `teacher` and train.augment have nothing to \
+                 set a threshold on; binary-cross-entropy gives probabilities",
+            ),
+            (
+                some(&Self::window_is_narrow),
+                "a filter `rank-window` leaves fewer candidates than batch.negatives asks for; the rest is filled in or missing (negatives.short): raise its `until`",
+            ),
         ];
-        Ok(unread.into_iter().filter(|(holds, _)| *holds).map(|(_, what)| what).collect())
+        Ok(doubts.into_iter().filter(|(holds, _)| *holds).map(|(_, what)| what).collect())
     }
 
     /// The configuration of a round, from 0: a key that the round names takes the place of the run's whole value.
@@ -157,7 +193,7 @@ impl Config {
                 "reranker.lists and reranker.negatives must be at least 1, reranker.depth 1 to 1024",
             ),
             (self.reranker.learning_rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())), "reranker.learning_rate must be above 0"),
-            (self.reranker.length < 8, "reranker.length must be at least 8 tokens"),
+            (self.reranker.length.is_some_and(|length| length < 8), "reranker.length must be at least 8 tokens"),
             (
                 self.reranker.jointly
                     && (self.teacher.model.as_deref() != Some(RERANKER)

@@ -48,7 +48,7 @@ impl Session {
             (false, _) => format!("on the split `{test}`; the last weights are kept"),
         };
         output::note(&format!("measured {chosen}; run folder {}", self.folder.path().display()));
-        config.unread().into_iter().flatten().for_each(|what| tracing::warn!("{what}"));
+        config.doubts().into_iter().flatten().for_each(|what| tracing::warn!("{what}"));
         if config.encoder.model.starts_with("builtin:") && !names.path.starts_with("builtin:") {
             tracing::warn!(
                 "{} starts from random weights; a pretrained encoder, which --model names (a folder or a hub id), nearly always ends better",
@@ -97,9 +97,12 @@ impl Session {
             return Ok(());
         }
         let mut rows = Rows::new(self.stage.learner.snapshot(), &self.around.chosen.device, &self.around.data.tokens);
-        if let Some(found) = self.stage.miner.shortcut(&mut rows).context("checking for a shortcut")? {
-            self.log.event("shortcut", self.position.step, &found)?;
-            output::note(&found.line());
+        match self.stage.miner.shortcut(&mut rows).context("checking for a shortcut")? {
+            Some(found) => {
+                self.log.event("shortcut", self.position.step, &found)?;
+                output::note(&found.line());
+            }
+            None => output::note("shortcut check: too few generated texts to tell anything"),
         }
         Ok(())
     }
