@@ -2,13 +2,16 @@
 """Measures our search, faiss and PyTorch in turn, shape by shape, round by round, and writes a Markdown table. See scripts/bench-search, which calls it.
 
 Ours runs as one process that is asked over a pipe and leaves its numbers in files, which the peers load: all search the same. The machine may have other work, so
-what is reported are medians over rounds of ratios within a round, by the clock and by processor time, and not absolute times.
+what is reported are medians over rounds of ratios within a round, by the clock and by processor time, and not absolute times. The section is written anew after
+every measurement, so that --seconds, or whoever ends this, ends it with all that was measured.
 """
 import argparse
 import datetime
+import importlib.util
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -17,36 +20,55 @@ import time
 MARK = ("<!-- search: begin, written by scripts/bench-search -->", "<!-- search: end -->")
 CATALOGUE_MARK = ("<!-- search catalogue: begin, written by scripts/bench-search --catalogue -->", "<!-- search catalogue: end -->")
 SHAPES = [(1, 1), (1, 10), (1, 100), (1, 1000), (64, 1), (64, 10), (64, 100), (64, 1000), (1024, 1), (1024, 10), (1024, 100), (1024, 1000)]
+# What a GPU is for, in the order of what is worth knowing.
+GPU_SHAPES = [(4096, 100), (1024, 100), (1, 100), (4096, 1000), (64, 100), (1024, 10), (1024, 1000), (1, 1), (1, 1000)]
+DRAWS = {"best": "the best", "uniform": "a uniform draw", "near": "a draw near a score (SimANS)", "counted": "the best, and a histogram of 100 bins"}
+# Rows in a file: what is asked, how many queries.
+FORMS = {"best": "32-bit, in memory", "disk-f32": "32-bit, in a file", "disk-f16": "16-bit, in a file", "disk-i8": "8-bit, in a file",
+         **{f"i8-{factor}": f"8-bit, in a file, the best {factor} k scored again" for factor in (1, 2, 4)}}
+FILES = [(form, queries) for queries in (1024, 1) for form in FORMS if queries > 1 or "i8" not in form]
+# Of the catalogue, in the order of what is worth knowing: one side of the middle problem is changed at a time.
+ROWS, DIMENSIONS = (1_000_000, 10_000_000, 100_000, 10_000), (384, 768, 1024, 128)
+QUERIES, DEPTHS = (4096, 1024, 16_384, 256, 16, 1), (100, 10, 1024, 1)
 
-# What a GPU is for.
-GPU_SHAPES = [(4096, 100)]
-# Of the catalogue: one side of the middle problem is changed at a time.
-ROWS, DIMENSIONS = (10_000, 100_000, 1_000_000, 10_000_000), (128, 384, 768, 1024)
-QUERIES, DEPTHS = (1, 16, 256, 1024, 4096, 16_384), (1, 10, 100, 1024)
+
+class Stopped(Exception):
+    """The seconds are over, or somebody wants this to end."""
+
+
+def stop(number, frame):
+    # Once: what was measured is yet to be written.
+    for number in (signal.SIGALRM, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise Stopped
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", required=True)
     parser.add_argument("--device", default="cpu", choices=("cpu", "gpu", "software"))
-    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rows", type=int, help="200,000; of the catalogue's middle 100,000, on a GPU 1,000,000")
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=420, help="no round begins after so many seconds")
+    parser.add_argument("--seconds", type=float, default=420, help="ends after so many, with what was measured by then")
     parser.add_argument("--half", action="store_true", help="rows and queries of 16 bits, ours and those of PyTorch with CUDA")
     parser.add_argument("--catalogue", action="store_true", help="ours alone over many shapes instead; shapes above --gigabytes or --teraflop are left out")
-    parser.add_argument("--gigabytes", type=float, default=4)
-    parser.add_argument("--teraflop", type=float, default=2)
+    parser.add_argument("--gigabytes", type=float, help="of rows; 32 on a GPU, else 4")
+    parser.add_argument("--teraflop", type=float, help="20 on a GPU, else 2")
     parser.add_argument("--vectors", help="a folder with rows.f32 and queries.f32 of the same width (little-endian, row by row), to measure 8-bit rows on as well")
     parser.add_argument("--output", default="docs/performance.md")
-    return parser.parse_args()
+    options = parser.parse_args()
+    gpu = options.device == "gpu"
+    options.rows = options.rows or (200_000 if not options.catalogue else 1_000_000 if gpu else 100_000)
+    options.gigabytes, options.teraflop = options.gigabytes or (32 if gpu else 4), options.teraflop or (20 if gpu else 2)
+    return options
 
 
 def shapes(options):
     """Queries and depth of every problem that is measured."""
     if options.catalogue:
         return [(queries, 100) for queries in QUERIES]
-    return SHAPES + (GPU_SHAPES if options.device == "gpu" else [])
+    return [shape for shape in (GPU_SHAPES if options.device == "gpu" else SHAPES) if shape[1] <= options.rows]
 
 
 class Ours:
@@ -66,9 +88,13 @@ class Ours:
             raise SystemExit("the benchmark ended early; what it said is above")
         return json.loads(line)
 
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+    def __enter__(self):
+        return self
+
+    def __exit__(self, error, *_):
+        if error:
+            self.process.kill()
+        self.process.communicate()
 
 
 def timed(work, finish):
@@ -84,8 +110,14 @@ def timed(work, finish):
     return answer, statistics.median(seconds), (time.process_time() - used) / len(seconds)
 
 
+def comparable():
+    """Whether a peer can be there, and what it searches need be left for it."""
+    there = importlib.util.find_spec
+    return bool(there("numpy") and (there("faiss") or there("torch")))
+
+
 def peers(options, folder):
-    """Name -> (search(queries, k) -> ids, finish), for what is installed."""
+    """Name -> (search(queries, k) -> ids, finish), for what is installed. On a GPU without faiss, which searches on the CPU."""
     found = {}
     try:
         import numpy
@@ -94,6 +126,8 @@ def peers(options, folder):
     rows = numpy.fromfile(os.path.join(folder, "rows.f32"), dtype=numpy.float32).reshape(-1, options.dimension)
     queries = numpy.fromfile(os.path.join(folder, "queries.f32"), dtype=numpy.float32).reshape(-1, options.dimension)
     try:
+        if options.device == "gpu":
+            raise ImportError
         import faiss
 
         # As many threads as ours has.
@@ -136,59 +170,98 @@ def shared(folder, ids):
     return float(numpy.mean([len(set(a.tolist()) & set(b.tolist())) / len(b) for a, b in zip(ours, ids)]))
 
 
-def measure(options, folder):
-    """Shape -> list over rounds of {name: (seconds, processor seconds, more)}."""
-    begun, ours = time.monotonic(), Ours(options, folder)
-    ours.ask(1, 1)
-    others = peers(options, folder)
-    rounds = {shape: [] for shape in shapes(options)}
-    for number in range(options.rounds):
-        for shape in rounds:
-            if number > 0 and time.monotonic() - begun > options.seconds:
-                break
-            own = ours.ask(*shape)
-            line = {"ours": (own["seconds"], own["processor_seconds"], own)}
-            for name, (search, finish) in others.items():
-                ids, seconds, processor = timed(lambda: search(*shape), finish)
-                line[name] = (seconds, processor, shared(folder, ids) if number == 0 else None)
-            rounds[shape].append(line)
-            text = ", ".join(f"{name} {values[0] * 1e3:.1f} ms ({values[1] * 1e3:.1f})" for name, values in line.items())
-            print(f"round {number + 1}, {shape[0]} queries, k = {shape[1]}: {text}", flush=True)
-    draws = {(count, k, choice): [ours.ask(count, k, choice) for _ in range(3)] for count, k, choice in [
-        (1024, 100, "best"), (1024, 100, "uniform"), (1024, 100, "near"), (1024, 100, "counted")]}
-    files = stores(options, ours)
-    ours.close()
-    return rounds, draws, list(others), files
+class Found:
+    """What was measured so far."""
+
+    def __init__(self, options):
+        self.rounds = {shape: [] for shape in shapes(options)}  # shape -> list over rounds of {name: (seconds, processor seconds, more)}
+        self.others, self.draws, self.files, self.given = [], {}, [], []
 
 
-def stores(options, ours):
-    """What files of rows cost, and what 8-bit rows find; (text, queries, k, measured), of generated rows and of given ones."""
-    forms = [("best", "32-bit, in memory"), ("disk-f32", "32-bit, in a file"), ("disk-f16", "16-bit, in a file"), ("disk-i8", "8-bit, in a file")]
-    forms += [(f"i8-{factor}", f"8-bit, in a file, the best {factor} k scored again") for factor in (1, 2, 4)]
-    generated = [(text, count, 100, ours.ask(count, 100, form)) for count in (1024, 1) for form, text in forms if count > 1 or "i8" not in form]
-    if not options.vectors:
-        return generated, []
-    ours = Ours(options, vectors=options.vectors)
-    count = min(1024, os.path.getsize(os.path.join(options.vectors, "queries.f32")) // 4 // options.dimension)
-    given = [(text, count, k, ours.ask(count, k, form)) for k in (10, 100) for form, text in forms if "i8" in form]
-    ours.close()
-    return generated, given
+def measure(options, folder, found, save):
+    """Measures what is worth most first."""
+    with Ours(options, folder) as ours:
+        ours.ask(1, 1)
+        others = peers(options, folder) if folder else {}
+        found.others = list(others)
+
+        def a_round(number):
+            for shape in found.rounds:
+                own = ours.ask(*shape)
+                line = {"ours": (own["seconds"], own["processor_seconds"], own)}
+                for name, (search, finish) in others.items():
+                    ids, seconds, processor = timed(lambda: search(*shape), finish)
+                    line[name] = (seconds, processor, shared(folder, ids) if number == 0 else None)
+                found.rounds[shape].append(line)
+                text = ", ".join(f"{name} {values[0] * 1e3:.1f} ms ({values[1] * 1e3:.1f})" for name, values in line.items())
+                print(f"round {number + 1}, {shape[0]} queries, k = {shape[1]}: {text}", flush=True)
+                save()
+
+        def some_files(asked):
+            for form, queries in asked:
+                found.files.append((FORMS[form], queries, 100, ours.ask(queries, 100, form)))
+                save()
+
+        a_round(0)
+        # Every file of a GPU's million rows takes seconds to write.
+        first = [("disk-f16", 1024)] if options.device == "gpu" else FILES
+        some_files(first)
+        for choice in DRAWS:
+            found.draws[choice] = [ours.ask(1024, 100, choice) for _ in range(3)]
+            save()
+        for number in range(1, options.rounds):
+            a_round(number)
+        some_files(ask for ask in FILES if ask not in first)
+    if options.vectors:
+        given_rows(options, found, save)
 
 
-def files_section(generated, given):
-    lines = ["", "Rows in a file, k = 100. It lies in the folder of temporary files and has been read before, so it comes from the system's cache where memory allows: this",
-             "is what reading and decoding cost, not what a disk gives. Waiting is the share of the time in which the searching thread waited for rows; same ids is the",
-             "share that 32-bit rows in memory give too. Compare processor times where the machine has other work.", "",
-             "| rows | queries | ms | processor, ms | rows a second | waiting | same ids |", "|---|---|---|---|---|---|---|"]
-    for text, count, _, line in generated:
+def given_rows(options, found, save):
+    """What 8-bit rows find of given ones."""
+    queries = min(1024, os.path.getsize(os.path.join(options.vectors, "queries.f32")) // 4 // options.dimension)
+    with Ours(options, vectors=options.vectors) as ours:
+        for k in (10, 100):
+            for form in (form for form in FORMS if "i8" in form):
+                found.given.append((FORMS[form], queries, k, ours.ask(queries, k, form)))
+                save()
+
+
+def files_section(files, given):
+    lines = []
+    if files:
+        lines += ["", "Rows in a file, k = 100. It lies in the folder of temporary files and has been read before, so it comes from the system's cache where memory allows: this",
+                  "is what reading and decoding cost, not what a disk gives. GB/s are of the file, also beside those of reading it alone, and of uploading 32-bit numbers alone (rows that",
+                  "are widened on the way upload more than the file has). Waiting is the share of the time in which the searching thread waited for rows; same ids is the",
+                  "share that the rows in memory give too. Compare processor times where the machine has other work.", "",
+                  "| rows | queries | ms | processor, ms | rows a second | GB/s | x reading alone | x uploading alone | waiting | same ids |",
+                  "|---|---|---|---|---|---|---|---|---|---|"]
+    for text, count, _, line in files:
         cells = [text, f"{count:,}", f"{line['seconds'] * 1e3:.0f}", f"{line['processor_seconds'] * 1e3:.0f}"]
-        more = [f"{line['disk_rows_per_second']:,.0f}", f"{100 * line['disk_waited_share']:.0f} %", f"{line['recall']:.4f}"] if "recall" in line else [""] * 3
-        lines.append("| " + " | ".join(cells + more) + " |")
+        if "recall" in line:
+            gigabytes = line["disk_gigabytes_per_second"]
+            cells += [f"{line['disk_rows_per_second']:,.0f}", f"{gigabytes:.2f}", *(f"{gigabytes / line[alone]:.2f}" for alone in ("read_gigabytes_per_second", "upload_gigabytes_per_second")),
+                      f"{100 * line['disk_waited_share']:.0f} %", f"{line['recall']:.4f}"]
+        else:
+            cells += [""] * 6
+        lines.append("| " + " | ".join(cells) + " |")
     if given:
         line = given[0][3]
         lines += ["", f"Of {line['rows']:,} given rows of width {line['dimension']} and {given[0][1]:,} queries:", "", "| rows | k | same ids |", "|---|---|---|"]
         lines += [f"| {text} | {k} | {line['recall']:.4f} |" for text, _, k, line in given]
     return lines
+
+
+def rate(options, gflops):
+    """A rate in the unit of the device's tables."""
+    return f"{gflops / 1e3:.2f}" if options.device == "gpu" else f"{gflops:.0f}"
+
+
+def unit(options):
+    return "TFLOP/s" if options.device == "gpu" else "GFLOP/s"
+
+
+PRODUCT = ("the fastest bare product there is on the device: of the same queries with a shard of rows or with a part of one, or (from 64 queries on) of square matrices, by the tensor "
+           "library or by the layers of our encoder")
 
 
 def machine():
@@ -200,79 +273,96 @@ def machine():
     return f"{name}, {threads} threads"
 
 
-def section(options, rounds, draws, others, files):
+def ratio(measured, name, place):
+    """A peer's seconds (place 0) or processor seconds (1) over ours, in the middle of the rounds; nothing where ours are too few to count."""
+    ratios = [line[name][place] / line["ours"][place] for line in measured if line["ours"][place] > 0]
+    return f"{statistics.median(ratios):.2f}" if ratios else ""
+
+
+def section(options, found):
     median = statistics.median
+    measured_shapes = {shape: measured for shape, measured in sorted(found.rounds.items()) if measured}
+    most = max(map(len, measured_shapes.values()), default=0)
     lines = [
         MARK[0],
         "## Search",
         "",
         f"Exact top-k, {'float16, sums in float32' if options.half else 'float32'}, {options.rows:,} rows of width {options.dimension}, device `{options.device}`; {machine()}; {datetime.date.today()}; "
         f"`scripts/bench-search --device {options.device} --rows {options.rows} --dimension {options.dimension}{' --half' if options.half else ''}`.",
-        "All search the same numbers, in turn; the machine may have had other work, so milliseconds are medians over "
-        f"{min(map(len, rounds.values()))} rounds and",
+        f"All search the same numbers, in turn; the machine may have had other work, so milliseconds are medians over {most} of {options.rounds} rounds (the last may be incomplete) and",
         "ratios are medians of the ratios within a round: the peer's time over ours, above 1 ours is faster. Processor time counts all threads (not the GPU's). The",
-        "product is the bare matrix product of the same queries with 8,192 rows through the same tensor library, measured in the same round; GB/s is the least",
-        "there is to move (rows and queries read once, answer written), beside a copy with all threads, read and written bytes counted. OpenBLAS, which faiss",
-        f"uses, was told the processor's instructions (`OPENBLAS_CORETYPE={os.environ.get('OPENBLAS_CORETYPE', '')}`): the one in the wheel does not know newer processors.",
-        "",
+        f"product is {PRODUCT}, measured in the same round; GB/s is the least",
+        "there is to move (rows and queries read once, answer written), beside a copy of memory of that device, read and written bytes counted.",
     ]
-    head = ["queries", "k", "ours, ms", "processor, ms", "GFLOP/s", "x bare product", "GB/s", "x copy"]
-    for name in others:
+    if any("faiss" in name for name in found.others):
+        lines += [f"OpenBLAS, which faiss uses, was told the processor's instructions (`OPENBLAS_CORETYPE={os.environ.get('OPENBLAS_CORETYPE', '')}`): the one in the wheel does not know newer processors."]
+    lines.append("")
+    head = ["queries", "k", "ours, ms", "processor, ms", unit(options), "x bare product", "GB/s", "x copy"]
+    head += ["device, MiB"] if options.device != "cpu" else []
+    for name in found.others:
         head += [f"{name}: ratio, clock", "processor", "same ids"]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for (count, k), measured in rounds.items():
+    for (count, k), measured in measured_shapes.items():
         own = [line["ours"] for line in measured]
         more = lambda key: median(values[2][key] for values in own)
         cells = [count, k, f"{median(v[0] for v in own) * 1e3:.1f}", f"{median(v[1] for v in own) * 1e3:.1f}"]
-        cells += [f"{more('gflops'):.0f}", f"{more('product_share'):.2f}", f"{more('gigabytes_per_second'):.1f}",
-                  f"{more('bandwidth_share'):.2f}"]
-        for name in others:
-            ratio = lambda place: median(line[name][place] / line["ours"][place] for line in measured if line["ours"][place] > 0)
-            cells += [f"{ratio(0):.2f}", f"{ratio(1):.2f}", f"{measured[0][name][2]:.4f}"]
+        cells += [rate(options, more("gflops")), f"{more('product_share'):.2f}", f"{more('gigabytes_per_second'):.1f}", f"{more('bandwidth_share'):.2f}"]
+        cells += [f"{more('device_mib'):.0f}"] if options.device != "cpu" else []
+        for name in found.others:
+            cells += [ratio(measured, name, 0), ratio(measured, name, 1), f"{measured[0][name][2]:.4f}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    lines += ["", "What the other requests cost, beside the best 100 for 1,024 queries (processor time, median of three):", ""]
-    base = median(line["processor_seconds"] for line in draws[(1024, 100, "best")])
-    words = {"best": "the best", "uniform": "a uniform draw", "near": "a draw near a score (SimANS)", "counted": "the best, and a histogram of 100 bins"}
-    lines += ["| asked for | processor, ms | times |", "|---|---|---|"]
-    for (_, _, choice), measured in draws.items():
-        used = median(line["processor_seconds"] for line in measured)
-        lines.append(f"| {words[choice]} | {used * 1e3:.0f} | {used / base:.2f} |")
-    return lines + files_section(*files) + [MARK[1]]
+    if found.draws:
+        lines += ["", "What the other requests cost, beside the best 100 for 1,024 queries (medians of three):", "", "| asked for | ms | times | processor, ms | times |", "|---|---|---|---|---|"]
+        middle = lambda choice, key: median(line[key] for line in found.draws[choice])
+        for choice in found.draws:
+            cells = []
+            for key in ("seconds", "processor_seconds"):
+                value, best = middle(choice, key), middle("best", key)
+                cells += [f"{value * 1e3:.1f}", f"{value / best:.2f}" if best else ""]
+            lines.append(f"| {DRAWS[choice]} | " + " | ".join(cells) + " |")
+    return lines + files_section(found.files, found.given) + [MARK[1]]
 
 
-def catalogue(options):
-    """One row a shape: time, and shares of what the device could do."""
-    middle = (1_000_000 if options.device == "gpu" else 100_000, 384, 1024, 100)
-    problems = [middle] + [(rows, *middle[1:]) for rows in ROWS] + [(middle[0], width, *middle[2:]) for width in DIMENSIONS]
-    problems += [(*middle[:2], queries, 100) for queries in QUERIES] + [(*middle[:3], k) for k in DEPTHS]
-    lines, left_out, begun = [], [], time.monotonic()
-    for rows, dimension in dict.fromkeys(problem[:2] for problem in problems):
-        asked = [problem[2:] for problem in dict.fromkeys(problems) if problem[:2] == (rows, dimension)]
-        size = 2 if options.half else 4
-        fits = [(queries, k) for queries, k in asked
-                if rows * dimension * size <= options.gigabytes * 1e9 and 2 * rows * dimension * queries <= options.teraflop * 1e12]
-        left_out += [(rows, dimension, *ask) for ask in asked if ask not in fits]
-        if not fits or time.monotonic() - begun > options.seconds:
-            left_out += [(rows, dimension, *ask) for ask in fits]
-            continue
-        ours = Ours(argparse.Namespace(**{**vars(options), "rows": rows, "dimension": dimension}))
-        for queries, k in fits:
-            found = ours.ask(queries, k)
-            lines.append((rows, dimension, queries, k, found))
-            print(f"{rows:,} x {dimension}, {queries} queries, k = {k}: {found['seconds'] * 1e3:.1f} ms", flush=True)
-        ours.close()
-    text = [CATALOGUE_MARK[0], "## Search, shape by shape", "",
-            f"Ours alone; device `{options.device}`; {'16-bit operands' if options.half else 'float32'}; {machine()}; {datetime.date.today()}; `scripts/bench-search --catalogue --device "
-            f"{options.device}{' --half' if options.half else ''}`. Medians of three or more runs.",
-            "The bare product and the copy are measured for every shape; the least to move is every row and query read once and the answer written.", "",
-            "| rows | width | queries | k | ms | processor, ms | GFLOP/s | x bare product | least to move, MB | GB/s of it | x copy |", "|---|---|---|---|---|---|---|---|---|---|---|"]
-    for rows, dimension, queries, k, found in sorted(lines, key=lambda line: line[:4]):
-        cells = [f"{rows:,}", dimension, f"{queries:,}", f"{k:,}", f"{found['seconds'] * 1e3:.1f}", f"{found['processor_seconds'] * 1e3:.1f}", f"{found['gflops']:.0f}",
-                 f"{found['product_share']:.2f}", f"{found['least_bytes'] / 1e6:.0f}", f"{found['gigabytes_per_second']:.1f}", f"{found['bandwidth_share']:.2f}"]
-        text.append("| " + " | ".join(map(str, cells)) + " |")
-    if left_out:
-        text += ["", "Left out for their size: " + "; ".join(f"{rows:,} x {dimension}, {queries:,} queries, k = {k:,}" for rows, dimension, queries, k in left_out) + "."]
-    return text + [CATALOGUE_MARK[1]]
+def problems(options):
+    """(rows, width) -> [(queries, k)] of the catalogue, and those left out for their size."""
+    middle = (options.rows, 384, 1024, 100)
+    asked = [(*middle[:2], queries, 100) for queries in QUERIES] + [(*middle[:3], k) for k in DEPTHS]
+    asked += [(rows, *middle[1:]) for rows in ROWS] + [(middle[0], width, *middle[2:]) for width in DIMENSIONS]
+    fitting, large = {}, []
+    for rows, width, queries, k in dict.fromkeys(asked):
+        if rows * width * (2 if options.half else 4) > options.gigabytes * 1e9 or 2 * rows * width * queries > options.teraflop * 1e12:
+            large.append((rows, width, queries, k))
+        else:
+            fitting.setdefault((rows, width), []).append((queries, k))
+    return fitting, large
+
+
+def catalogue(options, found, save):
+    """Measures ours, shape by shape."""
+    for (rows, width), asked in problems(options)[0].items():
+        with Ours(argparse.Namespace(**{**vars(options), "rows": rows, "dimension": width})) as ours:
+            for queries, k in asked:
+                line = found[rows, width, queries, k] = ours.ask(queries, k)
+                print(f"{rows:,} x {width}, {queries} queries, k = {k}: {line['seconds'] * 1e3:.1f} ms", flush=True)
+                save()
+
+
+def catalogue_section(options, found):
+    lines = [CATALOGUE_MARK[0], "## Search, shape by shape", "",
+             f"Ours alone; device `{options.device}`; {'16-bit operands' if options.half else 'float32'}; {machine()}; {datetime.date.today()}; `scripts/bench-search --catalogue --device "
+             f"{options.device}{' --half' if options.half else ''}`. Medians of three or more runs.",
+             f"The product is {PRODUCT}; it and the copy are measured for every shape; the least to move is every row and query read once and the answer written.", "",
+             f"| rows | width | queries | k | ms | processor, ms | {unit(options)} | x bare product | least to move, MB | GB/s of it | x copy |", "|---|---|---|---|---|---|---|---|---|---|---|"]
+    for (rows, width, queries, k), line in sorted(found.items()):
+        cells = [f"{rows:,}", width, f"{queries:,}", f"{k:,}", f"{line['seconds'] * 1e3:.1f}", f"{line['processor_seconds'] * 1e3:.1f}", rate(options, line["gflops"]),
+                 f"{line['product_share']:.2f}", f"{line['least_bytes'] / 1e6:.0f}", f"{line['gigabytes_per_second']:.1f}", f"{line['bandwidth_share']:.2f}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    fitting, large = problems(options)
+    late = [(*store, *ask) for store, asked in fitting.items() for ask in asked if (*store, *ask) not in found]
+    for text, left_out in (("for their size", large), ("for lack of time", late)):
+        if left_out:
+            lines += ["", f"Left out {text}: " + "; ".join(f"{rows:,} x {width}, {queries:,} queries, k = {k:,}" for rows, width, queries, k in left_out) + "."]
+    return lines + [CATALOGUE_MARK[1]]
 
 
 def write(path, lines, mark=MARK):
@@ -287,15 +377,30 @@ def write(path, lines, mark=MARK):
     with open(path + ".new", "w") as file:
         file.write(text)
     os.replace(path + ".new", path)
-    print(new)
 
 
 def main():
     options = arguments()
-    if options.catalogue:
-        return write(options.output, catalogue(options), CATALOGUE_MARK)
-    with tempfile.TemporaryDirectory(prefix="dredge-search-") as folder:
-        write(options.output, section(options, *measure(options, folder)))
+    for number in (signal.SIGALRM, signal.SIGTERM):
+        signal.signal(number, stop)
+    signal.setitimer(signal.ITIMER_REAL, options.seconds)
+    found = {} if options.catalogue else Found(options)
+    text, mark = (catalogue_section, CATALOGUE_MARK) if options.catalogue else (section, MARK)
+    save = lambda: write(options.output, text(options, found), mark)
+    try:
+        if options.catalogue:
+            catalogue(options, found, save)
+        elif comparable():
+            with tempfile.TemporaryDirectory(prefix="dredge-search-") as folder:
+                measure(options, folder, found, save)
+        else:
+            measure(options, None, found, save)
+    except Stopped:
+        print(f"stopped after {options.seconds:.0f} s or earlier, with what was measured by then", flush=True)
+    for number in (signal.SIGALRM, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    save()
+    print("\n".join(text(options, found)))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 """Encoding and a training step on the texts of a collection in PyTorch, as its users run it: every batch padded to its longest text.
 
 usage: text_peer.py MODEL_FOLDER DATA_FOLDER [--batch 16 --query-len 32 --doc-len 128 --hard-negatives 1 --steps 10 --warmup 3 --device cpu|cuda]
+                    [--precision fp32|bf16]
 
-The texts of a step are those of the benchmark `speed` with `--data` (crates/encoder/benches/speed.rs): training pairs by query, then document, in the order of the files. Float32, SDPA
-attention, dropout as the model has it, clipping, AdamW. Prints a JSON line for encoding and one for the step. Wants torch and transformers.
+The texts of a step are those of the benchmark `speed` with `--data` (crates/encoder/benches/speed.rs): training pairs by query, then document, in the order of the files. Float32, or bf16
+where autocast has it, SDPA attention, dropout as the model has it, clipping, AdamW. Prints a JSON line for encoding and one for the step. Wants torch and transformers.
 """
 import argparse, json, pathlib, statistics, time
 import torch
@@ -16,6 +17,7 @@ arguments.add_argument("data", type=pathlib.Path)
 for name, value in (("batch", 16), ("query-len", 32), ("doc-len", 128), ("hard-negatives", 1), ("steps", 10), ("warmup", 3)):
     arguments.add_argument("--" + name, type=int, default=value)
 arguments.add_argument("--device", default="cpu")
+arguments.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
 given = arguments.parse_args()
 torch.manual_seed(0)
 
@@ -41,7 +43,9 @@ def tokens(step, side, count, limit):
 
 
 def embed(batch):
-    states, mask = model(**batch).last_hidden_state, batch["attention_mask"].unsqueeze(-1).float()
+    with torch.autocast(given.device, torch.bfloat16, enabled=given.precision == "bf16"):
+        states = model(**batch).last_hidden_state.float()
+    mask = batch["attention_mask"].unsqueeze(-1).float()
     return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
 
 
@@ -71,7 +75,8 @@ def measure(name, prepare, run, count):
             seconds.append(time.perf_counter() - begun)
             processor.append(time.process_time() - used)
     middle = statistics.median(seconds)
-    print(json.dumps({"peer": name, "torch": torch.__version__, "batch": given.batch, "ms": round(middle * 1e3, 1), "rows_per_s": round(count / middle, 2), "processor_ms": round(statistics.mean(processor) * 1e3, 1)}), flush=True)
+    print(json.dumps({"peer": name, "torch": torch.__version__, "precision": given.precision, "batch": given.batch, "ms": round(middle * 1e3, 1), "rows_per_s": round(count / middle, 2), "processor_ms": round(statistics.mean(processor) * 1e3, 1),
+                      "peak_mib": round(torch.cuda.max_memory_allocated() / 2 ** 20) if cuda else None}), flush=True)
 
 
 model.eval()

@@ -182,7 +182,12 @@ fn rows_in_a_file_mine_and_evaluate_the_same() {
         json(folder.path(), &[arguments, &common, more].concat())
     };
     let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-    let ways = [("memory", &[][..]), ("file", &["--rows-in", "rows"]), ("half", &["--half-rows"]), ("half-file", &["--rows-in", "rows", "--half-rows"])];
+    let ways = [
+        ("memory", &[][..]),
+        ("file", &["--rows-in", "rows"]),
+        ("half", &["--half-rows"]),
+        ("half-file", &["--rows-in", "rows", "--half-rows"]),
+    ];
     for (name, more) in ways {
         run(&["mine", "--negatives", "3", "--relative-margin", "0.05", "--output", &format!("{name}.jsonl")], more);
         run(&["evaluate", "--output", name], more);

@@ -166,6 +166,9 @@ fn wrong_requests_are_told_before_anybody_is_asked() {
     animals(&folder.path().join("data"));
     fs::write(folder.path().join("bad.txt"), "Ask about {{documnet}}").unwrap();
     fs::write(folder.path().join("empty.jsonl"), "").unwrap();
+    fs::write(folder.path().join("bare.txt"), "Ask about {{document}}").unwrap();
+    fs::write(folder.path().join("examples.jsonl"), r#"{"document": "a hen", "query": "what is a hen"}"#).unwrap();
+    let own: Vec<u8> = fs::read(folder.path().join("data/queries.jsonl")).unwrap();
     let double = Double::start(|_| Play::Good);
     json(folder.path(), &[writing(&double, "other"), vec!["--json"]].concat());
     let before = double.requests();
@@ -184,6 +187,21 @@ fn wrong_requests_are_told_before_anybody_is_asked() {
         (&["--min-words", "9", "--max-words", "3"], &["at least 9 and at most 3"]),
         (&["--examples", "bad.txt"], &["bad.txt:1", "\"query\""]),
         (&["--seed", "1", "--output", "other", "--model", "another"], &["a job with model stand-in, asked for is another"]),
+        // What would change every question, in a folder that has answers.
+        (&["--output", "other", "--seed", "2"], &["a job with --seed 1, asked for is 2"]),
+        (&["--output", "other", "--document-words", "9"], &["a job with --document-words 350, asked for is 9"]),
+        (&["--output", "other", "--examples", "examples.jsonl"], &["a job with prompts", "asked for is"]),
+        (&["--prompt", "bare.txt", "--examples", "examples.jsonl"], &["--examples", "bare@", "has no {{examples}}"]),
+        (&["--examples", "empty.jsonl"], &["empty.jsonl: it has no example"]),
+        (&["--document-words", "0"], &["--document-words"]),
+        // A collection has a queries.jsonl as well, which must not be written over.
+        (&["--output", "data"], &["data: is no folder of a job and not empty"]),
+        (&["--output", "bad.txt", "--dry-run"], &["bad.txt: is a file"]),
+        (&["--candidates", "5"], &["--candidates has no effect with --kind queries, it is for gecko"]),
+        (&["--split", "train"], &["--split", "it is for negatives"]),
+        (&["--from", "query"], &["--from", "it is for negatives"]),
+        (&["--tasks", "3"], &["--tasks", "it is for triples"]),
+        (&["--topic", "x"], &["--topic", "it is for triples"]),
     ];
     for (flags, parts) in cases {
         let mut arguments = vec!["generate", "--kind", "queries", "--data", "data", "--endpoint", &double.url];
@@ -246,6 +264,38 @@ fn wrong_requests_are_told_before_anybody_is_asked() {
         assert!(code == 2 && line.contains(part) && !line.contains("pw@"), "{arguments:?}: {line}");
     }
     assert_eq!(double.requests(), before, "nobody was asked");
+    assert_eq!(fs::read(folder.path().join("data/queries.jsonl")).unwrap(), own);
+}
+
+/// Every answer is left out: that is no success, and the message says where the reasons are. What the rows lack is said as well.
+#[test]
+fn a_job_without_rows_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let double = Double::start(|_| Play::Says("what"));
+    let (code, line) = failure(folder.path(), &writing(&double, "job"));
+    assert!(code == 1 && line.contains("no row came out") && line.contains("rejected.jsonl"), "{line}");
+
+    let said = r#"{"choices":[{"message":{"content":"[]"}}]}"#;
+    let double = Double::start(move |request| {
+        let text = request.text();
+        match () {
+            () if text.contains("JSON list of") => Play::Status(200, None, r#"{"choices":[{"message":{"content":"[\"Find it\"]"}}]}"#),
+            () if text.contains("Task: ") => Play::Good,
+            () => Play::Status(200, None, said),
+        }
+    });
+    // Limits of triples are those of their documents, and of the query where they are less than its own.
+    let triples = ["generate", "--kind", "triples", "--topic", "x", "--tasks", "1", "--endpoint", &double.url, "--model", "m"];
+    json(folder.path(), &[&triples[..], &["--output", "triples", "--json"]].concat());
+    let (_, line) = failure(folder.path(), &[&triples[..], &["--min-words", "40", "--output", "long"]].concat());
+    let rejected = rows(&folder.path().join("long/rejected.jsonl"));
+    assert!(rejected.iter().all(|row| row["reason"].as_str().unwrap().starts_with("too short")), "{line} {rejected:?}");
+    let job: Value = serde_json::from_str(&fs::read_to_string(folder.path().join("long/job.json")).unwrap()).unwrap();
+    let least = |part: &str| job["settings"]["quality"][part]["min_words"].as_u64().unwrap();
+    assert_eq!((least("queries"), least("passages")), (3, 40));
+    let attributes = job["prompts"][1]["parts"]["attributes"].as_str().unwrap();
+    assert!(attributes.contains("\"query_type\""), "{job}");
 }
 
 /// All that is relevant in builtin:demo, by text.

@@ -276,13 +276,7 @@ fn pseudo_labels_follow_their_threshold() {
 #[test]
 fn ar2() {
     let folder = tempfile::tempdir().unwrap();
-    let set = [
-        "train.steps=8",
-        "reranker.steps=5",
-        "round.1.reranker.steps=10",
-        "batch.negatives=3",
-        "reranker.negatives=3",
-    ];
+    let set = ["train.steps=8", "reranker.steps=5", "round.1.reranker.steps=10", "batch.negatives=3", "reranker.negatives=3"];
     let run = train(folder.path(), "ar2", "run", &short(&set));
     // Turns: the ranker, a refresh with the weights of now, the retriever.
     let trained: Vec<_> =

@@ -2,27 +2,42 @@
 //! what is done about padding.
 //!
 //! usage: cargo bench -p encoder --bench speed -- MODEL_FOLDER [--device cpu|gpu|software] [--batch 16] [--query-len 32] [--doc-len 128]
-//!        [--hard-negatives 1] [--steps 10] [--warmup 3] [--chunk 0] [--only encode|train] [--memory-every 0] [--data FOLDER [--padded yes]]
+//!        [--hard-negatives 1] [--steps 10] [--warmup 3] [--chunk 0] [--precision f32|mixed] [--only encode|train] [--memory-every 0] [--data FOLDER [--padded yes]]
 //!
 //! With `--data` the lengths are limits. Step s takes the training pairs from s x batch on, in the order of the collection; the nth hard negative of a pair is the positive of the pair
 //! n x batch further on. `--padded yes` has padding taken for tokens, the work of a program that pads every batch to its longest text.
-//! Prints one JSON line for encoding (batch x doc-len) and one for the training step (InfoNCE over in-batch and hard negatives, clip, AdamW): median of the clock,
-//! mean of the processor time (Linux), the process's largest memory so far, and the shapes. A chunk above 0 trains with gradient caching over chunks of so many
-//! texts. `--memory-every N` prints resident memory each N training steps. `scripts/bench-train` runs it in turn with PyTorch.
+//! Prints one JSON line for encoding (batch x doc-len), one for the training step (InfoNCE over in-batch and hard negatives, clip, AdamW), and one for what the device does at most:
+//! median of the clock, mean of the processor time (Linux), and the shapes. A chunk above 0 trains with gradient caching over chunks of so many texts. `--memory-every N` prints
+//! memory each N training steps. `scripts/bench-train` runs it in turn with PyTorch. Of what a line holds,
+//!
+//! | key | is |
+//! |---|---|
+//! | `tflop_per_s` | of the products of linear layers and attention for tokens that are not padding, in training thrice; what gradient caching computes twice counts once. Null where config.json is not a BERT's |
+//! | `first_step_s` | seconds from the model being loaded, or encoding being done, to the end of the first step: kernels are compiled and tuned in it |
+//! | `wait_share` | the part of the steps in which the host waited for the device; near 0 it is the device that waits |
+//! | `largest_mib` | the process's largest resident memory so far |
+//! | `device_mib` | what the device's pools hold; 0 on the CPU, which has none |
+//!
+//! In the last line `tflop_per_s` is of products of two square matrices by themselves, operands of the same precision, many between two waits, and the shares are what parts of it were reached.
 #![allow(clippy::print_stdout, missing_docs)]
 
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Distribution, Tensor};
 use encoder::{Encoder, TokenBatch};
+use kernels::layers::Precision;
 use objective::{AdamW, AdamWConfig, Clipping, Embedded, LossConfig, LossState, Now, gradient_cache};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
 
 struct Options {
     model: String,
     device: Device,
+    /// Side of the square matrices whose product is the measure of the device.
+    side: usize,
+    precision: Precision,
     batch: usize,
     query_length: usize,
     document_length: usize,
@@ -48,19 +63,26 @@ fn options() -> Option<Options> {
         })
     };
     let word = |name: &str| arguments.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());
-    let device = match word("--device") {
-        None | Some("cpu") => Device::flex(),
+    let (device, side) = match word("--device") {
+        None | Some("cpu") => (Device::flex(), 1024),
         Some("gpu") => {
             let hardware = kernels::adapters().into_iter().filter(|adapter| adapter.kind != kernels::AdapterKind::Software);
-            hardware.min_by_key(|adapter| adapter.kind).expect("there is a GPU").open().expect("the GPU opens")
+            (hardware.min_by_key(|adapter| adapter.kind).expect("there is a GPU").open().expect("the GPU opens"), 4096)
         }
-        Some("software") => kernels::software_device().expect("a software Vulkan driver is installed"),
+        Some("software") => (kernels::software_device().expect("a software Vulkan driver is installed"), 64),
         Some(other) => panic!("--device {other}: expected cpu, gpu or software"),
+    };
+    let precision = match word("--precision") {
+        None | Some("f32") => Precision::F32,
+        Some("mixed") => Precision::Mixed,
+        Some(other) => panic!("--precision {other}: expected f32 or mixed"),
     };
     let only = word("--only");
     Some(Options {
         model,
         device,
+        side,
+        precision,
         batch: value("--batch", 16),
         query_length: value("--query-len", 32),
         document_length: value("--doc-len", 128),
@@ -151,58 +173,56 @@ fn median(mut seconds: Vec<f64>) -> f64 {
     seconds[seconds.len() / 2]
 }
 
-fn main() {
-    let Some(options) = options() else {
-        println!("no model folder given: nothing measured");
-        return;
-    };
-    kernels::keep_freed_memory();
-    kernels::keep_tuning();
-    let encoder = Encoder::load(&options.model, &options.device).expect("the model loads");
-    let mut texts = Texts::new(&options, &encoder);
-    if options.encode {
-        encode(&options, &encoder, &mut texts);
-    }
-    if options.train {
-        train(&options, &encoder, &mut texts);
-    }
+/// What the pools of a device hold, in MiB.
+fn pools(device: &Device) -> u64 {
+    kernels::device_memory(device).map_or(0, |memory| memory.reserved >> 20)
 }
 
-fn encode(options: &Options, encoder: &Encoder, texts: &mut Texts) {
-    let (mut seconds, mut processor, mut tokens) = (Vec::new(), 0.0, Tokens::default());
-    for step in 0..options.warmup + options.steps {
-        let batch = texts.batch(step, 1, 0..options.batch, options.batch, options.document_length);
-        let (begun, used) = (Instant::now(), Process::now().processor);
-        encoder.network.encode(&batch, &options.device).into_data();
-        if step >= options.warmup {
-            seconds.push(begun.elapsed().as_secs_f64());
-            processor += Process::now().processor - used;
-            tokens.add(&batch);
+/// TFLOP/s of products of two square matrices with operands of the precision of the layers.
+fn matrix_rate(options: &Options) -> f64 {
+    let (side, device) = (options.side, &options.device);
+    let square = Tensor::<2>::random([side, side], Distribution::Default, device);
+    let zeros = Tensor::<1>::zeros([side], device);
+    // On the CPU layers of either precision multiply 32-bit numbers, by a product of their own.
+    let half = options.precision == Precision::Mixed && kernels::describe(device).is_some();
+    let square = if half { square.cast(DType::F16) } else { square };
+    let turns = |count: usize| {
+        let begun = Instant::now();
+        for _ in 0..count {
+            if half {
+                drop(square.clone().matmul(square.clone()));
+            } else {
+                drop(kernels::layers::linear(square.clone(), square.clone(), zeros.clone(), Precision::F32));
+            }
         }
-    }
-    let seconds = median(seconds);
-    println!(
-        r#"{{"ours": "encode", "batch": {}, "len": {}, "ms": {:.1}, "texts_per_s": {:.1}, "processor_ms": {:.1}, "largest_mib": {}, "padding": {:.3}}}"#,
-        options.batch,
-        options.document_length,
-        seconds * 1e3,
-        options.batch as f64 / seconds,
-        processor * 1e3 / options.steps as f64,
-        Process::now().largest,
-        tokens.padding()
-    );
+        device.sync().expect("the device works");
+        begun.elapsed().as_secs_f64() / count as f64
+    };
+    turns(1);
+    let count = ((0.05 / turns(1)) as usize).clamp(1, 200);
+    2.0 * (side as f64).powi(3) / median((0..3).map(|_| turns(count)).collect()) / 1e12
 }
 
-/// Tokens of batches, and places for them when all texts of a batch are padded to one width.
+/// Layers, width and inner width of a BERT by the names in its config.json.
+fn shape(model: &str) -> Option<[f64; 3]> {
+    let text = std::fs::read_to_string(std::path::Path::new(model).join("config.json")).ok()?;
+    let config: Value = serde_json::from_str(&text).ok()?;
+    let number = |name: &str| config.get(name).and_then(Value::as_f64);
+    Some([number("num_hidden_layers")?, number("hidden_size")?, number("intermediate_size")?])
+}
+
+/// Tokens of batches, their products in attention, and places for them when all texts of a batch are padded to one width.
 #[derive(Default)]
 struct Tokens {
     real: usize,
+    pairs: usize,
     places: usize,
 }
 
 impl Tokens {
     fn add(&mut self, batch: &TokenBatch) {
         self.real += batch.lengths.iter().sum::<usize>();
+        self.pairs += batch.lengths.iter().map(|length| length * length).sum::<usize>();
         self.places += batch.rows * batch.width;
     }
 
@@ -210,15 +230,106 @@ impl Tokens {
     fn padding(&self) -> f64 {
         1.0 - self.real as f64 / self.places as f64
     }
+
+    /// Floating-point operations of one pass forward over all of them.
+    fn operations(&self, [layers, width, inner]: [f64; 3]) -> f64 {
+        let dense = 2.0 * (4.0 * width * width + 2.0 * width * inner) * self.real as f64;
+        layers * (dense + 4.0 * width * self.pairs as f64)
+    }
 }
 
-fn train(options: &Options, encoder: &Encoder, texts: &mut Texts) {
+/// The measured steps of encoding or of training.
+#[derive(Default)]
+struct Steps {
+    seconds: Vec<f64>,
+    processor: f64,
+    waited: f64,
+    tokens: Tokens,
+    /// Seconds from the start to the end of the first step, warm-up or not.
+    first: Option<f64>,
+}
+
+impl Steps {
+    fn add(&mut self, begun: Instant, used: f64, waited: f64, batches: &[TokenBatch]) {
+        self.seconds.push(begun.elapsed().as_secs_f64());
+        self.processor += Process::now().processor - used;
+        self.waited += waited;
+        batches.iter().for_each(|batch| self.tokens.add(batch));
+    }
+
+    /// Prints `line` and what every line says, with these names for the milliseconds and for queries or texts a second. A step costs so many passes forward. Gives the TFLOP/s reached.
+    fn print(self, options: &Options, mut line: Value, [ms, rate]: [&str; 2], passes: f64) -> Option<f64> {
+        let (count, whole) = (self.seconds.len() as f64, self.seconds.iter().sum::<f64>());
+        let seconds = median(self.seconds);
+        let reached = shape(&options.model).map(|shape| passes * self.tokens.operations(shape) / count / seconds / 1e12);
+        line["precision"] = json!(options.precision.to_string());
+        line[ms] = json!(round(seconds * 1e3, 1));
+        line[rate] = json!(round(options.batch as f64 / seconds, 2));
+        line["tokens_per_s"] = json!((self.tokens.real as f64 / count / seconds).round());
+        line["tflop_per_s"] = json!(reached.map(|reached| round(reached, 4)));
+        line["processor_ms"] = json!(round(self.processor * 1e3 / count, 1));
+        line["first_step_s"] = json!(self.first.map(|first| round(first, 2)));
+        line["wait_share"] = json!(round(self.waited / whole, 3));
+        line["largest_mib"] = json!(Process::now().largest);
+        line["device_mib"] = json!(pools(&options.device));
+        line["padding"] = json!(round(self.tokens.padding(), 3));
+        println!("{line}");
+        reached
+    }
+}
+
+fn round(value: f64, digits: i32) -> f64 {
+    (value * 10f64.powi(digits)).round() / 10f64.powi(digits)
+}
+
+fn main() {
+    let Some(options) = options() else {
+        println!("no model folder given: nothing measured");
+        return;
+    };
+    kernels::keep_freed_memory();
+    kernels::keep_tuning();
+    let mut encoder = Encoder::load(&options.model, &options.device).expect("the model loads");
+    encoder.network = encoder.network.with_precision(options.precision).unwrap_or_else(|error| panic!("{error}"));
+    let mut texts = Texts::new(&options, &encoder);
+    let encoded = options.encode.then(|| encode(&options, &encoder, &mut texts)).flatten();
+    let trained = options.train.then(|| train(&options, &encoder, &mut texts)).flatten();
+    // Last, so that its matrices are in no other figure.
+    let rate = matrix_rate(&options);
+    let share = |reached: Option<f64>| reached.map(|reached| round(reached / rate, 3));
+    println!(
+        "{}",
+        json!({
+            "ours": "matrix", "side": options.side, "precision": options.precision.to_string(), "tflop_per_s": round(rate, 4),
+            "encode_share": share(encoded), "step_share": share(trained),
+        })
+    );
+}
+
+fn encode(options: &Options, encoder: &Encoder, texts: &mut Texts) -> Option<f64> {
+    let (begin, mut steps) = (Instant::now(), Steps::default());
+    for step in 0..options.warmup + options.steps {
+        let batch = texts.batch(step, 1, 0..options.batch, options.batch, options.document_length);
+        let (begun, used) = (Instant::now(), Process::now().processor);
+        let rows = encoder.network.encode(&batch, &options.device);
+        let asked = Instant::now();
+        rows.into_data();
+        steps.first.get_or_insert_with(|| begin.elapsed().as_secs_f64());
+        if step >= options.warmup {
+            steps.add(begun, used, asked.elapsed().as_secs_f64(), &[batch]);
+        }
+    }
+    let line = json!({"ours": "encode", "batch": options.batch, "len": options.document_length});
+    steps.print(options, line, ["ms", "texts_per_s"], 1.0)
+}
+
+fn train(options: &Options, encoder: &Encoder, texts: &mut Texts) -> Option<f64> {
+    let (begin, mut steps) = (Instant::now(), Steps::default());
     let device = options.device.clone().autodiff();
     let mut network = encoder.network.on_device(&device);
     let mut optimizer = AdamW::new(AdamWConfig::default()).expect("the defaults are valid");
     let loss = LossConfig::default();
     let columns = options.batch * (1 + options.negatives);
-    let (mut seconds, mut processor, mut tokens) = (Vec::new(), 0.0, Tokens::default());
     for step in 0..options.warmup + options.steps {
         // In chunks of the size asked for, or in one.
         let mut in_chunks = |side: usize, rows: usize, length: usize| -> Vec<TokenBatch> {
@@ -245,32 +356,25 @@ fn train(options: &Options, encoder: &Encoder, texts: &mut Texts) {
         };
         let clipping = Clipping::measure(&network, &stepped.gradients, 1.0);
         network = optimizer.step_clipped(2e-5, network, stepped.gradients, &clipping);
+        let asked = Instant::now();
         let value: f32 = stepped.value.into_scalar();
         device.sync().expect("the device works");
         assert!(value.is_finite());
+        steps.first.get_or_insert_with(|| begin.elapsed().as_secs_f64());
         if step >= options.warmup {
-            seconds.push(begun.elapsed().as_secs_f64());
-            processor += Process::now().processor - used;
-            chunks.iter().for_each(|chunk| tokens.add(chunk));
+            steps.add(begun, used, asked.elapsed().as_secs_f64(), &chunks);
         }
         if options.memory_every > 0 && (step + 1).is_multiple_of(options.memory_every) {
-            let Process { resident, largest, .. } = Process::now();
-            println!(r#"{{"ours": "memory", "step": {}, "resident_mib": {resident}, "largest_mib": {largest}}}"#, step + 1);
+            let (Process { resident, largest, .. }, device) = (Process::now(), pools(&options.device));
+            println!(
+                r#"{{"ours": "memory", "step": {}, "resident_mib": {resident}, "largest_mib": {largest}, "device_mib": {device}}}"#,
+                step + 1
+            );
         }
     }
-    let seconds = median(seconds);
-    println!(
-        r#"{{"ours": "train step", "batch": {}, "query_len": {}, "doc_len": {}, "hard_negatives": {}, "chunk": {}, "ms_per_step": {:.1}, "pairs_per_s": {:.2}, "processor_ms": {:.1}, "largest_mib": {}, "padding": {:.3}, "parameters": {}}}"#,
-        options.batch,
-        options.query_length,
-        options.document_length,
-        options.negatives,
-        options.chunk,
-        seconds * 1e3,
-        options.batch as f64 / seconds,
-        processor * 1e3 / options.steps as f64,
-        Process::now().largest,
-        tokens.padding(),
-        network.num_params()
-    );
+    let line = json!({
+        "ours": "train step", "batch": options.batch, "query_len": options.query_length, "doc_len": options.document_length,
+        "hard_negatives": options.negatives, "chunk": options.chunk, "parameters": network.num_params(),
+    });
+    steps.print(options, line, ["ms_per_step", "pairs_per_s"], 3.0)
 }

@@ -158,77 +158,130 @@ pub(crate) fn request(model: &str, messages: &[Message], sampling: &Sampling, se
     body.to_string()
 }
 
-#[derive(Deserialize)]
-struct Response {
-    choices: Vec<Choice>,
-    #[serde(default)]
-    usage: Option<Counted>,
+/// What a response holds in the place of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NoAnswer {
+    pub(crate) why: Why,
+    /// For people, without secrets.
+    pub(crate) message: String,
+    /// Tokens that were counted all the same.
+    pub(crate) usage: Option<Usage>,
 }
 
-#[derive(Deserialize)]
-struct Choice {
-    message: Said,
-    #[serde(default)]
-    finish_reason: Option<String>,
-    #[serde(default)]
-    logprobs: Option<Logprobs>,
+/// Why it is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It is not what `/chat/completions` responds.
+    Shape,
+    /// It is that and ends in the middle.
+    BrokenOff,
+    /// An error in the place of the whole response, with the status that it would have had, where it says one.
+    Error(Option<u16>),
+    /// An error while the model was at work.
+    ErrorAtWork(Option<u16>),
+    /// A moderation took the answer away.
+    Filtered,
+    /// The model said nothing, or called a tool that it was not given.
+    Empty,
 }
 
-#[derive(Deserialize)]
-struct Said {
-    #[serde(default)]
-    content: Option<String>,
-    #[serde(default)]
-    refusal: Option<String>,
+/// Takes a response apart: strict about the answer itself, forgiving about what is told beside it. Counts and log-probabilities that are none
+/// count as not given. `hide` takes secrets out of messages.
+pub(crate) fn reply(body: &str, hide: impl Fn(&str) -> String) -> Result<Reply, NoAnswer> {
+    let body = body.trim_start_matches('\u{feff}');
+    let response: Value = serde_json::from_str(body).map_err(|error| {
+        let broken_off = error.is_eof() && body.trim_start().starts_with('{');
+        let (why, what) = if broken_off { (Why::BrokenOff, "broke off") } else { (Why::Shape, "is not that of /chat/completions") };
+        NoAnswer { why, message: hide(&format!("the response {what}: {error}")), usage: None }
+    })?;
+    let usage = usage(&response["usage"]);
+    let none = |why, message: String| Err(NoAnswer { why, message, usage });
+    let told = |error: &Value| error_message(&json!({ "error": error }).to_string(), &hide);
+    if let Some(error) = Some(&response["error"]).filter(|it| says_something(it)) {
+        return none(Why::Error(status_of(error)), told(error));
+    }
+    let choice = &response["choices"][0];
+    if let Some(error) = Some(&choice["error"]).filter(|it| says_something(it)) {
+        return none(Why::ErrorAtWork(status_of(error)), told(error));
+    }
+    if !choice.is_object() {
+        return none(Why::Shape, "the response is not that of /chat/completions: it has no choices".into());
+    }
+    let reason = choice["finish_reason"].as_str();
+    let finished = hide(&reason.map_or_else(|| "no finish_reason".to_owned(), |reason| format!("finish_reason {reason}")));
+    match reason {
+        Some("error") => return none(Why::ErrorAtWork(None), format!("the answer ended with an error ({finished})")),
+        Some("content_filter") => return none(Why::Filtered, format!("a moderation took the answer away ({finished})")),
+        _ => {}
+    }
+    let message = &choice["message"];
+    if !message.is_object() {
+        return none(Why::Shape, "the response is not that of /chat/completions: its first choice has no message".into());
+    }
+    let text = said(&message["content"]).or_else(|| said(&message["refusal"])).unwrap_or_default();
+    // All that it may write went into thoughts, which stand elsewhere.
+    let cut = reason == Some("length");
+    if text.trim().is_empty() && !cut {
+        let calls = says_something(&message["tool_calls"]) || says_something(&message["function_call"]);
+        let what = if calls { "a call of a tool, which it was not given, and no answer" } else { "an empty answer" };
+        return none(Why::Empty, format!("the model gave {what} ({finished})"));
+    }
+    Ok(Reply { text, cut, usage, logprob: mean_logprob(&choice["logprobs"]["content"]) })
 }
 
-#[derive(Deserialize)]
-struct Counted {
-    #[serde(default)]
-    prompt_tokens: Option<u64>,
-    #[serde(default)]
-    completion_tokens: Option<u64>,
-    #[serde(default)]
-    total_tokens: Option<u64>,
-}
-
-impl Counted {
-    /// What was counted. A prompt or an answer alone is no count, nor is nothing at all.
-    fn usage(self) -> Option<Usage> {
-        let both = self.prompt_tokens.is_some() && self.completion_tokens.is_some();
-        let [prompt, answer, total] = [self.prompt_tokens, self.completion_tokens, self.total_tokens].map(Option::unwrap_or_default);
-        let usage = Usage { prompt, answer, total };
-        ((both || total > 0) && usage.cost() > 0).then_some(usage)
+/// Whether a field is more than a way to say that there is nothing.
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(parts) => !parts.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        _ => true,
     }
 }
 
-#[derive(Deserialize)]
-struct Logprobs {
-    #[serde(default)]
-    content: Option<Vec<Token>>,
+/// The status that an error object names.
+fn status_of(error: &Value) -> Option<u16> {
+    let status = |name: &str| count(&error[name]).filter(|code| (400..600).contains(code));
+    ["code", "status", "status_code"].into_iter().find_map(status).and_then(|code| u16::try_from(code).ok())
 }
 
-#[derive(Deserialize)]
-struct Token {
-    logprob: f64,
+/// A text, or a list of parts of which those of text are put together.
+fn said(content: &Value) -> Option<String> {
+    let part = |part: &Value| match (part, part["type"].as_str()) {
+        (Value::String(text), _) => Some(text.clone()),
+        (_, None | Some("text" | "output_text")) => part["text"].as_str().map(str::to_owned),
+        _ => None,
+    };
+    match content {
+        Value::Array(parts) => Some(parts.iter().filter_map(part).collect()),
+        other => other.as_str().map(str::to_owned),
+    }
 }
 
-/// Takes a response apart. An answer without text is an empty one.
-pub(crate) fn reply(body: &str) -> Result<Reply, String> {
-    let response: Response =
-        serde_json::from_str(body).map_err(|error| format!("the response is not that of /chat/completions: {error}"))?;
-    let choice = response.choices.into_iter().next().ok_or("the response has no choices")?;
-    let logprob = choice
-        .logprobs
-        .and_then(|it| it.content)
-        .filter(|tokens| !tokens.is_empty())
-        .map(|tokens| tokens.iter().map(|token| token.logprob).sum::<f64>() / tokens.len() as f64);
-    Ok(Reply {
-        text: choice.message.content.or(choice.message.refusal).unwrap_or_default(),
-        cut: choice.finish_reason.as_deref() == Some("length"),
-        usage: response.usage.and_then(Counted::usage),
-        logprob: logprob.filter(|it| it.is_finite()),
-    })
+/// What was counted. A prompt or an answer alone is no count, nor is nothing at all.
+fn usage(counted: &Value) -> Option<Usage> {
+    let [prompt, answer, total] = ["prompt_tokens", "completion_tokens", "total_tokens"].map(|name| count(&counted[name]));
+    let both = prompt.is_some() && answer.is_some();
+    let [prompt, answer, total] = [prompt, answer, total].map(Option::unwrap_or_default);
+    let usage = Usage { prompt, answer, total };
+    ((both || total > 0) && usage.cost() > 0).then_some(usage)
+}
+
+/// A whole number from 0, however it is written.
+fn count(value: &Value) -> Option<u64> {
+    // Above 2^53 a float is no count any more.
+    let whole = |it: &f64| it.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(it);
+    match value {
+        Value::String(text) => text.trim().parse().ok(),
+        _ => value.as_u64().or_else(|| value.as_f64().filter(whole).map(|it| it as u64)),
+    }
+}
+
+/// The mean of the tokens' log-probabilities; none unless each has one.
+fn mean_logprob(tokens: &Value) -> Option<f64> {
+    let each: Vec<f64> = tokens.as_array()?.iter().map(|token| token["logprob"].as_f64()).collect::<Option<_>>()?;
+    Some(each.iter().sum::<f64>() / each.len() as f64).filter(|it| it.is_finite())
 }
 
 /// The message of an error body, in whatever form it comes; short. `hide` takes secrets out of it once it is decoded, before it is cut.
@@ -261,6 +314,10 @@ mod tests {
         assert_eq!(sent, expected);
     }
 
+    fn reply(body: &str) -> Result<Reply, NoAnswer> {
+        super::reply(body, str::to_owned)
+    }
+
     #[test]
     fn a_response_is_taken_apart() {
         let body = r#"{"choices":[{"message":{"content":"a b"},"finish_reason":"length","logprobs":{"content":[{"logprob":-1},{"logprob":-2.0}]}}],
@@ -269,8 +326,69 @@ mod tests {
         assert_eq!(reply(body).unwrap(), expected);
         let bare = reply(r#"{"choices":[{"message":{"content":null,"refusal":"no"}}]}"#).unwrap();
         assert_eq!(bare, Reply { text: "no".into(), cut: false, usage: None, logprob: None });
-        assert!(reply(r#"{"choices":[]}"#).unwrap_err().contains("no choices"));
-        assert!(reply("<html>").unwrap_err().contains("not that of"));
+        assert_eq!(reply(r#"{"choices":[]}"#).unwrap_err().why, Why::Shape);
+        assert!(reply("<html>").unwrap_err().message.contains("not that of"));
+        assert_eq!(reply(r#"{"choices":[{"mess"#).unwrap_err().why, Why::BrokenOff);
+        assert_eq!(reply("").unwrap_err().why, Why::Shape);
+    }
+
+    /// What stands beside an answer does not undo it.
+    #[test]
+    fn a_usable_answer_is_used_whatever_stands_beside_it() {
+        let said = |body: Value| reply(&format!("\u{feff}{body}")).unwrap_or_else(|odd| panic!("{body}: {odd:?}"));
+        let choice = |content: Value| json!({ "message": { "content": content }, "finish_reason": "stop" });
+        for (counted, cost) in [
+            (json!({ "prompt_tokens": -1, "completion_tokens": -1, "total_tokens": -1 }), None),
+            (json!({ "prompt_tokens": 10.0, "completion_tokens": 2.0 }), Some(12)),
+            (json!({ "prompt_tokens": "10", "completion_tokens": "2" }), Some(12)),
+            (json!({ "prompt_tokens": 1.5, "completion_tokens": 2 }), None),
+            (json!([1, 2]), None),
+            (json!("many"), None),
+        ] {
+            let reply = said(json!({ "choices": [choice(json!("a"))], "usage": counted }));
+            assert_eq!((reply.text.as_str(), reply.usage.map(Usage::cost)), ("a", cost), "{counted}");
+        }
+        for (logprobs, mean) in [
+            (json!({ "content": [{ "logprob": -1.0 }, { "logprob": null }] }), None),
+            (json!([{ "logprob": -1.0 }]), None),
+            (json!({ "content": [] }), None),
+            (json!({ "content": "none" }), None),
+            (json!({ "content": [{ "logprob": -1 }] }), Some(-1.0)),
+        ] {
+            let mut choice = choice(json!("a"));
+            choice["logprobs"] = logprobs.clone();
+            let reply = said(json!({ "choices": [choice] }));
+            assert_eq!((reply.text.as_str(), reply.logprob), ("a", mean), "{logprobs}");
+        }
+        let parts = json!([{ "type": "thinking", "thinking": "hm" }, { "type": "text", "text": "a " }, { "type": "text", "text": "b" }]);
+        assert_eq!(said(json!({ "choices": [choice(parts)], "error": null })).text, "a b");
+    }
+
+    #[test]
+    fn what_is_no_answer_says_why() {
+        let odd = |body: Value| reply(&body.to_string()).unwrap_err();
+        let choice = |reason: &str, message: Value| json!({ "choices": [{ "message": message, "finish_reason": reason }], "usage": { "total_tokens": 9 } });
+        for (body, why, part) in [
+            (json!({ "error": { "code": 429, "message": "slow down" } }), Why::Error(Some(429)), "slow down"),
+            (json!({ "error": { "code": "503", "message": "busy" }, "choices": null }), Why::Error(Some(503)), "busy"),
+            (json!({ "error": "bad model" }), Why::Error(None), "bad model"),
+            (json!({ "error": { "code": "rate_limit", "message": "m" } }), Why::Error(None), "m"),
+            (json!({ "choices": [{ "error": { "code": 502, "message": "upstream" } }] }), Why::ErrorAtWork(Some(502)), "upstream"),
+            (choice("error", json!({ "content": "half of" })), Why::ErrorAtWork(None), "finish_reason error"),
+            (choice("content_filter", json!({ "content": "" })), Why::Filtered, "finish_reason content_filter"),
+            (choice("stop", json!({ "content": null })), Why::Empty, "finish_reason stop"),
+            (choice("stop", json!({ "content": " \n" })), Why::Empty, "empty answer"),
+            (choice("tool_calls", json!({ "content": null, "tool_calls": [{}] })), Why::Empty, "a call of a tool"),
+            (json!({ "choices": [{ "text": "old" }] }), Why::Shape, "no message"),
+            (json!([1]), Why::Shape, "no choices"),
+        ] {
+            let odd = odd(body.clone());
+            assert!(odd.why == why && odd.message.contains(part), "{body}: {odd:?}");
+        }
+        assert_eq!(odd(choice("content_filter", json!({}))).usage.map(Usage::cost), Some(9));
+        // A model that has thought for as long as it may.
+        let thought = choice("length", json!({ "content": null, "reasoning_content": "let me see" }));
+        assert!(reply(&thought.to_string()).unwrap().cut);
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::{
     net::IpAddr,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use crate::{
-    chat::{self, Reply},
+    chat::{self, NoAnswer, Reply, Usage, Why},
     error::LlmError,
     key::Key,
+    pace::Pace,
     retry,
 };
 
@@ -19,34 +19,53 @@ pub struct Endpoint {
     url: String,
     key: Option<Key>,
     agent: ureq::Agent,
-    /// Before this moment nobody asks: the endpoint has said so to somebody.
-    not_before: Mutex<Option<Instant>>,
+    /// How many requests it takes.
+    pub(crate) pace: Pace,
 }
 
-/// Why a request has no answer.
+/// A request without an answer.
 #[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) trouble: Trouble,
+    /// For people, without the key.
+    pub(crate) message: String,
+    pub(crate) charge: Charge,
+    /// What the endpoint asked to wait.
+    pub(crate) after: Option<Duration>,
+}
+
+/// What a failure means for the next request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// The same request may succeed later.
-    Passing {
-        message: String,
-        /// What the endpoint asked to wait.
-        after: Option<Duration>,
-        /// Whether the model may have worked for it, so that it counts as paid.
-        charged: bool,
-    },
+    Passing,
+    /// The endpoint has more to do than it takes: later, and fewer at once.
+    SentAway,
+    /// The response has no answer, without a word why: the next may have one, hardly the one after that.
+    Odd,
     /// The endpoint does not take this request; others it may.
-    Request { message: String },
+    Request,
     /// The key may not use the model, or a moderation refuses the request: which of the two, the next requests show.
-    Forbidden { message: String },
+    Forbidden,
     /// No request of this job will succeed.
-    Fatal { message: String },
+    Fatal,
+}
+
+/// What a request without an answer counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Charge {
+    Nothing,
+    /// The model has worked for it.
+    Counted(Usage),
+    /// The model may have worked for it: all that was set aside.
+    All,
 }
 
 impl Endpoint {
     /// The endpoint below `base_url` (`…/v1`), each request with `timeout` for all of it.
     ///
     /// # Errors
-    /// When the URL is none, or carries a user, a password or a query, where secrets would stand in files and logs.
+    /// When the URL is none, or carries a user, a password, a query or the key: secrets would stand in files and logs.
     pub fn new(base_url: &str, key: Option<Key>, timeout: Duration) -> Result<Self, LlmError> {
         let base = base_url.trim().trim_end_matches('/');
         let fault = |given: &str, problem| Err(LlmError::Url { given: given.to_owned(), problem });
@@ -61,6 +80,10 @@ impl Endpoint {
         if !matches!(scheme, "http" | "https") || host.is_empty() {
             return fault(base, "is no http or https URL");
         }
+        if let Some(key) = key.as_ref().filter(|key| key.stands_in(base)) {
+            let shown = if key.stands_in(host) { "[hidden]".to_owned() } else { format!("{host}/[hidden]") };
+            return fault(&format!("{scheme}://{shown}"), "carries the key; that is sent in a header, from the environment");
+        }
         if timeout.is_zero() {
             return Err(LlmError::Setting("a time-out of 0 s: no answer can come in that time".into()));
         }
@@ -72,7 +95,7 @@ impl Endpoint {
             .user_agent(concat!("dredge/", env!("CARGO_PKG_VERSION")))
             .build();
         let url = base.strip_suffix("/chat/completions").unwrap_or(base);
-        Ok(Self { url: format!("{url}/chat/completions"), key, agent, not_before: Mutex::default() })
+        Ok(Self { url: format!("{url}/chat/completions"), key, agent, pace: Pace::default() })
     }
 
     /// Where requests go.
@@ -93,59 +116,74 @@ impl Endpoint {
         self.key.is_some() && self.url.starts_with("http://") && !here
     }
 
-    /// The moment before which no request is to be made.
-    pub(crate) fn not_before(&self) -> Option<Instant> {
-        *self.not_before.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Sends one request and waits for its answer.
-    pub(crate) fn ask(&self, body: &str) -> Result<Reply, Trouble> {
+    pub(crate) fn ask(&self, body: &str) -> Result<Reply, Failure> {
         let mut request = self.agent.post(&self.url).set("Content-Type", "application/json").set("Accept", "application/json");
         if let Some(key) = &self.key {
             request = request.set("Authorization", &key.header());
         }
-        let answer = request.send_string(body);
-        let response = match answer {
-            Ok(response) if response.status() == 200 => response,
-            Ok(response) => return Err(self.refused(response.status(), response)),
-            Err(ureq::Error::Status(status, response)) => return Err(self.refused(status, response)),
+        let response = match request.send_string(body) {
+            Ok(response) if (200..300).contains(&response.status()) => response,
+            Ok(response) => return Err(self.refused(response)),
+            Err(ureq::Error::Status(_, response)) => return Err(self.refused(response)),
             Err(ureq::Error::Transport(error)) => return Err(self.broken(&error)),
         };
+        let (status, after) = (response.status(), asked_to_wait(&response));
         // What was cut off on the way may have been answered in full over there.
-        let text = response.into_string().map_err(|error| Trouble::Passing {
-            message: self.hidden(&format!("the response broke off: {error}")),
-            after: None,
-            charged: true,
+        let text = response.into_string().map_err(|error| {
+            let message = self.hidden(&format!("the response broke off: {error}"));
+            Failure { trouble: Trouble::Passing, message, charge: Charge::All, after: None }
         })?;
-        let mut reply =
-            chat::reply(&text).map_err(|message| Trouble::Passing { message: self.hidden(&message), after: None, charged: true })?;
+        let mut reply = chat::reply(&text, |text| self.hidden(text)).map_err(|odd| self.unanswered(status, after, odd))?;
         if let Some(key) = &self.key {
             reply.text = key.hidden_in_answer(&reply.text);
         }
         Ok(reply)
     }
 
-    fn refused(&self, status: u16, response: ureq::Response) -> Trouble {
-        let after = response.header("Retry-After").and_then(|value| retry::retry_after(value, SystemTime::now()));
-        let body = response.into_string().unwrap_or_default();
-        let message = format!("status {status}: {}", chat::error_message(&body, |text| self.hidden(text)));
-        match status {
-            408 | 425 | 429 | 500.. => {
-                if let Some(after) = after {
-                    let until = Instant::now() + after;
-                    let mut held = self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
-                    *held = Some(held.map_or(until, |known| known.max(until)));
-                }
-                // A 5xx may come after the model has worked; who is sent away has cost nothing.
-                Trouble::Passing { message, after, charged: !matches!(status, 425 | 429 | 503) }
+    /// A response of a status that promises an answer, without one.
+    fn unanswered(&self, status: u16, after: Option<Duration>, NoAnswer { why, message, usage }: NoAnswer) -> Failure {
+        let charge = usage.map_or(Charge::All, Charge::Counted);
+        let failure = |trouble, charge, message| Failure { trouble, message, charge, after: None };
+        match why {
+            Why::Shape => failure(Trouble::Odd, charge, format!("status {status}: {message}")),
+            Why::Empty => failure(Trouble::Odd, charge, message),
+            Why::BrokenOff => failure(Trouble::Passing, charge, message),
+            Why::Filtered => failure(Trouble::Request, charge, message),
+            Why::Error(Some(code)) => {
+                Failure { charge: Charge::Nothing, ..self.failed(code, after, format!("status {status} with the error {code}: {message}")) }
             }
-            402 => Trouble::Fatal { message: format!("{message}; the endpoint asks for payment") },
-            401 => Trouble::Fatal { message: format!("{message}; {}", self.key_hint()) },
-            403 => Trouble::Forbidden { message: format!("{message}; {}", self.key_hint()) },
-            300..=399 => Trouble::Fatal { message: format!("{message}; redirects are not followed, give the URL that it leads to") },
-            404 | 405 => Trouble::Fatal { message: format!("{message}; check the base URL and the model's name") },
-            _ => Trouble::Request { message },
+            Why::Error(None) => failure(Trouble::Passing, Charge::Nothing, format!("status {status} with an error: {message}")),
+            Why::ErrorAtWork(code) => {
+                let worked = self.failed(code.unwrap_or(500), after, message);
+                Failure { charge: if worked.charge == Charge::Nothing { Charge::Nothing } else { charge }, ..worked }
+            }
         }
+    }
+
+    fn refused(&self, response: ureq::Response) -> Failure {
+        let (status, after) = (response.status(), asked_to_wait(&response));
+        let body = response.into_string().unwrap_or_default();
+        self.failed(status, after, format!("status {status}: {}", chat::error_message(&body, |text| self.hidden(text))))
+    }
+
+    /// What a status means.
+    fn failed(&self, status: u16, after: Option<Duration>, message: String) -> Failure {
+        let fatal = |hint: &str| Failure { trouble: Trouble::Fatal, message: format!("{message}; {hint}"), charge: Charge::Nothing, after };
+        let trouble = match status {
+            401 => return fatal(self.key_hint()),
+            402 => return fatal("the endpoint asks for payment"),
+            300..=399 => return fatal("redirects are not followed, give the URL that it leads to"),
+            404 | 405 => return fatal("check the base URL and the model's name"),
+            403 => return Failure { trouble: Trouble::Forbidden, ..fatal(self.key_hint()) },
+            429 => Trouble::SentAway,
+            503 if after.is_some() => Trouble::SentAway,
+            408 | 425 | 500.. => Trouble::Passing,
+            _ => Trouble::Request,
+        };
+        // A 5xx may come after the model has worked; who is sent away has cost nothing.
+        let worked = trouble == Trouble::Passing && !matches!(status, 425 | 503);
+        Failure { trouble, message, charge: if worked { Charge::All } else { Charge::Nothing }, after }
     }
 
     fn key_hint(&self) -> &'static str {
@@ -155,19 +193,24 @@ impl Endpoint {
         }
     }
 
-    fn broken(&self, error: &ureq::Transport) -> Trouble {
+    fn broken(&self, error: &ureq::Transport) -> Failure {
         use ureq::ErrorKind as Kind;
-        let message = self.hidden(&error.to_string());
-        match error.kind() {
-            Kind::InvalidUrl | Kind::UnknownScheme | Kind::InvalidProxyUrl | Kind::ProxyUnauthorized => Trouble::Fatal { message },
-            Kind::Dns | Kind::ConnectionFailed | Kind::ProxyConnect => Trouble::Passing { message, after: None, charged: false },
-            _ => Trouble::Passing { message, after: None, charged: true },
-        }
+        let (trouble, charge) = match error.kind() {
+            Kind::InvalidUrl | Kind::UnknownScheme | Kind::InvalidProxyUrl | Kind::ProxyUnauthorized => (Trouble::Fatal, Charge::Nothing),
+            Kind::Dns | Kind::ConnectionFailed | Kind::ProxyConnect => (Trouble::Passing, Charge::Nothing),
+            _ => (Trouble::Passing, Charge::All),
+        };
+        Failure { trouble, message: self.hidden(&error.to_string()), charge, after: None }
     }
 
     fn hidden(&self, text: &str) -> String {
         self.key.as_ref().map_or_else(|| text.to_owned(), |key| key.hidden_in(text))
     }
+}
+
+/// The wait that a response asks for.
+fn asked_to_wait(response: &ureq::Response) -> Option<Duration> {
+    response.header("Retry-After").and_then(|value| retry::retry_after(value, SystemTime::now()))
 }
 
 /// Scheme, host and port of a URL.
@@ -219,5 +262,20 @@ mod tests {
             assert!(message.contains(part) && !message.contains("secret"), "{message}");
         }
         assert!(Endpoint::new("http://a/v1", None, Duration::ZERO).is_err());
+        for given in ["https://host/proxy/sk-1234/56789ab/v1", "https://host/sk-1234%2F56789ab", "https://host/SK%2d1234%2f56789ab/v1"] {
+            let key = Key::for_tests("sk-1234/56789ab");
+            let message = Endpoint::new(given, Some(key), Duration::from_secs(1)).map(|_| ());
+            match given.contains("SK") {
+                // Another key than ours is no business of ours.
+                true => assert!(message.is_ok()),
+                false => {
+                    let message = message.unwrap_err().to_string();
+                    assert!(message.contains("https://host/[hidden]") && message.contains("carries the key"), "{message}");
+                    assert!(!message.contains("56789ab"), "{message}");
+                }
+            }
+        }
+        // A word for a key may stand in a path.
+        assert!(Endpoint::new("http://localhost/ollama/v1", Some(Key::for_tests("ollama")), Duration::from_secs(1)).is_ok());
     }
 }

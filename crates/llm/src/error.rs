@@ -68,7 +68,7 @@ pub enum LlmError {
         reason: io::Error,
     },
     /// The folder holds answers to other questions.
-    #[error("{}: holds a job with {what} {there}, asked for is {asked}; choose another output folder", path.display())]
+    #[error("{}: holds a job with {what} {there}, asked for is {asked}; choose another output folder, or ask for what it has to go on", path.display())]
     OtherJob {
         /// The folder.
         path: PathBuf,
@@ -78,6 +78,14 @@ pub enum LlmError {
         there: String,
         /// What was asked for.
         asked: String,
+    },
+    /// What is named as the folder of a job is something else.
+    #[error("{}: {problem}; expected a new or empty folder, or that of a job to go on with: choose another output folder", path.display())]
+    NoJob {
+        /// File or folder.
+        path: PathBuf,
+        /// What it is.
+        problem: String,
     },
     /// A setting outside its range.
     #[error("{0}")]

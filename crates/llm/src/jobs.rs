@@ -17,8 +17,9 @@ use crate::{
     drive::{Driven, drive},
     error::LlmError,
     journal::Answer,
-    prompts,
+    prompt, prompts,
     session::{Fault, Halt, Judged, Model, Question, Session, Stop, Unused},
+    words,
 };
 
 /// Hears how far a job is. Calls come from several threads.
@@ -100,12 +101,14 @@ pub struct Outcome {
     pub open: usize,
     /// Why it stopped early.
     pub stop: Option<Stop>,
+    /// What whoever uses the rows should know, in one line each.
+    pub notes: Vec<String>,
 }
 
 impl Context<'_> {
     /// A document as prompts show it: its first words.
     fn document(&self, document: u32) -> &str {
-        first_words(self.collection.documents.text(document), self.document_words)
+        words::first(self.collection.documents.text(document), self.document_words)
     }
 
     fn document_id(&self, document: u32) -> &str {
@@ -196,7 +199,7 @@ impl Outcome {
     fn of<R>(driven: &mut Driven<R>, stage: &str, sources: impl Fn(usize) -> Value) -> Self {
         let unanswered = driven.unanswered.iter().map(|(at, why)| Rejected::without_answer(stage, sources(*at), why.clone()));
         let open = driven.results.iter().filter(|it| it.is_none()).count();
-        Self { rejected: unanswered.collect(), units: driven.results.len(), open, stop: driven.stop.take(), rows: Vec::new() }
+        Self { rejected: unanswered.collect(), units: driven.results.len(), open, stop: driven.stop.take(), ..Self::default() }
     }
 
     fn reject(&mut self, reason: impl Into<String>, answer: &Answer) {
@@ -219,13 +222,14 @@ impl Outcome {
         self.units += later.units;
         self.open += later.open;
         self.stop = self.stop.or(later.stop);
+        self.notes.extend(later.notes);
         self
     }
 }
 
 /// Documents to write for: `count` of those with at least `min_words` words, drawn without replacement, ascending; all of them without `count`.
 pub fn draw_documents(collection: &Collection, count: Option<usize>, min_words: usize, seed: u64) -> Vec<u32> {
-    let long_enough = |document: &u32| collection.documents.text(*document).split_whitespace().nth(min_words.saturating_sub(1)).is_some();
+    let long_enough = |document: &u32| words::count(collection.documents.text(*document)) >= min_words.max(1);
     let mut documents: Vec<u32> = (0..collection.documents.len() as u32).filter(long_enough).collect();
     if let Some(count) = count.filter(|count| *count < documents.len()) {
         documents.shuffle(&mut prompts::random(seed, "documents"));
@@ -233,25 +237,6 @@ pub fn draw_documents(collection: &Collection, count: Option<usize>, min_words: 
         documents.sort_unstable();
     }
     documents
-}
-
-/// The first `count` words, as they stand in the text.
-fn first_words(text: &str, count: usize) -> &str {
-    let text = text.trim();
-    let mut words = 0;
-    let mut inside = false;
-    for (at, character) in text.char_indices() {
-        if character.is_whitespace() {
-            inside = false;
-        } else if !inside {
-            inside = true;
-            words += 1;
-            if words > count {
-                return text[..at].trim_end();
-            }
-        }
-    }
-    text
 }
 
 /// Examples of the task for a prompt, from JSON lines `{"document", "query"}`.
@@ -264,15 +249,19 @@ pub fn read_examples(path: &Path) -> Result<String, LlmError> {
         document: String,
         query: String,
     }
-    let text = std::fs::read_to_string(path).map_err(LlmError::io(path))?;
+    let text = prompt::read(path)?;
     let mut out = String::new();
+    let expected = || "{\"document\": \"…\", \"query\": \"…\"} on each line".to_owned();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let example: Example = serde_json::from_str(line).map_err(|error| LlmError::Text {
             place: format!("{}:{}", path.display(), number + 1),
             problem: error.to_string(),
-            expected: "{\"document\": \"…\", \"query\": \"…\"} on each line".into(),
+            expected: expected(),
         })?;
         out.push_str(&format!("Document:\n{}\nQuery: {}\n\n", example.document.trim(), example.query.trim()));
+    }
+    if out.is_empty() {
+        return Err(LlmError::Text { place: path.display().to_string(), problem: "it has no example".into(), expected: expected() });
     }
     Ok(out)
 }
@@ -311,14 +300,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_words_end_at_a_word() {
-        assert_eq!(first_words("  one  two\nthree four ", 3), "one  two\nthree");
-        assert_eq!(first_words("one two", 5), "one two");
-        assert_eq!(first_words("one two", 0), "");
-        assert_eq!(first_words("", 5), "");
-    }
-
-    #[test]
     fn documents_are_drawn_once_each_by_seed() {
         let collection = corpus::demo::generate();
         let drawn = draw_documents(&collection, Some(50), 5, 3);
@@ -337,5 +318,7 @@ mod tests {
         assert_eq!(read_examples(&path).unwrap(), "Document:\nd1\nQuery: q1\n\nDocument:\nd2\nQuery: q2\n\n");
         std::fs::write(&path, "{\"document\": \"d1\"}\n").unwrap();
         assert!(read_examples(&path).unwrap_err().to_string().contains("examples.jsonl:1"));
+        std::fs::write(&path, "\n").unwrap();
+        assert!(read_examples(&path).unwrap_err().to_string().contains("it has no example"));
     }
 }

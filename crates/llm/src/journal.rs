@@ -219,6 +219,15 @@ fn not_locked(path: &Path, error: TryLockError) -> LlmError {
     }
 }
 
+/// Whether a file is a journal, by its first line; an empty one, or one whose first line was cut off, is.
+pub(crate) fn is_one(path: &Path) -> Result<bool, LlmError> {
+    let mut start = Vec::new();
+    File::open(path).and_then(|file| file.take(16).read_to_end(&mut start)).map_err(LlmError::io(path))?;
+    let begins = br#"{"event":""#;
+    let length = start.len().min(begins.len());
+    Ok(start[..length] == begins[..length])
+}
+
 /// Bytes up to the end of the last whole line.
 fn whole_lines(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)

@@ -46,6 +46,11 @@ impl Key {
         self.0.len() >= SECRET && (!word || self.0.len() >= LONGER_THAN_WORDS)
     }
 
+    /// Whether a URL has the key in it, percent-encoded or not. A word for a key may well be part of a path.
+    pub(crate) fn stands_in(&self, url: &str) -> bool {
+        self.is_secret() && (url.contains(&self.0) || percent_decoded(url).windows(self.0.len()).any(|part| part == self.0.as_bytes()))
+    }
+
     /// A message without the key: endpoints repeat it in what they say, some as JSON inside of JSON, where `/` may be `\/` and `+` `\u002B`.
     /// Nothing but the key is changed. One that is no secret is taken out where it stands alone, as nobody would read what is left of `error`
     /// without its `r`.
@@ -90,6 +95,17 @@ const HIDDEN: &str = "[key]";
 const SECRET: usize = 12;
 /// Letters alone are no word from here on.
 const LONGER_THAN_WORDS: usize = 24;
+
+fn percent_decoded(url: &str) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::with_capacity(url.len()), url.as_bytes());
+    while let [first, behind @ ..] = rest {
+        let code = behind.get(..2).and_then(|it| std::str::from_utf8(it).ok()).and_then(|it| u8::from_str_radix(it, 16).ok());
+        let (byte, length) = if *first == b'%' { code.map_or((*first, 1), |code| (code, 3)) } else { (*first, 1) };
+        out.push(byte);
+        rest = &rest[length..];
+    }
+    out
+}
 
 /// `text` with the escapes of JSON that a key may be written with taken back, whether it is JSON or not, and for each byte of it the place where
 /// it began; `places` are those of `text`.

@@ -4,12 +4,12 @@
 //! | part | owns |
 //! |---|---|
 //! | [`Endpoint`], [`Key`] | HTTP, and what a failure means; the key, which nobody sees |
-//! | [`Backoff`] | when a request is made again |
+//! | [`Backoff`], `pace` | when a request is made again; how many at once where an endpoint sends some away |
 //! | [`Limits`], [`Spent`] | the budget: set aside before, settled after |
 //! | `journal` | every request and answer, on disk before anything depends on it |
 //! | [`Session`], [`Model`] | one question: from the journal, else from the endpoint, and repaired once |
 //! | [`Prompt`], [`prompts`], [`Attributes`] | what is asked; ours are files of this crate |
-//! | [`Quality`] | what a written text must be |
+//! | [`Quality`], `words` | what a written text must be; what a word is, with and without blanks |
 //! | [`jobs`] | queries, triples, negatives, gecko, relabel: questions, checks, rows |
 //! | [`Folder`] | what lies on disk |
 //!
@@ -27,6 +27,7 @@ pub mod jobs;
 mod journal;
 mod key;
 mod output;
+mod pace;
 mod prompt;
 pub mod prompts;
 mod quality;
@@ -34,6 +35,7 @@ mod retry;
 mod session;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use budget::{Limits, Spent};
 pub use chat::Sampling;

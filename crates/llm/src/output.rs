@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{error::LlmError, jobs::Outcome};
+use crate::{error::LlmError, jobs::Outcome, journal};
 
 /// The folder of one job.
 #[derive(Debug)]
@@ -19,42 +19,47 @@ pub struct Folder {
 
 impl Folder {
     /// Makes the folder, or goes on with one that holds the same job: `identity` is an object of what must not change, such as kind, data and
-    /// model.
+    /// model; settings stand in an object of their own in it, under `settings`.
     ///
     /// # Errors
-    /// When the folder cannot be made, or holds another job.
+    /// When the folder cannot be made, or holds another job or anything else.
     pub fn open(path: &Path, identity: &Value) -> Result<Self, LlmError> {
-        fs::create_dir_all(path).map_err(LlmError::io(path))?;
         Self::check(path, identity)?;
+        fs::create_dir_all(path).map_err(LlmError::io(path))?;
         Ok(Self { path: path.to_owned() })
     }
 
     /// Looks whether a folder holds no job or this one, and changes nothing.
     ///
     /// # Errors
-    /// When it holds another job, or cannot be read.
+    /// When it holds another job or anything else, or cannot be read.
     pub fn check(path: &Path, identity: &Value) -> Result<(), LlmError> {
+        if path.exists() && !path.is_dir() {
+            return Err(LlmError::NoJob { path: path.to_owned(), problem: "is a file".into() });
+        }
         let file = path.join("job.json");
-        match fs::read(&file) {
-            Ok(bytes) => {
-                let known: Value = serde_json::from_slice(&bytes).map_err(|error| LlmError::Text {
-                    place: file.display().to_string(),
-                    problem: error.to_string(),
-                    expected: "what this program wrote".into(),
-                })?;
-                let names = identity.as_object().map(|it| it.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-                if let Some(name) = names.iter().find(|name| known["job"][name.as_str()] != identity[name.as_str()]) {
-                    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                    return Err(LlmError::OtherJob {
-                        path: path.to_owned(),
-                        what: name.clone(),
-                        there: shown(&known["job"][name.as_str()]),
-                        asked: shown(&identity[name.as_str()]),
-                    });
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        let bytes = match fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return is_free(path),
             Err(error) => return Err(LlmError::io(&file)(error)),
+        };
+        let known: Value = serde_json::from_slice(&bytes).map_err(|error| LlmError::Text {
+            place: file.display().to_string(),
+            problem: error.to_string(),
+            expected: "what this program wrote".into(),
+        })?;
+        let known = &known["job"];
+        if !known.is_object() {
+            return Err(LlmError::NoJob { path: path.to_owned(), problem: "has a job.json of something else".into() });
+        }
+        for (name, asked) in identity.as_object().into_iter().flatten() {
+            match asked.as_object().filter(|_| name == SETTINGS) {
+                Some(settings) => settings.iter().try_for_each(|(name, asked)| {
+                    let flag = format!("--{}", name.replace('_', "-"));
+                    alike(path, &flag, &known[SETTINGS][name], asked)
+                })?,
+                None => alike(path, name, &known[name], asked)?,
+            }
         }
         Ok(())
     }
@@ -111,6 +116,41 @@ impl Folder {
     }
 }
 
+/// The part of an identity that is named as flags are.
+const SETTINGS: &str = "settings";
+
+/// Looks whether something is as it was.
+fn alike(path: &Path, what: &str, there: &Value, asked: &Value) -> Result<(), LlmError> {
+    if there == asked {
+        return Ok(());
+    }
+    let shown = |value: &Value| match value {
+        Value::Null => "none".to_owned(),
+        other => other.as_str().map_or_else(|| other.to_string(), str::to_owned),
+    };
+    Err(LlmError::OtherJob { path: path.to_owned(), what: what.to_owned(), there: shown(there), asked: shown(asked) })
+}
+
+/// Looks whether a folder without a `job.json` is empty, or has the journal of a job that was killed before it wrote one. Whatever else lies there
+/// is somebody's: a collection has a `queries.jsonl` as well.
+fn is_free(path: &Path) -> Result<(), LlmError> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(LlmError::io(path))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(LlmError::io(path))?.file_name().to_string_lossy().into_owned();
+        // What file managers leave behind.
+        names.extend(Some(name).filter(|name| !name.starts_with('.')));
+    }
+    if names.is_empty() || names.iter().any(|name| name == "journal.jsonl") && journal::is_one(&path.join("journal.jsonl"))? {
+        return Ok(());
+    }
+    names.sort_unstable();
+    Err(LlmError::NoJob { path: path.to_owned(), problem: format!("is no folder of a job and not empty (it has {})", names[0]) })
+}
+
 fn lines(out: &mut impl Write, rows: &[impl Serialize]) -> std::io::Result<()> {
     for row in rows {
         serde_json::to_writer(&mut *out, row)?;
@@ -140,6 +180,57 @@ mod tests {
         assert!(Folder::check(&path, &json!({ "kind": "queries", "model": "n" })).is_err());
         fs::write(path.join("job.json"), "{").unwrap();
         assert!(Folder::open(&path, &identity).is_err());
+    }
+
+    /// Queries are written to `queries.jsonl`, as a collection has one.
+    #[test]
+    fn what_is_no_folder_of_a_job_is_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("data");
+        let refused = |part: &str| {
+            for outcome in [Folder::check(&path, &json!({})), Folder::open(&path, &json!({})).map(|_| ())] {
+                let message = outcome.unwrap_err().to_string();
+                assert!(
+                    message.starts_with(&path.display().to_string()) && message.contains(part) && message.lines().count() == 1,
+                    "{message}"
+                );
+            }
+        };
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("queries.jsonl"), "{}").unwrap();
+        refused("not empty (it has queries.jsonl)");
+        fs::write(path.join("job.json"), r#"{"name": "build"}"#).unwrap();
+        refused("a job.json of something else");
+        fs::remove_file(path.join("job.json")).unwrap();
+        fs::write(path.join("journal.jsonl"), "{\"day\": 1}\n").unwrap();
+        refused("not empty (it has journal.jsonl)");
+        // A job that was killed between its journal and its job.json.
+        fs::remove_file(path.join("queries.jsonl")).unwrap();
+        for ours in ["", "{\"event\":\"asked\",\"id\":\"a\",\"aside\":1}\n", "{\"event\":\"asked\",\"id\":\"a\",\"as"] {
+            fs::write(path.join("journal.jsonl"), ours).unwrap();
+            Folder::open(&path, &json!({})).unwrap();
+        }
+        fs::remove_dir_all(&path).unwrap();
+        fs::write(&path, "a file").unwrap();
+        refused("is a file");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(".hidden"), "").unwrap();
+        Folder::open(&path, &json!({})).unwrap();
+    }
+
+    #[test]
+    fn settings_that_change_questions_are_named_as_flags() {
+        let place = tempfile::tempdir().unwrap();
+        let identity =
+            |per_query: u32, more: Value| json!({ "kind": "negatives", "settings": { "per_query": per_query, "languages": more } });
+        let folder = Folder::open(place.path(), &identity(2, json!(null))).unwrap();
+        folder.write_job(&json!({ "job": identity(2, json!(null)) })).unwrap();
+        Folder::check(place.path(), &identity(2, json!(null))).unwrap();
+        let message = Folder::check(place.path(), &identity(1, json!(null))).unwrap_err().to_string();
+        assert!(message.contains("a job with --per-query 2, asked for is 1; choose another"), "{message}");
+        let message = Folder::check(place.path(), &identity(2, json!(["English"]))).unwrap_err().to_string();
+        assert!(message.contains("a job with --languages none, asked for is [\"English\"]"), "{message}");
     }
 
     #[test]

@@ -6,7 +6,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-use crate::{error::LlmError, prompt::Prompt};
+use crate::{
+    error::LlmError,
+    prompt::{self, Prompt},
+};
 
 macro_rules! prompts {
     ($($(#[$about:meta])* $name:ident = $file:literal needs [$($needed:literal),*];)*) => {
@@ -65,7 +68,7 @@ impl Attributes {
     fn load(own: &str, file: Option<&Path>) -> Result<Self, LlmError> {
         let own: BTreeMap<String, Vec<String>> = serde_json::from_str(own).map_err(|error| LlmError::Setting(error.to_string()))?;
         let Some(path) = file else { return Ok(Self(own)) };
-        let text = std::fs::read_to_string(path).map_err(LlmError::io(path))?;
+        let text = prompt::read(path)?;
         let names = own.keys().cloned().collect::<Vec<_>>().join(", ");
         let fault = |problem: String| LlmError::Text {
             place: path.display().to_string(),
@@ -96,6 +99,11 @@ impl Attributes {
     /// When the file in their place is faulty.
     pub fn of_triples(file: Option<&Path>) -> Result<Self, LlmError> {
         Self::load(include_str!("../prompts/triples.attributes.json"), file)
+    }
+
+    /// All of them, as a file has them.
+    pub(crate) fn text(&self) -> String {
+        serde_json::to_string(&self.0).unwrap_or_default()
     }
 
     /// One value of each, a function of the seed and of what it is for.

@@ -1,13 +1,15 @@
 //! What a written text must be before it may train anything: neither too short nor too long, likely enough, and not copied.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::{error::LlmError, session::Fault};
+use crate::{error::LlmError, session::Fault, words};
 
 /// Words in a row that two texts share before they count as copied: shorter runs are names and phrases.
 const RUN: usize = 6;
+/// Share of their words that two texts of about the same length have in common, wherever these stand, before one is a copy of the other.
+const ALIKE: f64 = 5.0 / 6.0;
 
 /// Limits for written texts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -46,7 +48,7 @@ impl Quality {
 
     /// Looks at `text`, which was written from `sources` with mean log-probability `logprob`.
     pub(crate) fn check(&self, text: &str, sources: &[&str], logprob: Option<f64>) -> Result<(), Fault> {
-        let words = text.split_whitespace().count();
+        let words = words::count(text);
         let bad = |reason: String| Err(Fault::Quality(reason));
         if words < self.min_words {
             return bad(format!("too short: {words} words, at least {}", self.min_words));
@@ -69,11 +71,32 @@ impl Quality {
         }
         Ok(())
     }
+
+    /// Looks whether `text`, which is to say something else than `whole`, has too much of it inside. A text of fewer than six words is too short
+    /// for that.
+    pub(crate) fn holds_not(&self, text: &str, whole: &str) -> Result<(), Fault> {
+        let held = if words::count(whole) < RUN { 0.0 } else { copied_share(whole, text) };
+        if held > self.max_copied {
+            return Err(Fault::Quality(format!("copied: it has {:.0} % of the words of a text that does answer", held * 100.0)));
+        }
+        Ok(())
+    }
 }
 
-/// Share of the words of `text` that lie in runs of at least six that `source` has too.
+/// Share of the words of `text` that lie in runs of at least six that `source` has too; all of a text that has nearly the same words as `source`,
+/// or, if it is shorter than a run, the very same ones.
 pub(crate) fn copied_share(text: &str, source: &str) -> f64 {
-    let (text, source) = (words(text), words(source));
+    let (text, source) = (words::list(text), words::list(source));
+    if text.is_empty() {
+        return 0.0;
+    }
+    if text.len() < RUN {
+        return f64::from(u8::from(text == source));
+    }
+    let alike = alike(&text, &source);
+    if alike >= ALIKE {
+        return 1.0;
+    }
     let runs: HashSet<&[String]> = source.windows(RUN).collect();
     let mut copied = vec![false; text.len()];
     for (at, run) in text.windows(RUN).enumerate() {
@@ -81,11 +104,21 @@ pub(crate) fn copied_share(text: &str, source: &str) -> f64 {
             copied[at..at + RUN].fill(true);
         }
     }
-    copied.iter().filter(|it| **it).count() as f64 / text.len().max(1) as f64
+    copied.iter().filter(|it| **it).count() as f64 / text.len() as f64
 }
 
-fn words(text: &str) -> Vec<String> {
-    text.split(|it: char| !it.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+/// Words that two texts have in common, of those of the longer one.
+fn alike(a: &[String], b: &[String]) -> f64 {
+    let mut left: HashMap<&str, usize> = HashMap::new();
+    b.iter().for_each(|word| *left.entry(word).or_default() += 1);
+    let mut common = 0;
+    for word in a {
+        if let Some(count) = left.get_mut(word.as_str()).filter(|count| **count > 0) {
+            *count -= 1;
+            common += 1;
+        }
+    }
+    f64::from(common) / a.len().max(b.len()).max(1) as f64
 }
 
 /// Texts seen, alike where they differ in case, punctuation and blanks alone.
@@ -94,12 +127,12 @@ pub(crate) struct Seen(HashSet<String>);
 
 impl Seen {
     pub(crate) fn with<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
-        Self(texts.map(|text| words(text).join(" ")).collect())
+        Self(texts.map(|text| words::list(text).join(" ")).collect())
     }
 
     /// Whether it is the first of its like.
     pub(crate) fn first(&mut self, text: &str) -> bool {
-        self.0.insert(words(text).join(" "))
+        self.0.insert(words::list(text).join(" "))
     }
 }
 
@@ -114,6 +147,37 @@ mod tests {
         assert_eq!(copied_share("Quick, brown fox JUMPS over the", source), 1.0);
         assert_eq!(copied_share("does the quick brown fox jumps over ever rest so", source), 0.6);
         assert_eq!(copied_share("", source), 0.0);
+        // Characters are words where words have no blanks.
+        assert_eq!(copied_share("它说狐狸在田里找到", "狐狸在田里找到什么就吃什么，白天睡觉。"), 7.0 / 9.0);
+    }
+
+    #[test]
+    fn a_text_that_says_the_same_in_nearly_the_same_words_is_a_copy() {
+        let source = "The fox sleeps by day and eats at night.";
+        assert_eq!(copied_share("the FOX sleeps by night and eats at night", source), 1.0, "one word of nine is another");
+        assert_eq!(copied_share("The hen sleeps by night and runs at noon", source), 0.0);
+        // Shorter than a run: the same words in the same order, whatever the case and the signs.
+        assert_eq!(copied_share("what IS a fox", "What is a fox?"), 1.0);
+        assert_eq!(copied_share("what is a hen", "What is a fox?"), 0.0);
+        assert_eq!(copied_share("is what a fox", "What is a fox?"), 0.0);
+
+        let quality = Quality::PASSAGES;
+        let longer =
+            format!("It is told in many books and in many lands that {source} Nobody has seen it, and who asks hears another tale.");
+        assert!(quality.check(&longer, &[source], None).is_ok());
+        assert!(matches!(quality.holds_not(&longer, source), Err(Fault::Quality(why)) if why.starts_with("copied: it has 100 %")));
+        quality.holds_not(&longer, "It is told").unwrap();
+    }
+
+    #[test]
+    fn texts_without_blanks_have_as_many_words_as_characters() {
+        let quality = Quality::QUERIES;
+        for text in ["狐狸吃什么？", "キツネは何を食べますか", "สุนัขจิ้งจอกกินอะไร", "여우는 무엇을 먹나요"]
+        {
+            quality.check(text, &[], None).unwrap();
+        }
+        assert!(matches!(quality.check("狐狸", &[], None), Err(Fault::Quality(why)) if why.starts_with("too short: 2 words")));
+        assert!(quality.check(&"狐".repeat(65), &[], None).is_err());
     }
 
     #[test]

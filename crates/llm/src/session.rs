@@ -16,9 +16,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    answers,
     budget::{self, Budget, Limits, Past, Spent},
-    chat::{self, Message, Role, Sampling},
-    endpoint::{Endpoint, Trouble},
+    chat::{self, Message, Role, Sampling, Usage},
+    endpoint::{Charge, Endpoint, Failure, Trouble},
     error::LlmError,
     journal::{Answer, Journal},
     prompt::Prompt,
@@ -32,6 +33,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(900);
 const REFUSALS: u32 = 20;
 /// The same where it says that they are forbidden, as it does for a key that may not use it, and for what a moderation refuses.
 const FORBIDDEN: u32 = 3;
+
+/// Responses without an answer to one request, until it is taken to be refused.
+const ODD_ANSWERS: u32 = 2;
+/// A count of more than so many times what was set aside is nonsense.
+const BELIEVED: u64 = 100;
 
 /// A model that answers, and how.
 #[derive(Debug, Clone)]
@@ -232,32 +238,35 @@ impl Session {
         }
         let seed = u32::from_str_radix(&id[..7], 16).unwrap_or_default();
         let body = chat::request(&model.name, messages, &model.sampling, seed);
-        let mut failures = 0;
+        let (mut tries, mut failures, mut odd) = (0, 0, 0);
         loop {
-            self.wait(model.endpoint.not_before())?;
+            let Some(turn) = model.endpoint.pace.turn(|| self.is_over()) else { return Err(Halt::Stop(Stop::Interrupted)) };
             let Some(aside) = self.budget.set_aside(&model.name, messages, longest) else { return Err(Halt::Stop(Stop::Budget)) };
             // Setting aside may have waited for others: meanwhile the job may have been stopped, or everybody sent away.
             let stopped = self.interrupted.load(Ordering::Relaxed) || self.barred.load(Ordering::SeqCst);
-            if stopped || model.endpoint.not_before().is_some_and(|until| until > Instant::now()) {
+            if stopped || model.endpoint.pace.is_held() {
                 self.budget.give_back(&model.name, aside);
                 continue;
             }
             let outcome = self.journal.asked(id, aside).map(|()| model.endpoint.ask(&body));
+            let believed = |usage: Usage| Some(usage).filter(|it| it.cost() <= aside.tokens.saturating_mul(BELIEVED)).map(Usage::cost);
             let charged = match &outcome {
-                // An endpoint that does not count is taken to have used all of it.
-                Ok(Ok(reply)) => reply.usage.map_or(aside.tokens, chat::Usage::cost),
-                Ok(Err(Trouble::Passing { charged: true, .. })) => aside.tokens,
+                // An endpoint that does not count, or nonsense, is taken to have used all of it.
+                Ok(Ok(reply)) => reply.usage.and_then(believed).unwrap_or(aside.tokens),
+                Ok(Err(Failure { charge: Charge::Counted(usage), .. })) => believed(*usage).unwrap_or(aside.tokens),
+                Ok(Err(Failure { charge: Charge::All, .. })) => aside.tokens,
                 _ => 0,
             };
-            let trouble = match outcome {
+            let failure = match outcome {
                 Ok(Ok(reply)) => {
+                    turn.answered();
                     let answer = Answer {
                         text: reply.text,
                         cut: reply.cut,
                         max_answer_tokens: longest,
                         logprob: reply.logprob,
                         asked_logprob: model.sampling.logprobs,
-                        usage: reply.usage,
+                        usage: reply.usage.filter(|usage| believed(*usage).is_some()),
                         charged,
                         stage: question.stage.to_owned(),
                         model: model.name.clone(),
@@ -269,30 +278,49 @@ impl Session {
                     self.budget.settle(&model.name, aside, charged, true);
                     return written.map(|()| answer).map_err(Halt::from);
                 }
-                Ok(Err(trouble)) => trouble,
+                Ok(Err(failure)) => failure,
                 Err(error) => {
                     self.budget.settle(&model.name, aside, 0, false);
                     return Err(error.into());
                 }
             };
-            let written = self.journal.failed(id, charged, trouble.message());
+            let Failure { trouble, message, after, .. } = failure;
+            let written = self.journal.failed(id, charged, &message);
             self.budget.settle(&model.name, aside, charged, false);
             written?;
-            failures += 1;
+            tries += 1;
+            let mut in_vain = 0;
             match trouble {
-                Trouble::Fatal { message } => return Err(stop_at(model, &message)),
-                Trouble::Request { message } => return Err(self.refused(model, message, REFUSALS)),
-                Trouble::Forbidden { message } => return Err(self.refused(model, message, FORBIDDEN)),
-                Trouble::Passing { message, after, .. } => {
-                    if after.is_some_and(|asked| asked > LONGEST_WAIT) {
-                        return Err(stop_at(model, &format!("{message}; it asks to come back in more than 15 minutes")));
-                    }
-                    if failures >= self.backoff.attempts {
-                        let url = model.endpoint.url();
-                        return Err(Halt::Unanswered(format!("no answer in {failures} attempts: {message} (from {url})")));
-                    }
-                    self.wait(Some(Instant::now() + self.backoff.delay(failures, after, rand::rng().random())))?;
+                Trouble::Fatal => return Err(stop_at(model, &message)),
+                Trouble::Request => {
+                    turn.answered();
+                    return Err(self.refused(model, message, REFUSALS));
                 }
+                Trouble::Forbidden => return Err(self.refused(model, message, FORBIDDEN)),
+                Trouble::Odd if odd + 1 >= ODD_ANSWERS => return Err(self.refused(model, message, REFUSALS)),
+                Trouble::Odd => odd += 1,
+                // As long as others are answered it works, and this request has not failed.
+                Trouble::SentAway => in_vain = turn.sent_away(),
+                Trouble::Passing => failures += 1,
+            }
+            if after.is_some_and(|asked| asked > LONGEST_WAIT) {
+                return Err(stop_at(model, &format!("{message}; it asks to come back in more than 15 minutes")));
+            }
+            if in_vain >= self.backoff.attempts.saturating_mul(2) {
+                let why = format!("it has sent away everybody {in_vain} times in a row and answered nobody, the last with {message}");
+                return Err(stop_at(model, &why));
+            }
+            if trouble == Trouble::SentAway || after.is_some() {
+                let hold = self.backoff.hold(in_vain, after, rand::rng().random());
+                turn.hold(hold, self.backoff.spread(hold));
+            }
+            drop(turn);
+            if failures >= self.backoff.attempts {
+                let url = model.endpoint.url();
+                return Err(Halt::Unanswered(format!("no answer in {tries} attempts: {message} (from {url})")));
+            }
+            if trouble != Trouble::SentAway {
+                self.wait(Some(Instant::now() + self.backoff.delay(failures.max(odd), rand::rng().random())))?;
             }
         }
     }
@@ -342,7 +370,8 @@ impl Session {
             checked => return Ok(Judged::of(checked, first, Vec::new())),
         };
         let mut messages = question.messages.clone();
-        messages.push(Message::new(Role::Assistant, first.text.clone()));
+        // Without its thoughts, as chat templates send back what was said.
+        messages.push(Message::new(Role::Assistant, answers::without_thoughts(&first.text).unwrap_or(&first.text)));
         messages.extend(self.repair.filled(&[("problem", &problem)]));
         let second = answer(&format!("{id}-repair"), &messages, Some(&self.repair))?;
         let checked = check(&second);
@@ -376,14 +405,6 @@ impl Question<'_> {
 /// The end of a job, and who is the reason. A URL has no secret in it.
 fn stop_at(model: &Model, why: &str) -> Halt {
     Halt::Stop(Stop::Endpoint(format!("model {} at {}: {why}", model.name, model.endpoint.url())))
-}
-
-impl Trouble {
-    fn message(&self) -> &str {
-        match self {
-            Self::Passing { message, .. } | Self::Request { message } | Self::Forbidden { message } | Self::Fatal { message } => message,
-        }
-    }
 }
 
 impl From<LlmError> for Halt {

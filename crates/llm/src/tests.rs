@@ -74,7 +74,6 @@ fn queries(collection: &Collection) -> Queries {
         documents: draw_documents(collection, None, 5, 1),
         per_document: 1,
         prompt: prompts::queries(None).unwrap(),
-        examples: String::new(),
         quality: Quality::QUERIES,
     }
 }

@@ -15,21 +15,30 @@ use crate::output;
 use crate::plan::Plan;
 use crate::stage::Surroundings;
 
+/// What a round trip did; an event of the log.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RoundTrip {
+    depth: usize,
+    pairs: usize,
+    refused: usize,
+}
+
 /// The judgments without the positives that the model of the round before does not rank among the first `depth` (Promptagator, Dai et al. 2022,
 /// arXiv 2209.11755). What is refused is neither positive nor negative afterwards.
 ///
 /// # Errors
 /// When encoding or searching fails, or nothing is left.
-pub(crate) fn consistent(depth: usize, around: &Surroundings, models: &mut Models, round: usize) -> Result<Judgments> {
+pub(crate) fn consistent(depth: usize, around: &Surroundings, models: &mut Models, round: usize) -> Result<(Judgments, RoundTrip)> {
     let queries: Vec<u32> = around.judgments.queries().collect();
     let top = found(&queries, depth, around, models, round)?;
     let found: HashSet<(u32, u32)> = top.into_iter().collect();
     let (judgments, refused) = around.judgments.keep_pairs(|query, document| found.contains(&(query, document)));
-    output::note(&format!("round trip: {refused} of {} pairs left out", around.judgments.pairs().len()));
+    let counts = RoundTrip { depth, pairs: around.judgments.pairs().len(), refused };
+    output::note(&format!("round trip: {refused} of {} pairs left out", counts.pairs));
     if judgments.pairs().is_empty() {
         return Err(Usage::new(format!("train.round_trip = {depth} leaves no pair to train on; raise it")).into());
     }
-    Ok(judgments)
+    Ok((judgments, counts))
 }
 
 /// What pseudo-labelling did; an event of the log.

@@ -2,6 +2,7 @@
 //!
 //! Made from run.jsonl and config.toml alone, so it can be written at any time, for any run.
 
+mod prepared;
 mod steps;
 
 use std::fmt::Write as _;
@@ -54,6 +55,7 @@ fn page(name: &str, events: &[Value], config: &str) -> String {
         }
     }
     body.push_str("</table>\n");
+    body.push_str(&prepared::prepared(events));
     body.push_str(&plot("nDCG@10 on the evaluation split", &series("evaluation", "ndcg@10")));
     body.push_str(&plot("Loss", &series("step", "loss")));
     body.push_str(&plot("Gradient norm before clipping", &series("step", "gradient_norm")));

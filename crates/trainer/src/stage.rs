@@ -66,7 +66,11 @@ impl Stage {
         let (train, data) = (&config.train, &around.data);
         let mut events = Vec::new();
         let mut judgments = match train.round_trip {
-            Some(depth) => Arc::new(labels::consistent(depth, around, models, round)?),
+            Some(depth) => {
+                let (consistent, counts) = labels::consistent(depth, around, models, round)?;
+                events.push(serde_json::to_value(counts).map(|fields| ("round_trip", fields)));
+                Arc::new(consistent)
+            }
             None => Arc::clone(&around.judgments),
         };
         let mut limit = config.data.limit;

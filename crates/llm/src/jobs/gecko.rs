@@ -29,12 +29,10 @@ pub struct Gecko {
     pub documents: Vec<u32>,
     /// Passages that are judged for each query.
     pub candidates: usize,
-    /// What is asked first.
+    /// What is asked first, with examples of the task or without.
     pub query_prompt: Prompt,
     /// What is asked about passages, in this order: relevance, likelihood.
     pub score_prompts: [Prompt; 2],
-    /// Examples of the task, as [`read_examples`](super::read_examples) gives them; may be empty.
-    pub examples: String,
     /// What a query must be.
     pub quality: Quality,
 }
@@ -112,7 +110,8 @@ impl Gecko {
 
     fn asked(&self, context: &Context<'_>, document: u32, answer: &Answer) -> Result<Asked, Fault> {
         let asked: Asked = answers::json(&answer.text)?;
-        self.quality.check(&asked.query, &[context.document(document), &self.query_prompt.text], answer.logprob)?;
+        let sources = [context.document(document), &self.query_prompt.text, self.query_prompt.examples()];
+        self.quality.check(&asked.query, &sources, answer.logprob)?;
         if asked.task.trim().is_empty() { Err(Fault::Form("the task is empty".into())) } else { Ok(asked) }
     }
 
@@ -220,7 +219,7 @@ impl Gecko {
         Question {
             stage: "queries",
             prompt: &self.query_prompt,
-            messages: self.query_prompt.filled(&[("examples", &self.examples), ("document", context.document(document))]),
+            messages: self.query_prompt.filled(&[("examples", self.query_prompt.examples()), ("document", context.document(document))]),
             sources: json!({ "document": context.document_id(document) }),
             sample: 0,
         }

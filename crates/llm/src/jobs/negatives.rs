@@ -70,6 +70,7 @@ impl Negatives {
         let source = |at: usize| self.sources(context, &self.queries[at]);
         let mut outcome = Outcome::of(&mut driven, "negatives", source);
         let mut seen = Seen::with(context.collection.documents.texts().iter());
+        let (mut answered, mut short) = (0, 0);
         for (unit, judged) in self.queries.iter().zip(driven.results) {
             let Some(judged) = judged else { continue };
             outcome.reject_all(judged.unused);
@@ -89,12 +90,20 @@ impl Negatives {
                     Some(reason) => outcome.reject_part(reason, &answer, negative.text),
                 }
             }
+            answered += 1;
+            short += usize::from(kept.len() < self.per_query as usize);
             if !kept.is_empty() {
                 let row = json!({
                     "qid": what_for, "query": context.collection.queries.text(unit.0), "pos": ids(context, &unit.1), "neg_synth": kept,
                 });
                 outcome.rows.push(with(row, made_by(&answer, &[])));
             }
+        }
+        if short > 0 {
+            let wanted = self.per_query;
+            outcome.notes.push(format!(
+                "{short} of {answered} queries have fewer than the {wanted} negatives asked for; rejected.jsonl has what was left out"
+            ));
         }
         outcome
     }
@@ -110,9 +119,10 @@ impl Negatives {
         if negative.answers {
             return Some("on reflection the model finds that it answers the query".into());
         }
-        let mut sources: Vec<&str> = unit.1.iter().map(|document| context.document(*document)).collect();
-        sources.push(context.collection.queries.text(unit.0));
-        match self.quality.check(&negative.text, &sources, logprob) {
+        let positives: Vec<&str> = unit.1.iter().map(|document| context.document(*document)).collect();
+        let sources = [&positives[..], &[context.collection.queries.text(unit.0), &self.prompt.text]].concat();
+        let holds_none = || positives.iter().try_for_each(|positive| self.quality.holds_not(&negative.text, positive));
+        match self.quality.check(&negative.text, &sources, logprob).and_then(|()| holds_none()) {
             Err(Fault::Quality(reason) | Fault::Form(reason)) => Some(reason),
             Ok(()) if !seen.first(&negative.text) => Some("duplicate: another negative or a document says the same".into()),
             Ok(()) => None,

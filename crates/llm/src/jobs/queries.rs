@@ -17,10 +17,8 @@ pub struct Queries {
     pub documents: Vec<u32>,
     /// Queries for each.
     pub per_document: u32,
-    /// What is asked.
+    /// What is asked, with examples of the task or without.
     pub prompt: Prompt,
-    /// Examples of the task, as [`read_examples`](super::read_examples) gives them; may be empty.
-    pub examples: String,
     /// What a query must be.
     pub quality: Quality,
 }
@@ -45,13 +43,14 @@ impl Queries {
                 }
                 let text = answers::line(&answer.text)?;
                 // Small models repeat what they are told.
-                self.quality.check(&text, &[context.document(unit.0), &self.prompt.text], answer.logprob)?;
+                self.quality.check(&text, &[context.document(unit.0), &self.prompt.text, self.prompt.examples()], answer.logprob)?;
                 Ok(text)
             })
         });
         let source = |at: usize| json!({ "document": context.document_id(units[at].0) });
         let mut outcome = Outcome::of(&mut driven, "queries", source);
         let mut seen = Seen::with(context.collection.queries.texts().iter());
+        let mut unlikely = 0;
         for (unit, judged) in units.iter().zip(driven.results) {
             let Some(judged) = judged else { continue };
             outcome.reject_all(judged.unused);
@@ -59,12 +58,19 @@ impl Queries {
                 Some((text, answer)) if seen.first(&text) => {
                     let id = context.document_id(unit.0);
                     let row = json!({ "_id": format!("written:{id}:{}", unit.1), "text": text, "positive": [id], "source": id });
+                    unlikely += usize::from(answer.logprob.is_none());
                     let logprob = answer.logprob.map(|it| ("logprob", json!(it)));
                     outcome.rows.push(with(row, made_by(&answer, &[]).into_iter().chain(logprob)));
                 }
                 Some((_, answer)) => outcome.reject("duplicate: another query says the same", &answer),
                 None => {}
             }
+        }
+        if context.model.sampling.logprobs && unlikely > 0 {
+            let rows = outcome.rows.len();
+            outcome.notes.push(format!(
+                "the endpoint gave no log-probability for {unlikely} of {rows} rows: they cannot be chosen by it (data.queries_keep, --min-logprob)"
+            ));
         }
         outcome
     }
@@ -77,7 +83,7 @@ impl Queries {
         Question {
             stage: "queries",
             prompt: &self.prompt,
-            messages: self.prompt.filled(&[("examples", &self.examples), ("document", context.document(document))]),
+            messages: self.prompt.filled(&[("examples", self.prompt.examples()), ("document", context.document(document))]),
             sources: json!({ "document": context.document_id(document) }),
             sample,
         }

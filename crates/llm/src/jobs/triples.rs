@@ -108,6 +108,15 @@ impl Triples {
         if tasks.iter().all(|task| task.trim().is_empty()) { Err(Fault::Form("it names no task".into())) } else { Ok(tasks) }
     }
 
+    /// No part may repeat another one or the prompt.
+    fn check(&self, Triple { query, positive, negative }: &Triple, answer: &Answer) -> Result<(), Fault> {
+        let prompt = self.prompt.text.as_str();
+        self.queries.check(query, &[positive, negative, prompt], answer.logprob)?;
+        self.passages.check(positive, &[query, prompt], answer.logprob)?;
+        self.passages.check(negative, &[positive, query, prompt], answer.logprob)?;
+        self.passages.holds_not(negative, positive)
+    }
+
     fn units(&self, tasks: &[String]) -> Vec<(String, u32)> {
         tasks.iter().flat_map(|task| (0..self.per_task).map(|sample| (task.clone(), sample))).collect()
     }
@@ -117,9 +126,7 @@ impl Triples {
         let mut driven = context.each("triples", &units, |unit| {
             context.ask(&self.question(context, unit), |answer| {
                 let triple: Triple = answers::json(&answer.text)?;
-                self.queries.check(&triple.query, &[], answer.logprob)?;
-                self.passages.check(&triple.positive, &[], answer.logprob)?;
-                self.passages.check(&triple.negative, &[&triple.positive], answer.logprob)?;
+                self.check(&triple, answer)?;
                 Ok(triple)
             })
         });

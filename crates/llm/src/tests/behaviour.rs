@@ -15,7 +15,7 @@ use super::{
     double::{Double, Play},
     model, model_with_timeout, queries, session, write_queries,
 };
-use crate::{Limits, Session, Stop, prompts};
+use crate::{Limits, Session, Stop, jobs::queries::Queries, prompts};
 
 #[test]
 fn a_job_gives_one_row_a_document_and_is_not_asked_for_twice() {
@@ -102,6 +102,41 @@ fn retry_after_is_honoured_by_everybody() {
     assert!(moments.len() == 13);
 }
 
+/// An endpoint that takes four requests in a tenth of a second and sends the others away, all the time: sixteen at once come down to what it takes,
+/// every row comes out, and no request is given up for having been sent away.
+#[test]
+fn a_limit_that_lasts_slows_a_job_down_and_loses_nothing() {
+    let taken = std::sync::Mutex::new((Instant::now(), 0));
+    let double = Double::start(move |_| {
+        let mut taken = taken.lock().unwrap();
+        if taken.0.elapsed() > Duration::from_millis(100) {
+            *taken = (Instant::now(), 0);
+        }
+        taken.1 += 1;
+        if taken.1 > 4 { Play::Status(429, Some("0.1"), r#"{"error":{"message":"slow down"}}"#) } else { Play::Good }
+    });
+    let (folder, collection, model) = (tempfile::tempdir().unwrap(), animals(), model(&double));
+    let session = session(folder.path(), Limits::default());
+    let job = Queries { per_document: 5, ..queries(&collection) };
+    let outcome = job.run(&crate::jobs::Context { concurrency: 16, ..context(&session, &model, &collection) });
+    assert!(outcome.stop.is_none() && (outcome.rows.len(), outcome.open) == (60, 0), "{:?} {:?}", outcome.stop, outcome.rejected);
+    // Each costs a request: the first sixteen, and then about one for each time that it tries whether more are taken.
+    assert!(double.requests() < 150, "{} requests for 60 rows", double.requests());
+    assert_eq!(session.spent().requests as usize, double.requests());
+}
+
+#[test]
+fn an_endpoint_that_sends_everybody_away_ends_the_job() {
+    for play in [Play::Status(429, None, "quota"), Play::Status(503, Some("0.01"), "quota")] {
+        let double = Double::start(move |_| play.clone());
+        let folder = tempfile::tempdir().unwrap();
+        let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
+        let Some(Stop::Endpoint(why)) = outcome.stop else { panic!("it went on") };
+        assert!(why.contains("sent away everybody 8 times in a row and answered nobody") && why.contains("quota"), "{why}");
+        assert!(double.requests() <= 8 * 4, "{} requests", double.requests());
+    }
+}
+
 #[test]
 fn an_answer_of_the_wrong_form_is_repaired_once_and_kept_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
@@ -181,6 +216,29 @@ fn a_cut_answer_is_asked_for_again_at_a_greater_length_alone() {
     long.sampling.max_answer_tokens = 100;
     let (outcome, _) = write_queries(folder.path(), &long, Limits::default());
     assert_eq!((outcome.rows.len(), double.requests()), (12, 13), "only the cut one");
+}
+
+/// Thoughts that take all that a model may write, in a field of their own or before the answer, are an answer that was cut off.
+#[test]
+fn thoughts_are_no_answer() {
+    let thinking = r#"{"choices":[{"message":{"content":null,"reasoning_content":"A fox"},"finish_reason":"length"}]}"#;
+    let aloud = r#"{"choices":[{"message":{"content":"<think>A fox"},"finish_reason":"length"}]}"#;
+    for body in [thinking, aloud] {
+        let double = Double::start(move |_| Play::Status(200, None, body));
+        let folder = tempfile::tempdir().unwrap();
+        let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
+        assert_eq!((outcome.rows.len(), outcome.open, double.requests()), (0, 0, 12));
+        assert!(outcome.rejected.iter().all(|it| it.reason.starts_with("cut off")), "{:?}", outcome.rejected);
+    }
+    let double =
+        Double::start(
+            |request| {
+                if request.text().contains("fox") { Play::Says("<think>\nA fox.\n</think>\n\nwhat is a fox") } else { Play::Good }
+            },
+        );
+    let folder = tempfile::tempdir().unwrap();
+    let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
+    assert_eq!((outcome.rows.len(), &outcome.rows[0]["text"]), (12, &"what is a fox".into()));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{
     model, queries, session,
 };
 use crate::{
-    Attributes, Limits, Quality,
+    Attributes, Limits, Model, Quality,
     jobs::{
         Context,
         gecko::{Gecko, Retrieve},
@@ -30,7 +30,7 @@ fn queries_have_log_probabilities_and_samples_of_their_own() {
     let context = context(&session, &model, &collection);
     let mut job = queries(&collection);
     job.per_document = 2;
-    job.examples = "Document:\nan example\nQuery: its query\n\n".into();
+    job.prompt = job.prompt.with_examples("Document:\nan example\nQuery: its query\n\n").unwrap();
     job.quality.min_logprob = Some(-0.5);
     let before = job.estimate(&context);
     assert_eq!((before.requests, before.answered), (24, 0));
@@ -79,6 +79,59 @@ fn tasks_that_come_twice_are_told() {
     assert!(outcome.rejected.iter().all(|it| it.stage == "tasks" && it.reason.starts_with("duplicate") && it.sources["round"] == 2));
     let asked: Vec<String> = double.records()[..2].iter().map(|record| record.request.text()).collect();
     assert!(asked.iter().any(|text| text.contains("list 1 of 2")) && asked.iter().any(|text| text.contains("list 2 of 2")), "{asked:?}");
+}
+
+/// An endpoint without log-probabilities: the rows are there, and whoever is to choose among them by these hears of it now.
+#[test]
+fn missing_log_probabilities_are_told() {
+    let said = r#"{"choices":[{"message":{"content":"what is it about animals"}}]}"#;
+    let double = Double::start(move |request| if request.text().contains("The fox") { Play::Status(200, None, said) } else { Play::Good });
+    let folder = tempfile::tempdir().unwrap();
+    let (collection, session, mut model) = (animals(), session(folder.path(), Limits::default()), model(&double));
+    let notes = |model: &Model| queries(&collection).run(&context(&session, model, &collection)).notes;
+    assert!(notes(&model).is_empty());
+    model.sampling.logprobs = true;
+    let notes = notes(&model);
+    assert!(
+        notes.len() == 1 && notes[0].contains("no log-probability for 1 of 12 rows") && notes[0].contains("data.queries_keep"),
+        "{notes:?}"
+    );
+}
+
+/// Parts of a triple that repeat each other or the prompt, by more than case and signs.
+#[test]
+fn triples_do_not_repeat_themselves() {
+    let positive = "The fox sleeps by day and eats what it finds at night.";
+    let triple =
+        |query: &str, positive: &str, negative: &str| json!({ "query": query, "positive": positive, "negative": negative }).to_string();
+    let job = triples(1, 1);
+    let written = |answer: String| {
+        let answer: &'static str = Box::leak(answer.into_boxed_str());
+        let double = Double::start(move |request| if request.text().contains("JSON list of") { Play::Good } else { Play::Says(answer) });
+        let folder = tempfile::tempdir().unwrap();
+        let (collection, session, model) = (animals(), session(folder.path(), Limits::default()), model(&double));
+        let outcome = job.run(&context(&session, &model, &collection));
+        outcome.rejected.first().map(|it| it.reason.split(':').next().unwrap().to_owned())
+    };
+    let negative = "Owls sit in a tree until the sun has gone down.";
+    assert_eq!(written(triple("when do foxes sleep", positive, negative)), None);
+    let other = "the FOX sleeps by day and eats what it sees at night";
+    for (query, positive, negative) in [
+        (positive.to_uppercase().as_str(), positive, negative),
+        ("when do foxes sleep", positive, other),
+        (
+            "when do foxes sleep",
+            positive,
+            &format!("In the old tales that are told here and there in many lands the owl and the bear say: {positive}"),
+        ),
+        ("when do foxes sleep, and what do they eat at night", positive, "When do foxes sleep and what do they eat at night?"),
+        ("when do foxes sleep", "You write data for the training of a search engine.", negative),
+        ("when do foxes sleep", positive, "You write data for the training of a search engine."),
+    ] {
+        assert_eq!(written(triple(query, positive, negative)).as_deref(), Some("copied"), "{query} | {positive} | {negative}");
+    }
+    // Texts without blanks have words as well.
+    assert_eq!(written(triple("狐狸什么时候睡觉？", "狐狸白天睡觉，夜里出来找东西吃。", "猫头鹰坐在树上，等太阳下山。")), None);
 }
 
 fn triples(tasks: usize, per_task: u32) -> Triples {
@@ -154,6 +207,11 @@ fn negatives_are_drawn_reflected_on_and_read_back() {
     assert!(outcome.rows[1]["neg_synth"][0]["attr"].as_str().unwrap().contains("length: "));
     let reasons: Vec<_> = outcome.rejected.iter().map(|it| it.reason.split([':', ' ']).next().unwrap()).collect();
     assert_eq!(reasons, ["on", "too"]);
+    assert!(
+        outcome.notes.len() == 1 && outcome.notes[0].starts_with("1 of 3 queries have fewer than the 3 negatives"),
+        "{:?}",
+        outcome.notes
+    );
     assert!(double.records().iter().any(|record| record.request.text().contains("[1] The fox eats what it finds")));
 
     let output = crate::Folder::open(folder.path(), &json!({})).unwrap();
@@ -214,7 +272,6 @@ fn gecko_chooses_among_candidates() {
         candidates: 4,
         query_prompt: prompts::gecko_query(None).unwrap(),
         score_prompts: [prompts::gecko_relevance(None).unwrap(), prompts::gecko_likelihood(None).unwrap()],
-        examples: String::new(),
         quality: Quality::QUERIES,
     };
     let retrieve = |texts: &[String], k: usize| Ok(texts.iter().map(|_| [5, 1, 0, 3][..k].to_vec()).collect());

@@ -7,7 +7,7 @@ use super::{
     double::{Double, Play},
     model, queries, session, write_queries,
 };
-use crate::{Endpoint, Limits, Stop, jobs};
+use crate::{Endpoint, Limits, Outcome, Stop, jobs};
 
 #[test]
 fn a_wrong_key_or_url_ends_the_job_at_once_and_says_so() {
@@ -126,4 +126,90 @@ fn an_endpoint_that_is_down_ends_the_job() {
     let (outcome, session) = write_queries(folder.path(), &gone, Limits::default());
     assert!(matches!(outcome.stop, Some(Stop::Endpoint(why)) if why.contains("in a row")));
     assert!(session.spent().requests > 40);
+}
+
+/// Runs a job whose first document gets `first` as long as `times` says, and tells rows, open units, requests, tokens and what stands in the journal.
+fn with_first(first: &'static str, times: usize) -> (Outcome, usize, u64, String) {
+    let double = Double::start(move |request| {
+        let odd = request.text().contains("The fox") && request.earlier < times;
+        if odd { Play::Status(200, None, first) } else { Play::Uncounted }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let (outcome, session) = write_queries(folder.path(), &model(&double), Limits::default());
+    let journal = std::fs::read_to_string(folder.path().join("journal.jsonl")).unwrap();
+    let failed = journal.lines().filter(|line| line.contains("\"event\":\"failed\"")).collect::<Vec<_>>().join("\n");
+    (outcome, double.requests(), session.spent().tokens, failed)
+}
+
+/// What endpoints send with status 200 in the place of an answer is kept as none, and said.
+#[test]
+fn a_failure_that_looks_like_an_answer_is_none() {
+    // Passing: the next time it is answered.
+    for (body, part) in [
+        (r#"{"error":{"code":429,"message":"too many"}}"#, "status 200 with the error 429: too many"),
+        (r#"{"error":{"code":503,"message":"busy"},"choices":null}"#, "the error 503: busy"),
+        (r#"{"choices":[{"error":{"code":502,"message":"upstream"}}]}"#, "upstream"),
+        (r#"{"choices":[{"message":{"content":"what about"},"finish_reason":"error"}]}"#, "finish_reason error"),
+    ] {
+        let (outcome, requests, _, failed) = with_first(body, 1);
+        assert_eq!((outcome.rows.len(), outcome.open, requests), (12, 0, 13), "{body}");
+        assert!(failed.contains(part), "{body}: {failed}");
+    }
+    // Refused: once where it is said, after two tries where it is not. It stays open, and nothing in the journal answers it.
+    for (body, part, requests) in [
+        (r#"{"choices":[{"message":{"content":""},"finish_reason":"content_filter"}]}"#, "finish_reason content_filter", 12),
+        (r#"{"choices":[{"message":{"content":null},"finish_reason":"stop"}]}"#, "an empty answer (finish_reason stop)", 13),
+        (r#"{"choices":[{"message":{"tool_calls":[{"id":"1"}]},"finish_reason":"tool_calls"}]}"#, "a call of a tool", 13),
+        ("<html>Please log in</html>", "not that of /chat/completions", 13),
+        (r#"{"error":{"code":400,"message":"too long"}}"#, "the error 400: too long", 12),
+    ] {
+        let (outcome, made, _, failed) = with_first(body, 9);
+        assert!(outcome.stop.is_none() && (outcome.rows.len(), outcome.open, made) == (11, 1, requests), "{body}: {:?}", outcome.rejected);
+        assert!(outcome.rejected[0].reason.contains(part) && failed.contains(part), "{body}: {failed}");
+    }
+    let Some(Stop::Endpoint(why)) = with_first_for_all(r#"{"error":{"code":401,"message":"bad key"}}"#).stop else { panic!("it went on") };
+    assert!(why.contains("the error 401: bad key") && why.contains("no key was found"), "{why}");
+}
+
+fn with_first_for_all(body: &'static str) -> Outcome {
+    let double = Double::start(move |_| Play::Status(200, None, body));
+    let folder = tempfile::tempdir().unwrap();
+    write_queries(folder.path(), &model(&double), Limits::default()).0
+}
+
+/// What is known to have cost nothing is not charged; what was counted is; nonsense is not believed.
+#[test]
+fn an_odd_answer_is_charged_what_it_can_have_cost() {
+    let (_, _, plain, _) = with_first("", 0);
+    let charged = |body| {
+        let (outcome, _, tokens, failed) = with_first(body, 1);
+        assert!(outcome.rows.len() >= 11, "{body}: {:?}", outcome.rejected);
+        (tokens as i64 - plain as i64, failed)
+    };
+    assert_eq!(charged(r#"{"error":{"code":500,"message":"no"}}"#).0, 0);
+    assert_eq!(charged(r#"{"choices":[{"message":{"content":null}}],"usage":{"total_tokens":77}}"#).0, 77);
+    let all = charged(r#"{"choices":[{"message":{"content":null}}]}"#).0;
+    assert!(all > 600, "{all}: all that was set aside");
+    assert_eq!(charged(r#"{"choices":[{"message":{"content":null}}],"usage":{"total_tokens":99999999}}"#).0, all);
+    // An answer whose count cannot be: charged as if it had none, which all the others have not.
+    assert_eq!(charged(r#"{"choices":[{"message":{"content":"what is a fox"}}],"usage":{"total_tokens":9007199254740992}}"#).0, 0);
+}
+
+/// Any status of success with an answer, and counts and log-probabilities that are none.
+#[test]
+fn an_answer_with_odd_side_fields_is_an_answer() {
+    let body = r#"{"choices":[{"message":{"content":[{"type":"text","text":"what is "},{"type":"text","text":"a fox"}]},
+        "logprobs":[null]}],"usage":{"prompt_tokens":-1,"completion_tokens":"x"}}"#;
+    let double = Double::start(move |request| match request.text() {
+        text if text.contains("The fox") => Play::Status(200, None, body),
+        text if text.contains("The hen") => Play::Status(201, None, r#"{"choices":[{"message":{"content":"what is a hen"}}]}"#),
+        text if text.contains("The owl") => {
+            Play::Status(200, None, "\u{feff}{\"choices\":[{\"message\":{\"content\":\"what is an owl\"}}]}")
+        }
+        _ => Play::Good,
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let (outcome, _) = write_queries(folder.path(), &model(&double), Limits::default());
+    let texts: Vec<_> = outcome.rows[..3].iter().map(|row| row["text"].as_str().unwrap()).collect();
+    assert_eq!((texts, double.requests()), (vec!["what is a fox", "what is a hen", "what is an owl"], 12), "{:?}", outcome.rejected);
 }

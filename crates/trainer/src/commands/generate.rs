@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, anyhow};
 use corpus::{Collection, Texts, TokenSpec, Tokens};
 use llm::jobs::{self, gecko::Gecko, negatives, negatives::Negatives, queries::Queries, triples::Triples};
-use llm::{Attributes, Model, Quality, prompts};
+use llm::{Attributes, LlmError, Model, Prompt, Quality, prompts};
 use mining::EmbeddingStore;
 use serde_json::json;
 
@@ -19,41 +19,57 @@ const QUERY_BLOCK: usize = 256;
 
 pub(super) fn run(args: &GenerateArgs) -> Result<()> {
     let own = &args.language_model;
-    if args.logprobs && args.kind != Kind::Queries {
-        return Err(Usage::new("--logprobs: only queries are written with log-probabilities").into());
+    match (args.kind, &args.data) {
+        (Kind::Triples, Some(_)) => {
+            return Err(Usage::new("--data: triples are written without a collection; say what they are about with --topic").into());
+        }
+        (Kind::Triples, None) | (_, Some(_)) => belongs(args)?,
+        (_, None) => return Err(Usage::new("--data is missing: the collection to write for").into()),
     }
     let counts = [
-        ("--documents", args.documents.unwrap_or(1)),
-        ("--per-document", args.per_document as usize),
-        ("--per-query", args.per_query as usize),
+        ("--documents", args.documents),
+        ("--per-document", args.per_document.map(|count| count as usize)),
+        ("--per-query", args.per_query.map(|count| count as usize)),
         ("--tasks", args.tasks),
-        ("--per-task", args.per_task as usize),
+        ("--per-task", args.per_task.map(|count| count as usize)),
     ];
-    if let Some((flag, _)) = counts.iter().find(|(_, count)| *count == 0) {
+    if let Some((flag, _)) = counts.iter().find(|(_, count)| *count == Some(0)) {
         return Err(Usage::new(format!("{flag} 0: expected at least 1")).into());
     }
     let model = shared::model(own, &own.model, &own.endpoint, &own.key_variable, 0.7, args.logprobs)?;
-    match (args.kind, &args.data) {
-        (Kind::Triples, None) if args.topic.as_deref().is_none_or(|topic| topic.trim().is_empty()) => {
-            Err(Usage::new("--topic is missing: what the triples are about, in words").into())
-        }
-        (Kind::Triples, None) if args.languages.iter().any(|name| name.trim().is_empty()) => {
-            Err(Usage::new("--languages: a name is empty; expected names such as English,German").into())
-        }
-        (Kind::Triples, None) => triples(args, &model),
-        (Kind::Triples, Some(_)) => {
-            Err(Usage::new("--data: triples are written without a collection; say what they are about with --topic").into())
-        }
-        (_, None) => Err(Usage::new("--data is missing: the collection to write for").into()),
-        (kind, Some(source)) => {
-            let collection = data::open(source)?;
-            match kind {
-                Kind::Queries => queries(args, &model, &collection),
-                Kind::Negatives => hard_negatives(args, &model, &collection),
-                _ => gecko(args, &model, &collection, source),
-            }
-        }
+    let Some(source) = &args.data else { return triples(args, &model) };
+    let collection = data::open(source)?;
+    match args.kind {
+        Kind::Queries => queries(args, &model, &collection),
+        Kind::Negatives => hard_negatives(args, &model, &collection),
+        _ => gecko(args, &model, &collection, source),
     }
+}
+
+/// A flag of another kind would be without effect: it is refused.
+fn belongs(args: &GenerateArgs) -> Result<(), Usage> {
+    use Kind::{Gecko, Negatives, Queries, Triples};
+    let flags: [(&str, bool, &[Kind]); 15] = [
+        ("--documents", args.documents.is_some(), &[Queries, Gecko]),
+        ("--per-document", args.per_document.is_some(), &[Queries]),
+        ("--examples", args.examples.is_some(), &[Queries, Gecko]),
+        ("--logprobs", args.logprobs, &[Queries]),
+        ("--split", args.split.is_some(), &[Negatives]),
+        ("--per-query", args.per_query.is_some(), &[Negatives]),
+        ("--from", args.from.is_some(), &[Negatives]),
+        ("--attributes", args.attributes.is_some(), &[Negatives, Triples]),
+        ("--retriever", args.retriever.is_some(), &[Gecko]),
+        ("--candidates", args.candidates.is_some(), &[Gecko]),
+        ("--device", args.device.is_some(), &[Gecko]),
+        ("--topic", args.topic.is_some(), &[Triples]),
+        ("--tasks", args.tasks.is_some(), &[Triples]),
+        ("--per-task", args.per_task.is_some(), &[Triples]),
+        ("--languages", args.languages.is_some(), &[Triples]),
+    ];
+    let Some((flag, _, kinds)) = flags.iter().find(|(_, given, kinds)| *given && !kinds.contains(&args.kind)) else { return Ok(()) };
+    let name = |kind: &Kind| format!("{kind:?}").to_lowercase();
+    let kinds = kinds.iter().map(name).collect::<Vec<_>>().join(", ");
+    Err(Usage::new(format!("{flag} has no effect with --kind {}, it is for {kinds}: leave it out", name(&args.kind))))
 }
 
 fn queries(args: &GenerateArgs, model: &Model, collection: &Collection) -> Result<()> {
@@ -61,16 +77,16 @@ fn queries(args: &GenerateArgs, model: &Model, collection: &Collection) -> Resul
     let files = shared::prompts(own, &["queries"])?;
     let job = Queries {
         documents: documents(args, collection)?,
-        per_document: args.per_document,
-        prompt: prompts::queries(file(&files, "queries")).or_usage()?,
-        examples: examples(args)?,
+        per_document: args.per_document.unwrap_or(1),
+        prompt: with_examples(args, prompts::queries(file(&files, "queries")))?,
         quality: quality(args, Quality::QUERIES)?,
     };
     let mut settings = shared::settings(model, own);
     settings["documents"] = json!(job.documents.len());
     settings["per_document"] = json!(job.per_document);
     settings["quality"] = json!(job.quality);
-    let desk = Desk::open(own, shared::identity("queries", collection, model), &settings, &[&job.prompt])?;
+    let identity = shared::identity("queries", collection, model, own, json!({}));
+    let desk = Desk::open(own, identity, &settings, &[&job.prompt])?;
     desk.work(
         "queries.jsonl",
         None,
@@ -82,20 +98,21 @@ fn queries(args: &GenerateArgs, model: &Model, collection: &Collection) -> Resul
 fn hard_negatives(args: &GenerateArgs, model: &Model, collection: &Collection) -> Result<()> {
     let own = &args.language_model;
     let files = shared::prompts(own, &["negatives"])?;
-    let with_positives = args.from == WrittenFrom::Pair;
+    let with_positives = args.from != Some(WrittenFrom::Query);
+    let split = args.split.as_deref().unwrap_or("train");
+    let attributes = Attributes::of_negatives(args.attributes.as_deref()).or_usage()?;
     let prompt = if with_positives { prompts::negatives_pair } else { prompts::negatives_query };
     let job = Negatives {
-        queries: negatives::queries_of(collection, collection.split(&args.split).or_usage()?, with_positives),
-        per_query: args.per_query,
-        prompt: prompt(file(&files, "negatives")).or_usage()?,
-        attributes: Attributes::of_negatives(args.attributes.as_deref()).or_usage()?,
+        queries: negatives::queries_of(collection, collection.split(split).or_usage()?, with_positives),
+        per_query: args.per_query.unwrap_or(1),
+        prompt: prompt(file(&files, "negatives")).or_usage()?.with_attributes(&attributes),
+        attributes,
         quality: quality(args, Quality::PASSAGES)?,
     };
     let mut settings = shared::settings(model, own);
-    settings["split"] = json!(args.split);
-    settings["per_query"] = json!(job.per_query);
     settings["quality"] = json!(job.quality);
-    let desk = Desk::open(own, shared::identity("negatives", collection, model), &settings, &[&job.prompt])?;
+    let changing = json!({ "split": split, "per_query": job.per_query });
+    let desk = Desk::open(own, shared::identity("negatives", collection, model, own, changing), &settings, &[&job.prompt])?;
     desk.work(
         "generated.jsonl",
         None,
@@ -106,23 +123,37 @@ fn hard_negatives(args: &GenerateArgs, model: &Model, collection: &Collection) -
 
 fn triples(args: &GenerateArgs, model: &Model) -> Result<()> {
     let own = &args.language_model;
+    let Some(topic) = args.topic.as_deref().filter(|topic| !topic.trim().is_empty()) else {
+        return Err(Usage::new("--topic is missing: what the triples are about, in words").into());
+    };
+    if args.languages.iter().flatten().any(|name| name.trim().is_empty()) {
+        return Err(Usage::new("--languages: a name is empty; expected names such as English,German").into());
+    }
     let files = shared::prompts(own, &["tasks", "triples"])?;
+    let attributes = Attributes::of_triples(args.attributes.as_deref()).or_usage()?;
+    let own_limits = quality(args, Quality::QUERIES)?;
     let job = Triples {
-        tasks: args.tasks,
-        per_task: args.per_task,
-        topic: args.topic.clone().unwrap_or_default(),
-        languages: args.languages.clone(),
+        tasks: args.tasks.unwrap_or(20),
+        per_task: args.per_task.unwrap_or(5),
+        topic: topic.to_owned(),
+        languages: args.languages.clone().unwrap_or_else(|| vec!["English".into()]),
         task_prompt: prompts::triple_tasks(file(&files, "tasks")).or_usage()?,
-        prompt: prompts::triples(file(&files, "triples")).or_usage()?,
-        attributes: Attributes::of_triples(args.attributes.as_deref()).or_usage()?,
-        queries: quality(args, Quality::QUERIES)?,
-        passages: Quality { max_copied: args.max_copied.unwrap_or(Quality::PASSAGES.max_copied), ..Quality::PASSAGES },
+        prompt: prompts::triples(file(&files, "triples")).or_usage()?.with_attributes(&attributes),
+        attributes,
+        // A limit for documents is one for the query as well where it is less than the query's own.
+        queries: Quality {
+            min_words: own_limits.min_words.min(Quality::QUERIES.min_words),
+            max_words: own_limits.max_words.min(Quality::QUERIES.max_words),
+            ..own_limits
+        },
+        passages: quality(args, Quality::PASSAGES)?,
     };
     let mut settings = shared::settings(model, own);
-    settings["tasks"] = json!(job.tasks);
     settings["per_task"] = json!(job.per_task);
-    settings["languages"] = json!(job.languages);
-    let identity = json!({ "kind": "triples", "topic": job.topic, "model": model.name });
+    settings["quality"] = json!({ "queries": job.queries, "passages": job.passages });
+    // How many tasks there are to be stands in the questions about them.
+    let changing = json!({ "seed": own.seed, "tasks": job.tasks, "languages": job.languages });
+    let identity = json!({ "kind": "triples", "topic": job.topic, "model": model.name, "settings": changing });
     let desk = Desk::open(own, identity, &settings, &[&job.task_prompt, &job.prompt])?;
     let none = Collection::default();
     let columns: (&str, &[&str]) = ("collection/train.jsonl", &["query", "positive", "negative"]);
@@ -137,27 +168,27 @@ fn triples(args: &GenerateArgs, model: &Model) -> Result<()> {
 fn gecko(args: &GenerateArgs, model: &Model, collection: &Collection, source: &str) -> Result<()> {
     let own = &args.language_model;
     let files = shared::prompts(own, &["query", "relevance", "likelihood"])?;
-    if !(2..=100).contains(&args.candidates) {
-        return Err(Usage::new(format!("--candidates {}: expected 2 to 100", args.candidates)).into());
+    let candidates = args.candidates.unwrap_or(20);
+    if !(2..=100).contains(&candidates) {
+        return Err(Usage::new(format!("--candidates {candidates}: expected 2 to 100")).into());
     }
     let job = Gecko {
         documents: documents(args, collection)?,
-        candidates: args.candidates,
-        query_prompt: prompts::gecko_query(file(&files, "query")).or_usage()?,
+        candidates,
+        query_prompt: with_examples(args, prompts::gecko_query(file(&files, "query")))?,
         score_prompts: [
             prompts::gecko_relevance(file(&files, "relevance")).or_usage()?,
             prompts::gecko_likelihood(file(&files, "likelihood")).or_usage()?,
         ],
-        examples: examples(args)?,
         quality: quality(args, Quality::QUERIES)?,
     };
     let mut settings = shared::settings(model, own);
     settings["documents"] = json!(job.documents.len());
-    settings["candidates"] = json!(job.candidates);
-    settings["retriever"] = json!(args.retriever);
     settings["quality"] = json!(job.quality);
     let [relevance, likelihood] = &job.score_prompts;
-    let desk = Desk::open(own, shared::identity("gecko", collection, model), &settings, &[&job.query_prompt, relevance, likelihood])?;
+    let changing = json!({ "candidates": candidates, "retriever": retriever(args) });
+    let identity = shared::identity("gecko", collection, model, own, changing);
+    let desk = Desk::open(own, identity, &settings, &[&job.query_prompt, relevance, likelihood])?;
     let retrieve = |texts: &[String], k: usize| retrieve(args, collection, source, texts, k).map_err(|error| format!("{error:#}"));
     desk.work(
         "queries.jsonl",
@@ -167,15 +198,20 @@ fn gecko(args: &GenerateArgs, model: &Model, collection: &Collection, source: &s
     )
 }
 
+/// What finds passages.
+fn retriever(args: &GenerateArgs) -> &str {
+    args.retriever.as_deref().unwrap_or("bm25")
+}
+
 /// The best documents for each text, by BM25 or an encoder.
 fn retrieve(args: &GenerateArgs, collection: &Collection, source: &str, texts: &[String], k: usize) -> Result<Vec<Vec<u32>>> {
-    if args.retriever == "bm25" {
+    if retriever(args) == "bm25" {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let found = mining::bm25_of_texts(collection, &texts, k)?;
         return Ok(found.into_iter().map(|row| row.into_iter().map(|(document, _)| document).collect()).collect());
     }
-    let chosen = device::choose(&args.device)?;
-    let encoder = crate::setup::encoder_named(&args.retriever, collection, args.language_model.seed, &chosen)?;
+    let chosen = device::choose(args.device.as_deref().unwrap_or("auto"))?;
+    let encoder = crate::setup::encoder_named(retriever(args), collection, args.language_model.seed, &chosen)?;
     let data = Data::prepare(data::open(source)?, &encoder.tokenizer, &encoder.settings)?;
     let device = chosen.device.without_autodiff();
     let mut queries = Texts::new();
@@ -206,8 +242,10 @@ fn documents(args: &GenerateArgs, collection: &Collection) -> Result<Vec<u32>, U
     }
 }
 
-fn examples(args: &GenerateArgs) -> Result<String, Usage> {
-    args.examples.as_deref().map_or_else(|| Ok(String::new()), |path| jobs::read_examples(path).or_usage())
+/// A prompt with the user's examples, if there are some.
+fn with_examples(args: &GenerateArgs, prompt: Result<Prompt, LlmError>) -> Result<Prompt, Usage> {
+    let examples = args.examples.as_deref().map(jobs::read_examples).transpose().or_usage()?;
+    prompt.or_usage()?.with_examples(examples.as_deref().unwrap_or_default()).map_err(|error| Usage::new(format!("--examples: {error}")))
 }
 
 fn quality(args: &GenerateArgs, own: Quality) -> Result<Quality, Usage> {

@@ -33,8 +33,8 @@ pub(super) fn model(
     if !(0.0..=2.0).contains(&temperature) {
         return Err(wrong("--temperature", temperature, "0 to 2").into());
     }
-    if args.max_answer_tokens == 0 || args.concurrency == 0 || args.attempts == 0 {
-        return Err(Usage::new("--max-answer-tokens, --concurrency and --attempts are at least 1").into());
+    if args.max_answer_tokens == 0 || args.concurrency == 0 || args.attempts == 0 || args.document_words == 0 {
+        return Err(Usage::new("--max-answer-tokens, --concurrency, --attempts and --document-words are at least 1").into());
     }
     let body = match &args.body {
         None => serde_json::Map::new(),
@@ -186,7 +186,7 @@ impl<'a> Desk<'a> {
         let counts = json!({
             "output": path, "rows": outcome.rows.len(), "rejected": left_out.len(), "reasons": reasons,
             "repaired": sent_back.iter().filter(|it| it.repaired == Some(true)).count(), "units": outcome.units, "open": outcome.open,
-            "requests": spent.requests, "tokens": spent.tokens,
+            "requests": spent.requests, "tokens": spent.tokens, "notes": outcome.notes,
         });
         let mut job = self.job.clone();
         job["outcome"] = counts.clone();
@@ -200,6 +200,7 @@ impl<'a> Desk<'a> {
             }
             output::line(&format!("{} requests and {} tokens in all runs of this job", spent.requests, spent.tokens));
         }
+        outcome.notes.iter().for_each(|note| output::note(&format!("warning: {note}")));
         let left = format!("{} of {} have no answer yet", outcome.open, outcome.units);
         let rejected = folder.path().join("rejected.jsonl");
         match outcome.stop {
@@ -210,6 +211,7 @@ impl<'a> Desk<'a> {
             Some(Stop::Interrupted) => Err(anyhow!("interrupted, {left}; go on with the same command")),
             Some(Stop::Endpoint(why)) => Err(anyhow!("{why}; {left}; go on with the same command")),
             None if outcome.open > 0 => Err(anyhow!("{left}, {} says why; the same command asks for them again", rejected.display())),
+            None if outcome.rows.is_empty() => Err(anyhow!("no row came out: every answer was left out, {} says why", rejected.display())),
             None => Ok(()),
         }
     }
@@ -220,14 +222,21 @@ fn wrong_request(error: LlmError) -> anyhow::Error {
     if matches!(error, LlmError::Io { .. }) { error.into() } else { Usage::new(error.to_string()).into() }
 }
 
-/// Identity of a collection in a job.
-pub(super) fn identity(kind: &str, collection: &Collection, model: &Model) -> Value {
-    json!({ "kind": kind, "collection": collection.name, "fingerprint": collection.fingerprint(), "model": model.name })
+/// Identity of a job for a collection. `changing` are settings that change its questions, beside those that every such job has: with others its
+/// answers would be of no use, and its rows would be lost.
+pub(super) fn identity(kind: &str, collection: &Collection, model: &Model, args: &LanguageModelArgs, changing: Value) -> Value {
+    let mut settings = json!({ "seed": args.seed, "document_words": args.document_words });
+    if let (Value::Object(all), Value::Object(more)) = (&mut settings, changing) {
+        all.extend(more);
+    }
+    json!({
+        "kind": kind, "collection": collection.name, "fingerprint": collection.fingerprint(), "model": model.name, "settings": settings,
+    })
 }
 
 /// The settings of a model, without its key.
 pub(super) fn settings(model: &Model, args: &LanguageModelArgs) -> Value {
-    json!({ "endpoint": model.endpoint.url(), "sampling": model.sampling, "seed": args.seed, "document_words": args.document_words })
+    json!({ "endpoint": model.endpoint.url(), "sampling": model.sampling, "concurrency": args.concurrency })
 }
 
 /// A file of a flag, as the jobs take it.

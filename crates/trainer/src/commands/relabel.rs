@@ -44,13 +44,11 @@ pub(super) fn run(args: &RelabelArgs) -> Result<()> {
         }
     };
     let split = collection.split(&args.split).or_usage()?;
-    let mut identity = shared::identity("relabel", &collection, &model);
+    let changing = json!({ "split": args.split, "depth": args.depth, "passages": args.passages });
+    let mut identity = shared::identity("relabel", &collection, &model, own, changing);
     identity["strong_model"] = json!(args.strong_model);
     let mut settings = shared::settings(&model, own);
     settings["negatives"] = json!(args.negatives);
-    settings["split"] = json!(args.split);
-    settings["depth"] = json!(args.depth);
-    settings["passages"] = json!(args.passages);
     if let Some(strong) = &strong {
         settings["strong_endpoint"] = json!(strong.endpoint.url());
     }
