@@ -236,11 +236,12 @@ fn tas_b_with_two_teachers() {
     let folder = tempfile::tempdir().unwrap();
     let changes = [
         "train.steps=8",
-        "data.limit=512",
+        "data.limit=96",
         "teacher.model=reranker",
         "teacher.in_batch=previous-round",
         "reranker.steps=2",
         "reranker.lists=4",
+        "round.1.negatives.source=[{from=\"in-batch\"},{from=\"dense\",model=\"previous-round\",depth=12}]",
     ];
     let run = train(folder.path(), "tas-b", "run", &changes);
     let steps = run.events("step");
