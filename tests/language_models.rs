@@ -294,6 +294,8 @@ fn a_job_without_rows_says_so() {
     let job: Value = serde_json::from_str(&fs::read_to_string(folder.path().join("long/job.json")).unwrap()).unwrap();
     let least = |part: &str| job["settings"]["quality"][part]["min_words"].as_u64().unwrap();
     assert_eq!((least("queries"), least("passages")), (3, 40));
+    let (_, line) = failure(folder.path(), &[&triples[..], &["--min-words", "100", "--output", "longer"]].concat());
+    assert!(!line.contains("nothing is both"), "{line}");
     let attributes = job["prompts"][1]["parts"]["attributes"].as_str().unwrap();
     assert!(attributes.contains("\"query_type\""), "{job}");
 }

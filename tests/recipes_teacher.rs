@@ -408,6 +408,8 @@ fn wrong_requests_for_a_reranker_are_named() {
     // Of a later round too before the first one is trained.
     refused(&["reranker.model=./nothere"], "reranker.model: model \"./nothere\"");
     refused(&["teacher.model=./nothere", "round.2.train={restart=true}"], "teacher.model: model \"./nothere\"");
+    refused(&["reranker.model=previous-round"], "reranker.restart = false");
+    refused(&["teacher.model=retriever", "round.2.train={restart=true}"], "teacher.model: model \"retriever\"");
     fs::create_dir(folder.path().join("pairs")).unwrap();
     fs::write(folder.path().join("pairs/config.json"), r#"{"architectures": ["BertForSequenceClassification"]}"#).unwrap();
     refused(&["teacher.model=pairs", "round.2.train={restart=true}"], "reads pairs");

@@ -66,14 +66,11 @@ impl Encoder {
     /// # Errors
     /// Says which file, key or tensor is wrong and what would be right.
     pub fn load(spec: &str, device: &Device) -> Result<Self, EncoderError> {
-        let path = Path::new(spec);
-        if path.is_dir() {
-            return folder::load(path, device);
+        match Path::new(spec) {
+            path if path.is_dir() => folder::load(path, device),
+            _ if Hub::is_id(spec) => Self::download(spec, &Hub::from_env(), device),
+            _ => Err(EncoderError::UnknownModel { spec: spec.to_owned() }),
         }
-        if !Hub::is_id(spec) {
-            return Err(EncoderError::UnknownModel { spec: spec.to_owned() });
-        }
-        Self::download(spec, &Hub::from_env(), device)
     }
 
     /// Whether [`Encoder::load`] will find an encoder of texts there, without reading its weights; a model of the hub is fetched.

@@ -50,10 +50,10 @@ struct Modules {
 
 /// Refuses folders that hold no encoder of texts: none at all, or a reranker.
 pub(crate) fn check(folder: &Path) -> Result<(), EncoderError> {
-    let path = folder.join("config.json");
     if folder.join("modules.json").is_file() {
-        return Ok(());
+        return Modules::read(folder).map(drop);
     }
+    let path = folder.join("config.json");
     let hint = "a model folder has config.json, and modules.json when sentence-transformers wrote it";
     let config = optional_json(&path)?.ok_or(EncoderError::MissingFile { path: path.clone(), hint })?;
     if is_reranker(&config) {

@@ -218,7 +218,8 @@ pub(crate) fn reply(body: &str, hide: impl Fn(&str) -> String) -> Result<Reply, 
     if !message.is_object() {
         return none(Why::Shape, "the response is not that of /chat/completions: its first choice has no message".into());
     }
-    let text = said(&message["content"]).or_else(|| said(&message["refusal"])).unwrap_or_default();
+    let text =
+        ["content", "refusal"].iter().filter_map(|field| said(&message[field])).find(|text| !text.trim().is_empty()).unwrap_or_default();
     // All that it may write went into thoughts, which stand elsewhere.
     let cut = reason == Some("length");
     if text.trim().is_empty() && !cut {
@@ -251,6 +252,7 @@ fn said(content: &Value) -> Option<String> {
     let part = |part: &Value| match (part, part["type"].as_str()) {
         (Value::String(text), _) => Some(text.clone()),
         (_, None | Some("text" | "output_text")) => part["text"].as_str().map(str::to_owned),
+        (_, Some("refusal")) => part["refusal"].as_str().map(str::to_owned),
         _ => None,
     };
     match content {

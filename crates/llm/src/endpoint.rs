@@ -150,13 +150,19 @@ impl Endpoint {
             Why::Empty => failure(Trouble::Odd, charge, message),
             Why::BrokenOff => failure(Trouble::Passing, charge, message),
             Why::Filtered => failure(Trouble::Request, charge, message),
-            Why::Error(Some(code)) => {
-                Failure { charge: Charge::Nothing, ..self.failed(code, after, format!("status {status} with the error {code}: {message}")) }
+            // In the place of the whole response: nobody has worked, unless it counts what was.
+            Why::Error(code) => {
+                let charge = usage.map_or(Charge::Nothing, Charge::Counted);
+                match code {
+                    Some(code) => {
+                        Failure { charge, ..self.failed(code, after, format!("status {status} with the error {code}: {message}")) }
+                    }
+                    None => failure(Trouble::Passing, charge, format!("status {status} with an error: {message}")),
+                }
             }
-            Why::Error(None) => failure(Trouble::Passing, Charge::Nothing, format!("status {status} with an error: {message}")),
             Why::ErrorAtWork(code) => {
                 let worked = self.failed(code.unwrap_or(500), after, message);
-                Failure { charge: if worked.charge == Charge::Nothing { Charge::Nothing } else { charge }, ..worked }
+                Failure { charge: usage.map_or(worked.charge, Charge::Counted), ..worked }
             }
         }
     }

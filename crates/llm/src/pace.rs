@@ -29,6 +29,8 @@ struct State {
     lowered: Option<Instant>,
     /// Crowds that were sent away since somebody was answered.
     in_vain: u32,
+    /// Requests that were answered so far.
+    answers: u64,
 }
 
 /// A place among the requests under way, until it is dropped.
@@ -63,6 +65,11 @@ impl Pace {
         }
     }
 
+    /// Requests that were answered so far.
+    pub(crate) fn answers(&self) -> u64 {
+        self.lock().answers
+    }
+
     /// Whether nobody is to ask now.
     pub(crate) fn is_held(&self) -> bool {
         self.lock().not_before.is_some_and(|it| it.0 > Instant::now())
@@ -78,6 +85,7 @@ impl Turn<'_> {
     pub(crate) fn answered(&self) {
         let mut state = self.pace.lock();
         state.in_vain = 0;
+        state.answers += 1;
         state.most = state.most.map(|most| most + 1.0 / most);
     }
 

@@ -36,6 +36,8 @@ const FORBIDDEN: u32 = 3;
 
 /// Responses without an answer to one request, until it is taken to be refused.
 const ODD_ANSWERS: u32 = 2;
+/// Times that one request may be sent away while others are answered, until it is itself that is not taken.
+const PASSED_OVER: u32 = 2;
 /// A count of more than so many times what was set aside is nonsense.
 const BELIEVED: u64 = 100;
 
@@ -238,7 +240,8 @@ impl Session {
         }
         let seed = u32::from_str_radix(&id[..7], 16).unwrap_or_default();
         let body = chat::request(&model.name, messages, &model.sampling, seed);
-        let (mut tries, mut failures, mut odd) = (0, 0, 0);
+        let (mut tries, mut failures, mut odd, mut passed_over) = (0, 0, 0, 0);
+        let mut answers = model.endpoint.pace.answers();
         loop {
             let Some(turn) = model.endpoint.pace.turn(|| self.is_over()) else { return Err(Halt::Stop(Stop::Interrupted)) };
             let Some(aside) = self.budget.set_aside(&model.name, messages, longest) else { return Err(Halt::Stop(Stop::Budget)) };
@@ -299,8 +302,13 @@ impl Session {
                 Trouble::Forbidden => return Err(self.refused(model, message, FORBIDDEN)),
                 Trouble::Odd if odd + 1 >= ODD_ANSWERS => return Err(self.refused(model, message, REFUSALS)),
                 Trouble::Odd => odd += 1,
-                // As long as others are answered it works, and this request has not failed.
-                Trouble::SentAway => in_vain = turn.sent_away(),
+                // The endpoint has too much to do, and this request has not failed; but where others are answered again and again, what is said to it is
+                // said to this one alone (that it is too large, say), and nobody else is to wait for it.
+                Trouble::SentAway => {
+                    let before = std::mem::replace(&mut answers, model.endpoint.pace.answers());
+                    passed_over += u32::from(answers > before);
+                    if passed_over > PASSED_OVER { failures += 1 } else { in_vain = turn.sent_away() }
+                }
                 Trouble::Passing => failures += 1,
             }
             if after.is_some_and(|asked| asked > LONGEST_WAIT) {
@@ -308,9 +316,12 @@ impl Session {
             }
             if in_vain >= self.backoff.attempts.saturating_mul(2) {
                 let why = format!("it has sent away everybody {in_vain} times in a row and answered nobody, the last with {message}");
-                return Err(stop_at(model, &why));
+                // One that has answered may do so again, once all that are under way are not such as it does not take; where it does not, many in a row
+                // without an answer end the job.
+                return Err(if self.budget.known(&model.name).answered { Halt::Unanswered(why) } else { stop_at(model, &why) });
             }
-            if trouble == Trouble::SentAway || after.is_some() {
+            let alone = trouble == Trouble::SentAway && passed_over > PASSED_OVER;
+            if !alone && (trouble == Trouble::SentAway || after.is_some()) {
                 let hold = self.backoff.hold(in_vain, after, rand::rng().random());
                 turn.hold(hold, self.backoff.spread(hold));
             }
@@ -319,8 +330,9 @@ impl Session {
                 let url = model.endpoint.url();
                 return Err(Halt::Unanswered(format!("no answer in {tries} attempts: {message} (from {url})")));
             }
-            if trouble != Trouble::SentAway {
-                self.wait(Some(Instant::now() + self.backoff.delay(failures.max(odd), rand::rng().random())))?;
+            if alone || trouble != Trouble::SentAway {
+                let own = after.filter(|_| alone).unwrap_or_default();
+                self.wait(Some(Instant::now() + own + self.backoff.delay(failures.max(odd), rand::rng().random())))?;
             }
         }
     }

@@ -12,6 +12,19 @@ fn is_word(character: char) -> bool {
         && character.is_alphanumeric()
 }
 
+/// Whether a character belongs to the one before it: vowels, tones and other marks of the scripts of South-East Asia and Tibet.
+fn is_mark(character: char) -> bool {
+    matches!(character, '\u{0e00}'..='\u{0fff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}')
+        && !character.is_alphanumeric()
+        && !is_sign(character)
+}
+
+/// Punctuation and the like of those scripts.
+fn is_sign(character: char) -> bool {
+    matches!(character, '\u{0e2f}' | '\u{0e3f}' | '\u{0e4f}' | '\u{0e5a}'..='\u{0e5b}' | '\u{0f01}'..='\u{0f17}' | '\u{0f34}' | '\u{0f36}' | '\u{0f38}'
+        | '\u{0f3a}'..='\u{0f3d}' | '\u{0f85}' | '\u{0fbe}'..='\u{0fff}' | '\u{104a}'..='\u{104f}' | '\u{17d4}'..='\u{17db}')
+}
+
 /// Where each word of a text begins. Beside a character that is a word for itself, signs alone are none.
 fn starts(text: &str) -> impl Iterator<Item = usize> {
     let mut characters = text.char_indices().peekable();
@@ -51,12 +64,15 @@ pub(crate) fn first(text: &str, count: usize) -> &str {
 /// The words in lower case, without signs.
 pub(crate) fn list(text: &str) -> Vec<String> {
     let mut words = Vec::new();
-    for part in text.split(|it: char| !it.is_alphanumeric()) {
+    for part in text.split(|it: char| !it.is_alphanumeric() && !is_mark(it)) {
         let mut rest = part;
         while let Some((at, character)) = rest.char_indices().find(|it| is_word(it.1)) {
             words.extend((at > 0).then(|| rest[..at].to_lowercase()));
-            words.push(character.to_string());
-            rest = &rest[at + character.len_utf8()..];
+            let behind = &rest[at + character.len_utf8()..];
+            // With its marks, such as the tones of Thai.
+            let marks = behind.find(|it| !is_mark(it)).unwrap_or(behind.len());
+            words.push(format!("{character}{}", &behind[..marks]));
+            rest = &behind[marks..];
         }
         words.extend((!rest.is_empty()).then(|| rest.to_lowercase()));
     }
@@ -99,5 +115,8 @@ mod tests {
     fn lists_have_neither_case_nor_signs() {
         assert_eq!(list("The FOX-hen, 3!"), ["the", "fox", "hen", "3"]);
         assert_eq!(list("用GPU吃。"), ["用", "gpu", "吃"]);
+        // A tone makes another word.
+        assert_eq!(list("เข่า"), ["เ", "ข่", "า"]);
+        assert!(list("เขา") != list("เข่า"));
     }
 }

@@ -145,7 +145,8 @@ fn complete(folder: &Path) -> Result<Vec<(usize, PathBuf)>> {
     Ok(found)
 }
 
-fn digest(bytes: &[u8]) -> String {
+/// SHA-256, in hex.
+pub(crate) fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

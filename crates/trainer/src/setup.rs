@@ -1,5 +1,6 @@
 //! From a configuration to the parts of a run: device, encoder, data, and the values that only these can decide.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -18,11 +19,14 @@ use crate::plan::Plan;
 use crate::side_files::SideFiles;
 use crate::splits::{self, Entered};
 
+/// The key that names a cross-encoder.
+const RERANKER_KEY: &str = "reranker.model";
 /// Steps of a run that a budget of seconds ends.
 const MOST_STEPS: usize = 1_000_000_000;
 
-/// Device, encoder and data of a configuration.
-pub(crate) fn open(config: &Config) -> Result<(Chosen, Encoder, Arc<Data>)> {
+/// Device, encoder and data of a configuration whose first `done` rounds are over.
+pub(crate) fn open(config: &Config, done: usize) -> Result<(Chosen, Encoder, Arc<Data>)> {
+    check_models(config, done)?;
     let mut collection = data::open(&config.data.path)?;
     let chosen = device::choose(&config.train.device)?;
     // Before written queries are entered: all techniques start from one encoder, whose words (builtin:tiny) are those of the collection.
@@ -42,7 +46,6 @@ pub(crate) fn prepare(config: &Config, collection: &mut Collection) -> Result<(S
     let Entered { queries, fingerprint, note } = splits::enter(collection, &config.data)?;
     for round in 0..config.rounds() {
         let config = config.of_round(round)?;
-        check_models(&config)?;
         if let Some(split) = config.negatives.draw.judged_split() {
             collection.split(split).or_usage().map_err(|error| Usage::new(format!("negatives.draw.split: {error}")))?;
         }
@@ -67,12 +70,22 @@ pub(crate) fn prepare(config: &Config, collection: &mut Collection) -> Result<(S
     Ok((side, note))
 }
 
-/// Whether the models that a round names are there, and are what it takes them for: found out before the rounds in front of it are trained.
-fn check_models(config: &Config) -> Result<(), Usage> {
-    let named = |key: &str, model: &str, check: fn(&str) -> Result<(), EncoderError>| match model {
-        START | PREVIOUS_ROUND | RETRIEVER => Ok(()),
-        model => check(model).or_usage().map_err(|error| Usage::new(format!("{key}: {error}"))),
-    };
+/// Whether the models that rounds behind the first `done` name are there, and are what these take them for: found out before the rounds in front of them
+/// are trained. Those of the hub are fetched.
+pub(crate) fn check_models(config: &Config, done: usize) -> Result<(), Usage> {
+    let mut known = BTreeSet::new();
+    (done..config.rounds()).try_for_each(|round| check_models_of(&config.of_round(round)?, &mut known))
+}
+
+/// The same for one round; `known` are those that were found.
+fn check_models_of(config: &Config, known: &mut BTreeSet<(bool, String)>) -> Result<(), Usage> {
+    let mut named =
+        |key: &str, model: &str, check: fn(&str) -> Result<(), EncoderError>| match known.insert((key == RERANKER_KEY, model.to_owned())) {
+            true => check(model).or_usage().map_err(|error| Usage::new(format!("{key}: {error}"))),
+            false => Ok(()),
+        };
+    let mut encoder =
+        |key: &str, model: &str| if [START, PREVIOUS_ROUND].contains(&model) { Ok(()) } else { named(key, model, Encoder::check) };
     let taught = (config.loss.needs().teacher || config.negatives.reads_teacher()) && config.data.teacher.is_none();
     let encoders = [
         ("guide.model", &config.guide.model, config.loss.needs().guide),
@@ -80,14 +93,21 @@ fn check_models(config: &Config) -> Result<(), Usage> {
         ("teacher.in_batch", &config.teacher.in_batch, config.loss.in_batch()),
     ];
     for (key, model, asked) in encoders {
-        model.iter().filter(|_| asked).try_for_each(|model| named(key, model, Encoder::check))?;
+        model.iter().filter(|_| asked).try_for_each(|model| encoder(key, model))?;
     }
     for (number, source) in config.negatives.source.iter().enumerate() {
         if let SourceKind::Dense { model: Model::Named(model), .. } = &source.kind {
-            named(&format!("negatives.source.{number}.model"), model, Encoder::check)?;
+            encoder(&format!("negatives.source.{number}.model"), model)?;
         }
     }
-    if config.asks_reranker() { named("reranker.model", &config.reranker.model, CrossEncoder::check) } else { Ok(()) }
+    match config.reranker.model.as_str() {
+        _ if !config.asks_reranker() => Ok(()),
+        START | RETRIEVER => Ok(()),
+        PREVIOUS_ROUND => Err(Usage::new(format!(
+            "{RERANKER_KEY} = \"{PREVIOUS_ROUND}\": it says what the first reranker starts as; one that goes on has reranker.restart = false"
+        ))),
+        model => named(RERANKER_KEY, model, CrossEncoder::check),
+    }
 }
 
 /// The encoder with the configuration's changes.

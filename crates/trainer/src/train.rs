@@ -84,7 +84,7 @@ pub(crate) struct Session {
 impl Session {
     /// A new run. `recipe` names its folder when the configuration does not.
     pub(crate) fn start(mut config: Config, recipe: &str) -> Result<Self> {
-        let (chosen, encoder, data) = setup::open(&config)?;
+        let (chosen, encoder, data) = setup::open(&config, 0)?;
         let root = match &config.output.folder {
             Some(folder) => folder.into(),
             None => RunFolder::numbered(&format!("{}-{recipe}", data.collection.name)),
@@ -118,7 +118,8 @@ impl Session {
             Some(checkpoint) => format!("resuming after step {}", checkpoint.position.step),
             None => "the run has no checkpoint yet: starting it anew".to_owned(),
         });
-        let (chosen, encoder, data) = setup::open(&config)?;
+        let done = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.position.round);
+        let (chosen, encoder, data) = setup::open(&config, done)?;
         Self::assemble(config, folder, chosen, encoder, data, checkpoint)
     }
 

@@ -55,6 +55,7 @@ fn prepare(request: &Request) -> Result<(String, metrics::Qrels)> {
         // Written queries are one arm's own; what else is made of a collection is the same for all.
         let mut own = config.data.queries.is_some().then(|| collection.clone());
         let collection = own.as_mut().unwrap_or(&mut collection);
+        setup::check_models(&config, 0).map_err(|error| Usage::new(format!("{}: {error:#}", arm.name)))?;
         setup::prepare(&config, collection).map_err(|error| Usage::new(format!("{}: {error:#}", arm.name)))?;
         if first.is_none() {
             let split = splits::test_name(collection, &config.data).to_owned();

@@ -111,7 +111,7 @@ fn hard_negatives(args: &GenerateArgs, model: &Model, collection: &Collection) -
     };
     let mut settings = shared::settings(model, own);
     settings["quality"] = json!(job.quality);
-    let changing = json!({ "split": split, "per_query": job.per_query });
+    let changing = json!({ "split": split, "per_query": job.per_query, "with_positives": with_positives });
     let desk = Desk::open(own, shared::identity("negatives", collection, model, own, changing), &settings, &[&job.prompt])?;
     desk.work(
         "generated.jsonl",
@@ -131,7 +131,7 @@ fn triples(args: &GenerateArgs, model: &Model) -> Result<()> {
     }
     let files = shared::prompts(own, &["tasks", "triples"])?;
     let attributes = Attributes::of_triples(args.attributes.as_deref()).or_usage()?;
-    let own_limits = quality(args, Quality::QUERIES)?;
+    let passages = quality(args, Quality::PASSAGES)?;
     let job = Triples {
         tasks: args.tasks.unwrap_or(20),
         per_task: args.per_task.unwrap_or(5),
@@ -142,11 +142,12 @@ fn triples(args: &GenerateArgs, model: &Model) -> Result<()> {
         attributes,
         // A limit for documents is one for the query as well where it is less than the query's own.
         queries: Quality {
-            min_words: own_limits.min_words.min(Quality::QUERIES.min_words),
-            max_words: own_limits.max_words.min(Quality::QUERIES.max_words),
-            ..own_limits
+            min_words: passages.min_words.min(Quality::QUERIES.min_words),
+            max_words: passages.max_words.min(Quality::QUERIES.max_words),
+            max_copied: args.max_copied.unwrap_or(Quality::QUERIES.max_copied),
+            ..passages
         },
-        passages: quality(args, Quality::PASSAGES)?,
+        passages,
     };
     let mut settings = shared::settings(model, own);
     settings["per_task"] = json!(job.per_task);

@@ -211,6 +211,9 @@ impl<'a> Desk<'a> {
             Some(Stop::Interrupted) => Err(anyhow!("interrupted, {left}; go on with the same command")),
             Some(Stop::Endpoint(why)) => Err(anyhow!("{why}; {left}; go on with the same command")),
             None if outcome.open > 0 => Err(anyhow!("{left}, {} says why; the same command asks for them again", rejected.display())),
+            None if outcome.rows.is_empty() && outcome.rejected.is_empty() => {
+                Err(anyhow!("no row came out: there was nothing to ask about"))
+            }
             None if outcome.rows.is_empty() => Err(anyhow!("no row came out: every answer was left out, {} says why", rejected.display())),
             None => Ok(()),
         }

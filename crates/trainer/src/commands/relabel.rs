@@ -1,12 +1,13 @@
 //! `trainer relabel`: a language model finds the relevant ones among mined negatives.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use llm::jobs::relabel::{Method, Relabel};
 use llm::prompts;
 use serde_json::json;
 
 use super::language_model::{self as shared, Desk, file};
 use crate::args::{RelabelArgs, RelabelMethod};
+use crate::checkpoint::digest;
 use crate::data;
 use crate::errors::{OrUsage, Usage};
 
@@ -44,7 +45,8 @@ pub(super) fn run(args: &RelabelArgs) -> Result<()> {
         }
     };
     let split = collection.split(&args.split).or_usage()?;
-    let changing = json!({ "split": args.split, "depth": args.depth, "passages": args.passages });
+    let negatives = args.negatives.as_deref().map(std::fs::read).transpose().context("reading the negatives")?.map(|bytes| digest(&bytes));
+    let changing = json!({ "split": args.split, "depth": args.depth, "passages": args.passages, "negatives": negatives });
     let mut identity = shared::identity("relabel", &collection, &model, own, changing);
     identity["strong_model"] = json!(args.strong_model);
     let mut settings = shared::settings(&model, own);

@@ -41,7 +41,7 @@ pub(super) fn run(args: &WarmupArgs) -> Result<()> {
     let mut config = config.of_round(0)?;
     // Before anything is opened: lists that are still to be mined are not asked for.
     plain(&mut config)?;
-    let (chosen, encoder, data) = setup::open(&config)?;
+    let (chosen, encoder, data) = setup::open(&config, 0)?;
     setup::resolve(&mut config, &encoder, &data)?;
     let (judgments, _) = setup::training_judgments(&config, &data)?;
     let plan = Arc::new(Plan::new(&judgments, config.data.limit, &config.batch, config.train.seed));
