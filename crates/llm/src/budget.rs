@@ -120,11 +120,10 @@ impl Budget {
             let known = state.past.models.get(model).copied().unwrap_or_default();
             let aside = Aside { tokens: at_most(messages, answer).saturating_add(known.beyond), beyond: known.beyond };
             let tokens = state.past.spent.tokens.saturating_add(state.aside).saturating_add(aside.tokens);
-            if self.limits.requests.is_some_and(|limit| state.past.spent.requests >= limit) {
-                return None;
-            }
+            // One that is under way may be given back.
+            let room = self.limits.requests.is_none_or(|limit| state.past.spent.requests < limit);
             let first = state.open.get(model).is_none_or(|open| *open == 0);
-            if self.limits.tokens.is_none_or(|limit| tokens <= limit && (first || known.answered)) {
+            if room && self.limits.tokens.is_none_or(|limit| tokens <= limit && (first || known.answered)) {
                 state.aside += aside.tokens;
                 *state.open.entry(model.to_owned()).or_default() += 1;
                 state.past.spent.requests += 1;
@@ -178,6 +177,21 @@ mod tests {
 
     fn messages(bytes: usize) -> Vec<Message> {
         vec![Message::new(Role::User, "x".repeat(bytes))]
+    }
+
+    #[test]
+    fn a_request_that_is_given_back_is_anothers() {
+        let budget = Budget::new(Limits { requests: Some(1), tokens: None }, Past::default());
+        let aside = budget.set_aside("m", &messages(10), 10).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| budget.set_aside("m", &messages(10), 10));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            budget.give_back("m", aside);
+            let second = waiting.join().unwrap().unwrap();
+            budget.settle("m", second, 5, true);
+        });
+        assert!(budget.set_aside("m", &messages(10), 10).is_none());
+        assert_eq!(budget.spent().requests, 1);
     }
 
     #[test]
