@@ -12,7 +12,7 @@ pub struct DeviceMemory {
     pub reserved: u64,
 }
 
-/// What the pools of `device` hold now; `None` on the CPU backend, which has none. Submits what is queued and waits for nothing else.
+/// What the pools of `device` hold; `None` on the CPU backend, which has none. Work that has not reached the device yet is not in it: right behind a `sync`.
 #[must_use]
 pub fn device_memory(device: &Device) -> Option<DeviceMemory> {
     let usage = crate::adapters::cube_device(device)?.client().memory_report(MemoryScope::Device).usage();

@@ -222,6 +222,17 @@ fn software_limits_are_read_and_nan_is_refused_there() {
 }
 
 #[test]
+fn the_pools_of_a_software_gpu_hold_what_lives() {
+    assert_eq!(crate::device_memory(&Device::flex()), None);
+    let Some(device) = software() else { return };
+    let rows = Tensor::<2>::ones([1 << 14, 1024], (&device, DType::F32));
+    device.sync().expect("the device works");
+    let held = crate::device_memory(&device).expect("a GPU has pools");
+    assert!(held.in_use >= 64 << 20 && held.reserved >= held.in_use, "{held:?}");
+    drop(rows);
+}
+
+#[test]
 fn sixteen_bit_rows_are_searched_or_refused_by_a_software_gpu() {
     let Some(device) = software() else { return };
     let half = |value: f32| burn::tensor::f16::from_f32(value);
