@@ -30,6 +30,7 @@ mod bins;
 pub mod catalogue;
 mod disk;
 mod exclusions;
+mod fragments;
 mod key;
 pub mod layers;
 mod memory;

@@ -109,7 +109,7 @@ pub(crate) fn scan(
 
 /// What the device multiplies 16-bit queries and rows by: the shape of its matrix units, or why plain arithmetic units do it.
 pub(crate) fn matrix_units(device: &burn_cubecl::CubeDevice) -> Result<String, String> {
-    cube::matrix_units(device).map(|shape| shape.to_string())
+    cube::matrix_units(device).map(|shape| shape.one.to_string())
 }
 
 /// Whether queries of 16 bits are scanned as they are.

@@ -2,6 +2,7 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 use crate::catalogue::{Ask, BASE, CASES, Case, HALF_CASES, Problem, Values};
 use crate::search::{Budget, search_within};
@@ -421,23 +422,46 @@ fn bins() -> impl Strategy<Value = Option<Bins>> {
     prop::option::of((-20f32..5.0, 0.5f32..40.0, 1usize..30).prop_map(|(low, width, count)| Bins { low, high: low + width, count }))
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(160))]
-    #[test]
-    fn random_problems_match_the_reference(
-        queries in prop_oneof![1usize..12, 30usize..70], first in 0usize..400, second in 0usize..60, dimension in 1usize..20, k in 1usize..70,
-        exclude in 0usize..5, ceiling in prop::option::of(-5f32..10.0), floor in prop::option::of(-9f32..4.0), ask in ask(), bins in bins(),
-        half in any::<bool>(), budget in 0usize..3, seed in 1u64..1000,
-    ) {
+/// A problem, which budget to solve it in, and a seed.
+fn random_problem() -> impl Strategy<Value = (Case, usize, u64)> {
+    let sizes = (prop_oneof![1usize..12, 30usize..70], 0usize..400, 0usize..60, 1usize..20, 1usize..70);
+    let rules = (0usize..5, prop::option::of(-5f32..10.0), prop::option::of(-9f32..4.0), ask(), bins());
+    let formats = (any::<bool>(), any::<bool>());
+    (sizes, rules, formats, 0..BUDGETS.len(), 1u64..1000).prop_map(|(sizes, rules, (half, half_queries), budget, seed)| {
+        let (queries, first, second, dimension, k) = sizes;
+        let (exclude, ceiling, floor, ask, bins) = rules;
         let shards: &'static [usize] = Box::leak(vec![first, second].into_boxed_slice());
-        let case = Case { name: "random", queries, shards, dimension, k, exclude, ceiling, floor, ask, bins, half, ..BASE };
+        let case = Case { name: "random", queries, shards, dimension, k, exclude, ceiling, floor, ask, bins, half, half_queries, ..BASE };
+        (case, budget, seed)
+    })
+}
+
+/// Random problems on a device, without 16-bit floats where it has none.
+fn random_problems(cases: u32, device: &Device) {
+    let halves = crate::describe(device).is_none_or(|limits| limits.f16);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
+    let outcome = runner.run(&random_problem(), |(case, budget, seed)| {
+        let case = Case { half: case.half && halves, half_queries: case.half_queries && halves, ..case };
         let problem = case.problem(seed);
-        let expected = reference::search(&problem.queries, &problem.rows, dimension, problem.rules(&case));
-        let answer = solve_within(&case, &problem, &Device::flex(), BUDGETS[budget]).unwrap();
-        if matches!(ask, Ask::Near(_)) {
+        let expected = reference::search(&problem.queries, &problem.rows, case.dimension, problem.rules(&case));
+        let answer = solve_within(&case, &problem, device, BUDGETS[budget]).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        if matches!(case.ask, Ask::Near(_)) {
             compare(&case, &problem, &answer, &expected);
         } else {
             prop_assert_eq!(answer, expected.top);
         }
-    }
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn random_problems_match_the_reference() {
+    random_problems(160, &Device::flex());
+}
+
+#[test]
+fn random_problems_on_a_software_gpu() {
+    let Some(device) = software() else { return };
+    random_problems(60, &device);
 }

@@ -32,7 +32,7 @@ pub(crate) struct Transformer {
     layers: Vec<Layer>,
     #[module(skip)]
     architecture: Architecture,
-    /// Of the linear layers of `layers`.
+    /// Of the linear layers of `layers` and their attention.
     #[module(skip)]
     precision: Precision,
 }
@@ -104,7 +104,8 @@ impl Transformer {
         let lengths = batch.lengths.clone();
         let sequences = Arc::new(if fused { Sequences::packed(lengths) } else { Sequences::padded(lengths, width) });
         let mask = if fused {
-            Mask::Places { places: sequences.on_device(device), shape: AttentionShape { sequences: sequences.clone(), heads } }
+            let shape = AttentionShape { sequences: sequences.clone(), heads, precision: self.precision };
+            Mask::Places { places: sequences.on_device(device), shape }
         } else {
             Mask::Bias { rows: batch.rows, width, bias: self.bias(batch, device) }
         };

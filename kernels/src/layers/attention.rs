@@ -9,9 +9,10 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::mask::Dropout;
+use super::mixed::{halved, rounded, scale as power};
 use super::product::{Target, View, product};
 use super::wide::{Lanes, dot, exponential, largest, total, widest};
-use super::{AttentionShape, numbers, tensor};
+use super::{AttentionShape, Precision, numbers, tensor};
 
 /// Queries of a block: with 512 keys, its probabilities take 64 KiB.
 const BLOCK: usize = 32;
@@ -57,7 +58,7 @@ pub(super) fn forward(
     shape: &AttentionShape,
     dropout: Option<Dropout>,
 ) -> (FlexTensor, FlexTensor) {
-    let [query, key, value] = [query, key, value].map(FlexTensor::to_contiguous);
+    let [query, key, value] = [query, key, value].map(|input| as_given(input, shape.precision));
     let hidden = query.layout().shape()[1];
     let inputs = Inputs { query: numbers(&query), key: numbers(&key), value: numbers(&value), shape, hidden, dropout };
     let mut output = vec![0.0; inputs.query.len()];
@@ -83,8 +84,15 @@ pub(super) fn backward(
     shape: &AttentionShape,
     dropout: Option<Dropout>,
 ) -> [FlexTensor; 3] {
-    let [gradient, query, key, value] = [gradient, query, key, value].map(FlexTensor::to_contiguous);
+    let [query, key, value] = [query, key, value].map(|input| as_given(input, shape.precision));
+    let gradient = gradient.to_contiguous();
     let hidden = query.layout().shape()[1];
+    // In mixed precision the gradient comes times a power of two, and so do the results.
+    let by = match shape.precision {
+        Precision::F32 => 1.0,
+        Precision::Mixed => power(numbers(&gradient).par_iter().map(|x| x.abs()).reduce(|| 0.0, f32::max)),
+    };
+    let gradient = if shape.precision == Precision::Mixed { rounded(gradient, by) } else { gradient };
     let inputs = Inputs { query: numbers(&query), key: numbers(&key), value: numbers(&value), shape, hidden, dropout };
     let mut outputs = [(); 3].map(|()| vec![0.0; inputs.query.len()]);
     if !inputs.query.is_empty() {
@@ -95,7 +103,18 @@ pub(super) fn backward(
         let logarithms = numbers(logarithms).par_chunks(shape.sequences.width()).enumerate();
         logarithms.with_min_len(shape.tasks_at_least(hidden)).for_each_init(Scratch::default, run);
     }
+    if by != 1.0 {
+        for output in &mut outputs {
+            output.par_iter_mut().for_each(|x| *x *= 1.0 / by);
+        }
+    }
     outputs.map(|output| tensor(output, [shape.sequences.tokens(), hidden]))
+}
+
+/// An operand in one piece, rounded in mixed precision.
+fn as_given(input: &FlexTensor, precision: Precision) -> FlexTensor {
+    let input = input.to_contiguous();
+    if precision == Precision::Mixed { rounded(input, 1.0) } else { input }
 }
 
 impl AttentionShape {
@@ -179,6 +198,9 @@ fn head_forward_body<L: Lanes>(inputs: &Inputs<'_>, task: usize, logarithms: &mu
                     }
                 }
             }
+            if inputs.shape.precision == Precision::Mixed {
+                halved(row, 1.0);
+            }
         }
         let probabilities = View { at: scratch.probabilities.as_ptr(), row: width, column: 1 };
         // SAFETY: the output has the shape of the query, and these rows and columns are of this task alone.
@@ -244,6 +266,11 @@ fn head_backward_body<L: Lanes>(
             let mean = dot::<L>(row, gradients);
             for column in 0..width {
                 gradients[column] = scale * row[column] * (gradients[column] - mean);
+            }
+            if inputs.shape.precision == Precision::Mixed {
+                let largest = gradients.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
+                halved(gradients, power(largest));
+                halved(if inputs.dropout.is_some() { &mut kept[query * width..][..width] } else { row }, 1.0);
             }
         }
         let mixed = if inputs.dropout.is_some() { &*kept } else { &*probabilities };

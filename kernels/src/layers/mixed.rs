@@ -1,6 +1,6 @@
-//! The linear layer in mixed precision: operands rounded to 16-bit floats, products added up in f32, on the CPU the same numbers in f32.
+//! Mixed precision, and the linear layer in it: operands rounded to 16-bit floats, products added up in f32, on the CPU the same numbers in f32.
 //!
-//! Everything else stays f32: master weights, bias, residual stream, norms, softmax, loss and optimiser. Operands beyond the largest 16-bit number, 65504, become that.
+//! Attention rounds the operands of its products too where matrix units compute it, and on the CPU, which shows what that does. Everything else stays f32: master weights, bias, residual stream, norms, softmax, loss and optimiser. Operands beyond the largest 16-bit number, 65504, become that.
 //! Gradients of a mean loss can be too small for 16 bits, so each is first multiplied by the power of two that brings its largest number to [2^13, 2^14), and the
 //! products are divided by it again, which is exact: nothing finite becomes infinite, and what loses digits is below 2^-27 of the largest. So no scale of the loss is needed. What is infinite or not
 //! a number stays so.
@@ -19,7 +19,7 @@ use super::{linear, numbers, owned};
 /// Numbers of a task.
 const CHUNK: usize = 1 << 14;
 
-/// What linear layers multiply in.
+/// What linear layers and attention multiply in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// 32-bit floats.
@@ -78,17 +78,22 @@ pub(super) fn scale(largest: f32) -> f32 {
     f32::from_bits((267 - exponent.max(14)) << 23)
 }
 
+/// As a 16-bit float, widened again. NaN and infinity stay what they are, to be seen.
+fn half(value: f32) -> f32 {
+    if value.is_finite() { f16::from_f32(value.clamp(-65504.0, 65504.0)).to_f32() } else { value }
+}
+
 /// The numbers times `by`, rounded to 16-bit floats and widened again.
-fn rounded(input: FlexTensor, by: f32) -> FlexTensor {
+pub(super) fn rounded(input: FlexTensor, by: f32) -> FlexTensor {
     let shape = [input.layout().shape()[0], input.layout().shape()[1]];
     let mut output = owned(input, shape);
-    // NaN and infinity stay what they are, to be seen.
-    let round = |x: &mut f32| {
-        let value = *x * by;
-        *x = if value.is_finite() { f16::from_f32(value.clamp(-65504.0, 65504.0)).to_f32() } else { value };
-    };
-    output.storage_mut::<f32>().par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(round));
+    output.storage_mut::<f32>().par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|x| *x = half(*x * by)));
     output
+}
+
+/// What the numbers times `by`, a power of two, are as 16-bit floats, divided by it again.
+pub(super) fn halved(numbers: &mut [f32], by: f32) {
+    numbers.iter_mut().for_each(|x| *x = half(*x * by) * (1.0 / by));
 }
 
 /// The output, and the rounded operands.

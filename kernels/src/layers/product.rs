@@ -67,8 +67,11 @@ unsafe fn rows<L: Lanes, const V: usize>(m: usize, k: usize, a: View, b: *const 
                 }
             };
         }
-        // Sums, vectors of `b` and a factor of `a` must all have registers: with sums in memory a product takes several times as long.
-        if L::REGISTERS >= 32 {
+        // Sums, vectors of `b` and a factor of `a` must all have registers: with sums in memory a product takes several times as long. But fewer sums than an addition takes cycles
+        // wait for each other.
+        if V == 1 {
+            tiles!(12);
+        } else if L::REGISTERS >= 32 {
             tiles!(8);
         } else {
             tiles!(6);

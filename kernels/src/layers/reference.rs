@@ -79,6 +79,38 @@ pub(super) fn attention_gradient(
     [to_query, to_key, to_value]
 }
 
+/// What [`attention_gradient`] is when no term takes anything from another: rounding any factor of a term by a share moves a gradient by no more than that share of this.
+pub(super) fn attention_gradient_at_most(
+    [query, key, value]: [&[f64]; 3],
+    gradient: &[f64],
+    shape: &AttentionShape,
+    hidden: usize,
+    mask: Mask<'_>,
+) -> [Vec<f64>; 3] {
+    let [mut to_query, mut to_key, mut to_value] = [(); 3].map(|()| vec![0.0; query.len()]);
+    let size = hidden / shape.heads;
+    for (task, at) in places(shape) {
+        let start = shape.sequences.starts()[at[0]];
+        let own = (start + at[2]) * hidden;
+        let other = |token: usize| (start + token) * hidden;
+        let numbers = at[1] * size..(at[1] + 1) * size;
+        let kept: Vec<f64> = probabilities(query, key, shape, hidden, at);
+        let product =
+            |token: usize| numbers.clone().map(|number| (gradient[own + number] * value[other(token) + number]).abs()).sum::<f64>();
+        let back: Vec<f64> = (0..kept.len()).map(|token| mask(task, token) * product(token)).collect();
+        let mean: f64 = kept.iter().zip(&back).map(|(p, b)| p * b).sum();
+        for (token, (probability, back)) in kept.iter().zip(&back).enumerate() {
+            let score = probability * (back + mean) / (size as f64).sqrt();
+            for number in numbers.clone() {
+                to_query[own + number] += score * key[other(token) + number].abs();
+                to_key[other(token) + number] += score * query[own + number].abs();
+                to_value[other(token) + number] += probability * mask(task, token) * gradient[own + number].abs();
+            }
+        }
+    }
+    [to_query, to_key, to_value]
+}
+
 /// `[rows, inner] x [inner, columns] + [columns]`.
 pub(super) fn linear(input: &[f64], weight: &[f64], bias: &[f64], inner: usize) -> Vec<f64> {
     let columns = bias.len();

@@ -73,11 +73,11 @@ fn composed_attention([query, key, value]: [Tensor<2>; 3], shape: &AttentionShap
 }
 
 fn padded(heads: usize, width: usize, lengths: Vec<usize>) -> AttentionShape {
-    AttentionShape { sequences: Sequences::padded(lengths, width).into(), heads }
+    AttentionShape { sequences: Sequences::padded(lengths, width).into(), heads, precision: Precision::F32 }
 }
 
 fn packed(heads: usize, lengths: Vec<usize>) -> AttentionShape {
-    AttentionShape { sequences: Sequences::packed(lengths).into(), heads }
+    AttentionShape { sequences: Sequences::packed(lengths).into(), heads, precision: Precision::F32 }
 }
 
 /// One shape, values and gradients, against the reference.
@@ -148,11 +148,11 @@ fn attention_agrees_with_the_composition_of_tensor_operations() {
 
 #[test]
 fn attention_of_views_and_of_sequences_without_tokens() {
-    views_and_empty_sequences(&Device::flex());
+    views_and_empty_sequences(&Device::flex(), Precision::F32);
 }
 
-fn views_and_empty_sequences(device: &Device) {
-    let shape = padded(1, 3, vec![0, 2]);
+fn views_and_empty_sequences(device: &Device, precision: Precision) {
+    let shape = AttentionShape { precision, ..padded(1, 3, vec![0, 2]) };
     let wide = Tensor::<2>::from_data(TensorData::new(random(6 * 12, 1), [6, 12]), device);
     let parts = [0, 4, 8].map(|at| wide.clone().slice([0..6, at..at + 4]));
     let copies = parts.clone().map(|part| Tensor::<2>::from_data(part.into_data(), device));
@@ -193,11 +193,11 @@ fn scores_far_from_zero(device: &Device) {
 
 #[test]
 fn a_pass_without_a_graph_gives_the_same_bits() {
-    same_bits_without_a_graph(&Device::flex());
+    same_bits_without_a_graph(&Device::flex(), Precision::F32);
 }
 
-fn same_bits_without_a_graph(device: &Device) {
-    let shape = padded(2, 9, vec![9, 4]);
+fn same_bits_without_a_graph(device: &Device, precision: Precision) {
+    let shape = AttentionShape { precision, ..padded(2, 9, vec![9, 4]) };
     let dropout = Dropout::new(0.2, 5);
     let mask = Some(dropout);
     let [plain, graph] = [device.clone(), device.clone().autodiff()].map(|device| {
@@ -514,9 +514,84 @@ fn attention_agrees_with_the_reference_on_a_software_gpu() {
     }
     check_attention(&padded(2, 200, vec![200, 150]), 32, None, &autodiff);
     check_attention(&packed(2, vec![7, 200, 0, 150, 1]), 32, None, &autodiff);
-    views_and_empty_sequences(&device);
+    views_and_empty_sequences(&device, Precision::F32);
     scores_far_from_zero(&device);
-    same_bits_without_a_graph(&device);
+    same_bits_without_a_graph(&device, Precision::F32);
+}
+
+/// Attention in mixed precision, values and gradients, against the reference with rounded operands. What it rounds on its way moves each number by a few times 2^-11 of the sum of
+/// its terms without their signs. `by` is what all gradients are multiplied by.
+fn check_mixed_attention(shape: &AttentionShape, size: usize, dropout: Option<Dropout>, by: f32, device: &Device) {
+    let shape = &AttentionShape { precision: Precision::Mixed, ..shape.clone() };
+    let hidden = shape.heads * size;
+    let dims = [shape.sequences.tokens(), hidden];
+    let [query, key, value, outer] = [1, 2, 3, 4].map(|seed| random(dims[0] * hidden, seed));
+    let scaled: Vec<f32> = outer.iter().map(|x| x * by).collect();
+    let inputs = [(query.as_slice(), dims), (&key, dims), (&value, dims)];
+    let (got, gradients) = differentiate(device, inputs, &scaled, |inputs| fused_attention(inputs, shape, dropout));
+    let rounds = crate::describe(device).is_none_or(|limits| limits.matrix_units.is_ok());
+    let round = |numbers: &[f32]| if rounds { halves(numbers) } else { doubles(numbers) };
+    let [query, key, value, outer] = [&query, &key, &value, &outer].map(|numbers| round(numbers));
+    let masked = |row: usize, column: usize| dropout.map_or(1.0, |dropout| f64::from(dropout.row(row).factor(column as u32)));
+    let what = format!("{shape:?} x {size}, dropout {}", dropout.is_some());
+    let share = if rounds { 4.0 / 2048.0 } else { 2e-5 };
+    let near = |name: &str, got: &[f32], expected: &[f64], at_most: &[f64], by: f64| {
+        let largest = at_most.iter().copied().fold(0.0, f64::max);
+        for (at, ((&got, expected), at_most)) in got.iter().zip(expected).zip(at_most).enumerate() {
+            let error = (f64::from(got) / by - expected).abs();
+            assert!(
+                error <= share * at_most + 1e-5 * largest,
+                "{name}[{at}], {what}: {got} / {by}, expected {expected}, of at most {at_most}"
+            );
+        }
+    };
+    let sizes: Vec<f64> = value.iter().map(|x| x.abs()).collect();
+    let at_most = reference::attention([&query, &key, &sizes], shape, hidden, &masked);
+    near("value", &got, &reference::attention([&query, &key, &value], shape, hidden, &masked), &at_most, 1.0);
+    let expected = reference::attention_gradient([&query, &key, &value], &outer, shape, hidden, &masked);
+    let at_most = reference::attention_gradient_at_most([&query, &key, &value], &outer, shape, hidden, &masked);
+    for (((name, got), expected), at_most) in ["query", "key", "value"].iter().zip(gradients).zip(expected).zip(at_most) {
+        near(&format!("gradient of {name}"), &got, &expected, &at_most, f64::from(by));
+    }
+}
+
+#[test]
+fn mixed_attention_rounds_its_operands() {
+    let device = Device::flex().autodiff();
+    for (pattern, (heads, width, size)) in [(1, 1, 1), (12, 15, 32), (2, 65, 64), (3, 40, 7)].into_iter().enumerate() {
+        for by in [1.0, 1e-9, 1e9] {
+            let dropout = (pattern % 2 == 1).then(|| Dropout::new(0.3, pattern as u64));
+            check_mixed_attention(&packed(heads, lengths(pattern + 2, 3, width)), size, dropout, by, &device);
+        }
+    }
+    views_and_empty_sequences(&Device::flex(), Precision::Mixed);
+    same_bits_without_a_graph(&Device::flex(), Precision::Mixed);
+    // What 16 bits cannot hold becomes their largest: one key, so its value is what comes out.
+    let shape = AttentionShape { precision: Precision::Mixed, ..packed(1, vec![1]) };
+    let inputs = [1.0f32, 1.0, 1e6].map(|x| Tensor::<2>::from_data([[x, 0.1]], &Device::flex()));
+    let output: Vec<f32> = fused_attention(inputs, &shape, None).into_data().iter::<f32>().collect();
+    assert_eq!(output, [65504.0, f16::from_f32(0.1).to_f32()]);
+}
+
+#[test]
+fn attention_by_matrix_units_on_a_software_gpu() {
+    let Some(device) = gpu() else { return };
+    let autodiff = device.clone().autodiff();
+    // Planes of a cube, dropout and the width of heads are kernels of their own, which software Vulkan compiles slowly. Gradients of a mean over many, and such that 16 bits cannot hold.
+    let dropout = |seed: u64| Some(Dropout::new(0.3, seed));
+    for (heads, lengths, size, dropout, by) in [
+        (1, vec![1], 40, None, 1.0),
+        (12, vec![15, 3, 16], 40, None, 1e-9),
+        (1, vec![65], 32, dropout(1), 1.0),
+        (3, vec![64, 33, 0, 1], 32, dropout(2), 1e-9),
+        (2, vec![7, 200, 0, 150, 1], 32, dropout(3), 1e9),
+    ] {
+        let width = lengths.iter().copied().max().expect("a sequence");
+        check_mixed_attention(&packed(heads, lengths.clone()), size, dropout, by, &autodiff);
+        check_mixed_attention(&padded(heads, width, lengths), size, dropout, by, &autodiff);
+    }
+    views_and_empty_sequences(&device, Precision::Mixed);
+    same_bits_without_a_graph(&device, Precision::Mixed);
 }
 
 /// Numeric gradient of the sum of `outer` times the function, by central differences.

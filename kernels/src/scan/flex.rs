@@ -13,8 +13,11 @@ use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
 use super::half::widen;
-use super::sieve::{LANES, Panel, ROWS, Rules};
+use super::sieve::{Panel, ROWS, Rules, lanes};
 use super::{MISSING, NOT_A_NUMBER, Plan, Scan};
+
+/// Panels that go through the rows together, at most: a block of rows is read from memory once for all of them.
+const TOGETHER: usize = 16;
 
 /// Entries of lists that dividing the rows among threads may add.
 const SPARE: usize = 4 << 20;
@@ -34,7 +37,7 @@ impl Scan for Flex {
         let (count, total) = (queries.layout().shape()[0], rows.layout().shape()[0]);
         let rules = Rules { ids: rules.storage::<i32>(), bounds: bounds.storage::<f32>(), plan: &plan, queries: count };
         // A single score at a time is the least there is.
-        let lanes = LANES.min(plan.scratch.max(1));
+        let lanes = lanes()[0].min(plan.scratch.max(1));
         let groups: Vec<Range<usize>> = (0..count).step_by(lanes).map(|begin| begin..(begin + lanes).min(count)).collect();
         let block = ROWS.min((plan.scratch / lanes).max(1));
 
@@ -43,10 +46,11 @@ impl Scan for Flex {
         let divide = groups.len() < 2 * threads;
         let parts = if divide { threads.min(SPARE / (count * plan.k).max(1)).clamp(1, total.div_ceil(block).max(1)) } else { 1 };
         let share = total.div_ceil(parts).next_multiple_of(block);
-        let together = (groups.len() / (4 * threads)).clamp(1, 8);
+        let sets = if divide { 1 } else { threads * groups.len().div_ceil(TOGETHER * threads) };
+        let set = |set: usize| &groups[set * groups.len() / sets..(set + 1) * groups.len() / sets];
         let tasks: Vec<(Range<usize>, &[Range<usize>])> = (0..parts)
             .map(|part| (part * share).min(total)..((part + 1) * share).min(total))
-            .flat_map(|part| groups.chunks(together).map(move |groups| (part.clone(), groups)))
+            .flat_map(|part| (0..sets).map(move |at| (part.clone(), set(at))))
             .collect();
         let width = plan.width();
         let found: Vec<Vec<Panel>> = {

@@ -11,13 +11,24 @@ use crate::layers::product::{Target, View, product};
 use crate::layers::wide::{Lanes, dot, widest};
 
 /// Rows of a block, at most: with a panel's scores they fit the second cache at usual widths.
-pub(super) const ROWS: usize = 64;
+pub(super) const ROWS: usize = 72;
 
 /// Queries of a panel, at most: two of the widest registers.
-pub(super) const LANES: usize = 32;
+const LANES: usize = 32;
 
 /// Fewer queries than this are multiplied one by one, along the columns: a panel would mostly hold zeros. Measured: a panel takes as long as four.
 const PANEL: usize = 5;
+
+widest! {
+    /// Queries of a panel, and of the registers that it is made of. A panel is as wide as the tiles of a product and has whole lines of the cache: of wider ones a tile reads every
+    /// other line, for which half of the innermost cache has no place.
+    pub(super) fn lanes() -> [usize; 2] = lanes_body
+}
+
+#[inline(always)]
+fn lanes_body<L: Lanes>() -> [usize; 2] {
+    [(2 * L::COUNT).clamp(LANES / 2, LANES), L::COUNT]
+}
 
 /// What keeps rows from lists, and how they are ordered; layouts as in [`super::Scan::scan`].
 pub(super) struct Rules<'a> {
@@ -85,7 +96,7 @@ impl Panel {
         let (plan, count) = (rules.plan, queries.len());
         let dimension = values.len() / rules.queries;
         let values = &values[queries.start * dimension..queries.end * dimension];
-        let lanes = if count < PANEL { count } else { count.next_multiple_of(LANES / 2) };
+        let lanes = if count < PANEL { count } else { count.next_multiple_of(lanes()[1]) };
         let values = if count < PANEL {
             values.to_vec()
         } else {
@@ -240,6 +251,7 @@ fn reach_body<L: Lanes>(keys: &[f32], lanes: usize, low: &[f32; LANES], high: &[
     match lanes {
         32 => reach_lanes::<32>(keys, low, high, hits),
         16 => reach_lanes::<16>(keys, low, high, hits),
+        8 => reach_lanes::<8>(keys, low, high, hits),
         1 => reach_lanes::<1>(keys, low, high, hits),
         _ => {
             for (keys, hit) in keys.chunks_exact(lanes).zip(hits) {

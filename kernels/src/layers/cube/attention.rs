@@ -1,4 +1,4 @@
-//! Attention on GPUs that never stores its weights (Dao et al. 2022, arXiv 2205.14135), float32 throughout.
+//! Attention on GPUs that never stores its weights (Dao et al. 2022, arXiv 2205.14135): float32 throughout, or in mixed precision by matrix units (`matrix`) where there are any.
 //!
 //! A cube takes a block of queries of one sequence and one head, and goes through that head's keys block by block, with running maxima and sums of the softmax; keys that are
 //! padding are left out. What is kept is one logarithm per query. Backward, one kernel goes through the keys of a block of queries for the queries' gradient, another
@@ -9,6 +9,7 @@
 
 mod backward;
 mod forward;
+mod matrix;
 mod pieces;
 
 use burn_cubecl::cubecl::client::Client;
@@ -18,10 +19,14 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::mask::words;
 use super::{UNITS, cubes, empty, matrix};
-use crate::layers::AttentionShape;
 use crate::layers::mask::Dropout;
+use crate::layers::{AttentionShape, Precision};
 use backward::{key_kernel, prepare_kernel, query_kernel};
 use forward::attention_kernel;
+use matrix::{
+    SURVEYORS, Tile, attention_kernel as matrix_attention_kernel, key_kernel as matrix_key_kernel, query_kernel as matrix_query_kernel,
+    survey_kernel,
+};
 
 /// Units along a side of a block.
 const SIDE: usize = 8;
@@ -53,6 +58,14 @@ pub(in crate::layers) fn fits(client: &Client, size: usize) -> bool {
     blocks(size, client.properties().hardware.max_shared_memory_size).is_some()
 }
 
+/// What multiplies.
+#[derive(Clone, Copy)]
+enum Engine {
+    Matrix(Tile),
+    /// Blocks of the forward kernel, of the queries' and of the keys' backward kernel.
+    Units([usize; 3]),
+}
+
 /// Sizes of a call.
 struct Call {
     client: Client,
@@ -61,19 +74,21 @@ struct Call {
     width: usize,
     heads: usize,
     size: usize,
-    blocks: [usize; 3],
+    engine: Engine,
 }
 
 impl Call {
     fn of(query: &CubeTensor, shape: &AttentionShape) -> Self {
         let client = query.client.clone();
         let size = matrix(query)[1] / shape.heads;
-        let blocks = blocks(size, client.properties().hardware.max_shared_memory_size).expect("asked before: the head fits");
         let sequences = &shape.sequences;
         let (tasks, tokens, width) = (sequences.rows() * shape.heads, sequences.tokens(), sequences.width());
+        let tile = if shape.precision == Precision::Mixed { Tile::of(&client, size, width) } else { None };
+        let units = || blocks(size, client.properties().hardware.max_shared_memory_size).expect("asked before: the head fits");
+        let engine = tile.map_or_else(|| Engine::Units(units()), Engine::Matrix);
         // Backward kernels read places as floats.
         assert!(tokens <= 1 << 24, "a batch of {tokens} tokens, and attention counts to 2^24: make smaller batches");
-        Self { client, tasks, tokens, width, heads: shape.heads, size, blocks }
+        Self { client, tasks, tokens, width, heads: shape.heads, size, engine }
     }
 
     fn cubes(&self, block: usize) -> CubeCount {
@@ -91,16 +106,16 @@ pub(super) fn forward(inputs: [CubeTensor; 3], places: CubeTensor, shape: &Atten
     let call = Call::of(&query, shape);
     let output = empty(&query, matrix(&query));
     let logarithms = empty(&query, [call.tasks * call.width]);
-    if call.tasks * call.width > 0 {
-        let (threshold, scale, low, high) = words(dropout);
-        let block = call.blocks[0];
-        // SAFETY: matrices have tokens x hidden numbers, logarithms rows x heads x width, places 2 rows + 1 numbers (checked before the call), of which a kernel takes none that
-        // leads beyond the tokens; a slab has room for every line and a little beyond.
-        unsafe {
-            attention_kernel::launch_unchecked(
+    if call.tasks * call.width == 0 {
+        return [output, logarithms];
+    }
+    let (threshold, scale, low, high) = words(dropout);
+    macro_rules! launch {
+        ($kernel:ident, $rows:expr, $dim:expr, $tile:expr) => {
+            $kernel::launch_unchecked(
                 &call.client,
-                call.cubes(block),
-                CubeDim::new_1d((SIDE * SIDE) as u32),
+                call.cubes($rows),
+                $dim,
                 query.into_buffer_arg(),
                 key.into_buffer_arg(),
                 value.into_buffer_arg(),
@@ -117,9 +132,17 @@ pub(super) fn forward(inputs: [CubeTensor; 3], places: CubeTensor, shape: &Atten
                 low,
                 high,
                 call.size,
-                block,
+                $tile,
                 dropout.is_some(),
-            );
+            )
+        };
+    }
+    // SAFETY: matrices have tokens x hidden numbers, logarithms rows x heads x width, places 2 rows + 1 numbers (checked before the call), of which a kernel takes none that
+    // leads beyond the tokens; a slab has room for every line and a little beyond, or for whole fragments.
+    unsafe {
+        match call.engine {
+            Engine::Matrix(tile) => launch!(matrix_attention_kernel, tile.rows(), tile.dim(), tile),
+            Engine::Units([block, ..]) => launch!(attention_kernel, block, CubeDim::new_1d((SIDE * SIDE) as u32), block),
         }
     }
     [output, logarithms]
@@ -143,73 +166,80 @@ pub(super) fn backward(
         return results;
     }
     let rows = shape.sequences.rows();
-    let facts = empty(&query, [2 * count + 3 * rows]);
+    let facts = empty(&query, [2 * count + 3 * rows + 4 * call.tasks]);
     let (threshold, scale, low, high) = words(dropout);
     let [to_query, to_key, to_value] = results.clone();
-    let dim = CubeDim::new_1d((SIDE * SIDE) as u32);
-    // SAFETY: as in the forward pass; facts are two numbers for every (row, head, query) and three for every row.
+    macro_rules! launch {
+        ($kernel:ident, $rows:expr, $dim:expr, $tile:expr, $($into:expr),+) => {
+            $kernel::launch_unchecked(
+                &call.client,
+                call.cubes($rows),
+                $dim,
+                query.clone().into_buffer_arg(),
+                key.clone().into_buffer_arg(),
+                value.clone().into_buffer_arg(),
+                gradient.clone().into_buffer_arg(),
+                facts.clone().into_buffer_arg(),
+                $($into.into_buffer_arg(),)+
+                call.tasks as u32,
+                call.width as u32,
+                call.heads as u32,
+                call.scaling(),
+                threshold,
+                scale,
+                low,
+                high,
+                call.size,
+                $tile,
+                dropout.is_some(),
+            )
+        };
+    }
+    // SAFETY: as in the forward pass; facts are two numbers for every (row, head, query), three for every row and four for every (row, head).
     unsafe {
-        prepare_kernel::launch_unchecked(
-            &call.client,
-            cubes(&call.client, count.div_ceil(UNITS)),
-            CubeDim::new_1d(UNITS as u32),
-            gradient.clone().into_buffer_arg(),
-            output.into_buffer_arg(),
-            logarithms.into_buffer_arg(),
-            into_contiguous(places).into_buffer_arg(),
-            facts.clone().into_buffer_arg(),
-            count as u32,
-            rows as u32,
-            call.tokens as u32,
-            call.width as u32,
-            call.heads as u32,
-            call.size as u32,
-        );
-        query_kernel::launch_unchecked(
-            &call.client,
-            call.cubes(call.blocks[1]),
-            dim,
-            query.clone().into_buffer_arg(),
-            key.clone().into_buffer_arg(),
-            value.clone().into_buffer_arg(),
-            gradient.clone().into_buffer_arg(),
-            facts.clone().into_buffer_arg(),
-            to_query.into_buffer_arg(),
-            call.tasks as u32,
-            call.width as u32,
-            call.heads as u32,
-            call.scaling(),
-            threshold,
-            scale,
-            low,
-            high,
-            call.size,
-            call.blocks[1],
-            dropout.is_some(),
-        );
-        key_kernel::launch_unchecked(
-            &call.client,
-            call.cubes(call.blocks[2]),
-            dim,
-            query.into_buffer_arg(),
-            key.into_buffer_arg(),
-            value.into_buffer_arg(),
-            gradient.into_buffer_arg(),
-            facts.into_buffer_arg(),
-            to_key.into_buffer_arg(),
-            to_value.into_buffer_arg(),
-            call.tasks as u32,
-            call.width as u32,
-            call.heads as u32,
-            call.scaling(),
-            threshold,
-            scale,
-            low,
-            high,
-            call.size,
-            call.blocks[2],
-            dropout.is_some(),
-        );
+        match call.engine {
+            Engine::Matrix(tile) => {
+                survey_kernel::launch_unchecked(
+                    &call.client,
+                    cubes(&call.client, call.tasks),
+                    CubeDim::new_1d(SURVEYORS as u32),
+                    value.clone().into_buffer_arg(),
+                    gradient.clone().into_buffer_arg(),
+                    output.into_buffer_arg(),
+                    logarithms.into_buffer_arg(),
+                    into_contiguous(places).into_buffer_arg(),
+                    facts.clone().into_buffer_arg(),
+                    call.tasks as u32,
+                    call.tokens as u32,
+                    call.width as u32,
+                    call.heads as u32,
+                    scale,
+                    call.size,
+                );
+                launch!(matrix_query_kernel, tile.rows(), tile.dim(), tile, to_query);
+                launch!(matrix_key_kernel, tile.rows(), tile.dim(), tile, to_key, to_value);
+            }
+            Engine::Units([_, query_block, key_block]) => {
+                prepare_kernel::launch_unchecked(
+                    &call.client,
+                    cubes(&call.client, count.div_ceil(UNITS)),
+                    CubeDim::new_1d(UNITS as u32),
+                    gradient.clone().into_buffer_arg(),
+                    output.into_buffer_arg(),
+                    logarithms.into_buffer_arg(),
+                    into_contiguous(places).into_buffer_arg(),
+                    facts.clone().into_buffer_arg(),
+                    count as u32,
+                    rows as u32,
+                    call.tokens as u32,
+                    call.width as u32,
+                    call.heads as u32,
+                    call.size as u32,
+                );
+                launch!(query_kernel, query_block, CubeDim::new_1d((SIDE * SIDE) as u32), query_block, to_query);
+                launch!(key_kernel, key_block, CubeDim::new_1d((SIDE * SIDE) as u32), key_block, to_key, to_value);
+            }
+        }
     }
     results
 }

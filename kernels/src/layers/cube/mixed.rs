@@ -24,6 +24,61 @@ const LANES: usize = 32;
 /// Parts that columns are added up in, at most.
 const PARTS: usize = 64;
 
+/// A number as far as 16 bits reach. What is infinite stays so, to be seen.
+#[cube]
+pub(super) fn held(value: f32) -> f32 {
+    let mut value = value;
+    if value > 65504.0f32 {
+        if value <= 3.402_823_5e38f32 {
+            value = 65504.0f32;
+        }
+    }
+    if value < -65504.0f32 {
+        if value >= -3.402_823_5e38f32 {
+            value = -65504.0f32;
+        }
+    }
+    value
+}
+
+/// The exponent of a largest number as `mixed::scale` takes it; 0 where it scales nothing.
+#[cube]
+fn exponent(largest: f32) -> u32 {
+    let mut exponent = u32::reinterpret(largest) >> 23u32;
+    if exponent < 14u32 {
+        exponent = 14u32;
+    }
+    if exponent >= 255u32 {
+        exponent = 0u32;
+    }
+    if largest == 0.0f32 {
+        exponent = 0u32;
+    }
+    exponent
+}
+
+/// The power of two that brings a largest number to [2^13, 2^14): `mixed::scale`.
+#[cube]
+pub(super) fn scale_of(largest: f32) -> f32 {
+    let exponent = exponent(largest);
+    let mut by = 1.0f32;
+    if exponent > 0u32 {
+        by = f32::reinterpret((267u32 - exponent) << 23u32);
+    }
+    by
+}
+
+/// The inverse of [`scale_of`].
+#[cube]
+pub(super) fn scale_back(largest: f32) -> f32 {
+    let exponent = exponent(largest);
+    let mut back = 1.0f32;
+    if exponent > 0u32 {
+        back = f32::reinterpret((exponent - 13u32) << 23u32);
+    }
+    back
+}
+
 /// The numbers times `by[0]` when `scaled`, as far as the format reaches.
 #[cube(launch_unchecked)]
 fn round_kernel<H: Float>(input: &[f32], by: &[f32], output: &mut [H], count: u32, #[comptime] scaled: bool, #[define(H)] _half: ElemType) {
@@ -32,18 +87,7 @@ fn round_kernel<H: Float>(input: &[f32], by: &[f32], output: &mut [H], count: u3
         if comptime!(scaled) {
             value *= by[0];
         }
-        // What is infinite stays so, to be seen.
-        if value > 65504.0f32 {
-            if value <= 3.402_823_5e38f32 {
-                value = 65504.0f32;
-            }
-        }
-        if value < -65504.0f32 {
-            if value >= -3.402_823_5e38f32 {
-                value = -65504.0f32;
-            }
-        }
-        output[ABSOLUTE_POS] = H::cast_from(value);
+        output[ABSOLUTE_POS] = H::cast_from(held(value));
     }
 }
 
@@ -145,20 +189,8 @@ fn settle_kernel(parts: &[f32], sums: &mut [f32], scales: &mut [f32], count: u32
                 largest = own[other];
             }
         }
-        let mut exponent = u32::reinterpret(largest) >> 23u32;
-        let mut by = 1.0f32;
-        let mut back = 1.0f32;
-        if exponent < 255u32 {
-            if largest > 0.0f32 {
-                if exponent < 14u32 {
-                    exponent = 14u32;
-                }
-                by = f32::reinterpret((267u32 - exponent) << 23u32);
-                back = f32::reinterpret((exponent - 13u32) << 23u32);
-            }
-        }
-        scales[0] = by;
-        scales[1] = back;
+        scales[0] = scale_of(largest);
+        scales[1] = scale_back(largest);
     }
 }
 

@@ -10,11 +10,12 @@ use burn::tensor::f16;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
-use burn_cubecl::cubecl::ir::{DeviceProperties, ElemType, FloatKind};
+use burn_cubecl::cubecl::ir::DeviceProperties;
 use burn_cubecl::cubecl::prelude::*;
 
 use super::Launch;
 use super::survivors::{Form, Gate, Task, TaskLaunch, gate_bytes, tiles};
+use crate::fragments::Fragment;
 
 /// Columns of a slab, at least.
 const SLAB: usize = 32;
@@ -32,11 +33,7 @@ const LANES: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fragments {
     /// Queries, rows and columns of a fragment's product.
-    pub(crate) m: usize,
-    pub(crate) n: usize,
-    pub(crate) k: usize,
-    /// Units of a plane.
-    plane: usize,
+    pub(crate) one: Fragment,
     /// Planes along the queries and along the rows.
     down: usize,
     across: usize,
@@ -45,31 +42,12 @@ pub(crate) struct Fragments {
     own_across: usize,
 }
 
-impl std::fmt::Display for Fragments {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} x {} x {}", self.m, self.n, self.k)
-    }
-}
-
 impl Fragments {
     /// The best that the device offers, or why it offers none.
     pub(super) fn of(properties: &DeviceProperties) -> Result<Self, String> {
-        let hardware = &properties.hardware;
-        let [half, single] = [FloatKind::F16, FloatKind::F32].map(ElemType::Float);
-        let fits = |config: &&cubecl::ir::features::MmaConfig| {
-            (config.a_type, config.b_type, config.cd_type) == (half, half, single) && (config.n as usize).is_multiple_of(LANES)
-        };
-        // Square ones share their operands most; 16 is what hardware has.
-        let config =
-            properties.features.matmul.cmma.iter().filter(fits).max_by_key(|config| (config.m.min(config.n).min(16), config.k.min(16)));
-        let Some(config) = config else { return Err("the adapter multiplies no matrices of 16-bit floats into 32-bit sums".to_owned()) };
-        let (smallest, largest) = (hardware.plane_size_min as usize, hardware.plane_size_max as usize);
-        if smallest != largest {
-            return Err(format!("subgroups have {smallest} to {largest} units, and matrix units want to know how many"));
-        }
-        let (m, n, k) = (config.m as usize, config.n as usize, config.k as usize);
+        let (hardware, one) = (&properties.hardware, Fragment::of(properties)?);
         for (down, across) in [(4, 2), (2, 2), (2, 1), (1, 1)] {
-            let shape = Self { m, n, k, plane: largest, down, across, own_down: 2, own_across: 4 };
+            let shape = Self { one, down, across, own_down: 2, own_across: 4 };
             let units = shape.units();
             if units <= hardware.max_units_per_cube as usize
                 && units <= hardware.max_cube_dim.0 as usize
@@ -85,26 +63,26 @@ impl Fragments {
     }
 
     pub(super) fn units(&self) -> usize {
-        self.down * self.across * self.plane
+        self.down * self.across * self.one.plane
     }
 
     /// Queries of a cube.
     pub(super) fn queries(&self) -> usize {
-        self.down * self.own_down * self.m
+        self.down * self.own_down * self.one.m
     }
 
     /// Rows of a tile.
     pub(super) fn rows(&self) -> usize {
-        self.across * self.own_across * self.n
+        self.across * self.own_across * self.one.n
     }
 
     fn slab(&self) -> usize {
-        SLAB.next_multiple_of(self.k)
+        SLAB.next_multiple_of(self.one.k)
     }
 
     fn shared_bytes(&self) -> usize {
         let lines = self.queries() + self.rows();
-        lines * (self.slab() + GAP) * 2 + self.down * self.across * self.m * self.n * 4 + gate_bytes(self.queries()) + 3 * ALIGNMENT
+        lines * (self.slab() + GAP) * 2 + self.down * self.across * self.one.m * self.one.n * 4 + gate_bytes(self.queries()) + 3 * ALIGNMENT
     }
 }
 
@@ -173,7 +151,7 @@ fn scan_kernel<N: Size>(
     #[comptime] shape: Fragments,
     #[comptime] form: Form,
 ) {
-    let (m, n, k) = comptime!((shape.m, shape.n, shape.k));
+    let (m, n, k) = comptime!((shape.one.m, shape.one.n, shape.one.k));
     let slab = comptime!(shape.slab());
     let (own_down, own_across) = comptime!((shape.own_down, shape.own_across));
     let lanes = N::value();
@@ -181,8 +159,8 @@ fn scan_kernel<N: Size>(
     let (end_query, end_row) = (task.end_query as usize, task.end_row as usize);
     let width = task.dimension as usize / lanes;
 
-    let plane = UNIT_POS as usize / shape.plane;
-    let lane = UNIT_POS as usize % shape.plane;
+    let plane = UNIT_POS as usize / shape.one.plane;
+    let lane = UNIT_POS as usize % shape.one.plane;
     let first_query = (plane / shape.across) * comptime!(own_down * m);
     let first_row = (plane % shape.across) * comptime!(own_across * n);
     let query_base = task.first_query as usize + CUBE_POS_X as usize * form.queries;
@@ -283,7 +261,7 @@ fn scan_kernel<N: Size>(
                         }
                     }
                 }
-                place += comptime!(shape.plane * LANES);
+                place += comptime!(shape.one.plane * LANES);
             }
         }
         gate.settle(work, bounds, &task, query_base, tile + 1 < end, form);

@@ -55,7 +55,7 @@ pub(super) fn prepare_kernel(
 
 /// The first row, the rows and the tokens of a sequence, as `prepare_kernel` left them.
 #[cube]
-fn known_place(facts: &[f32], count: usize, rows: usize, row: usize) -> (usize, usize, usize) {
+pub(super) fn known_place(facts: &[f32], count: usize, rows: usize, row: usize) -> (usize, usize, usize) {
     let at = 2 * count + row;
     (u32::cast_from(facts[at]) as usize, u32::cast_from(facts[at + rows]) as usize, u32::cast_from(facts[at + 2 * rows]) as usize)
 }

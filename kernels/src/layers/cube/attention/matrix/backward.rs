@@ -1,0 +1,397 @@
+//! The backward kernels of attention by matrix units: one that surveys, one by blocks of queries, one by blocks of keys.
+
+#![allow(unsafe_code)]
+// A kernel computes both sides of `&&` when they have no effects: nested ifs are what skips work there.
+#![allow(clippy::collapsible_if)]
+
+use burn::tensor::f16;
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::cmma::Matrix;
+use burn_cubecl::cubecl::prelude::*;
+
+use super::super::backward::known_place;
+use super::super::pieces::place;
+use super::{ALIGNMENT, SURVEYORS, Tile, fill, left, mix, product, write, zeros};
+use crate::layers::cube::gelu::exponential;
+use crate::layers::cube::mask::{factor, row_key};
+use crate::layers::cube::mixed::{scale_back, scale_of};
+
+/// What the backward kernels read beside vectors, in one buffer: what `prepare_kernel` leaves for those of plain units, but products with the gradient times its scale; and
+/// four numbers of each (row, head): the power of two that brings the largest number of its gradient to [2^13, 2^14), the one that then keeps gradients of scores below 2^14, and
+/// the inverse of each. A cube has one (row, head).
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
+pub(in super::super) fn survey_kernel(
+    value: &[f32],
+    gradient: &[f32],
+    output: &[f32],
+    logarithms: &[f32],
+    places: &[i32],
+    facts: &mut [f32],
+    tasks: u32,
+    tokens: u32,
+    width: u32,
+    heads: u32,
+    most_kept: f32,
+    #[comptime] size: usize,
+) {
+    let (tasks, width, heads) = (tasks as usize, width as usize, heads as usize);
+    let rows = tasks / heads;
+    let count = tasks * width;
+    let unit = UNIT_POS as usize;
+    let task = CUBE_POS;
+    let mut base = 0usize;
+    let mut start = 0usize;
+    let mut extent = 0usize;
+    let mut length = 0usize;
+    let hidden = heads * size;
+    if task < tasks {
+        let (first, rows_of_it, tokens_of_it) = place(places, rows, task / heads, tokens as usize, width);
+        base = first * hidden + task % heads * size;
+        start = first;
+        extent = rows_of_it;
+        length = tokens_of_it;
+    }
+    let mut largest = 0.0f32;
+    let mut largest_value = 0.0f32;
+    let mut line = unit;
+    while line < extent {
+        let at = base + line * hidden;
+        for number in 0..size {
+            let given = gradient[at + number].abs();
+            if given > largest {
+                largest = given;
+            }
+            if line < length {
+                let held = value[at + number].abs();
+                if held > largest_value {
+                    largest_value = held;
+                }
+            }
+        }
+        line += SURVEYORS;
+    }
+    let mut gradients = Shared::<[f32]>::new_slice(SURVEYORS);
+    let mut values = Shared::<[f32]>::new_slice(SURVEYORS);
+    gradients[unit] = largest;
+    values[unit] = largest_value;
+    sync_cube();
+    for other in 0..SURVEYORS {
+        if gradients[other] > largest {
+            largest = gradients[other];
+        }
+        if values[other] > largest_value {
+            largest_value = values[other];
+        }
+    }
+    let by = scale_of(largest);
+    line = unit;
+    while line < extent {
+        let at = base + line * hidden;
+        let mut sum = 0.0f32;
+        for number in 0..size {
+            sum += gradient[at + number] * by * output[at + number];
+        }
+        facts[task * width + line] = logarithms[task * width + line];
+        facts[count + task * width + line] = sum;
+        line += SURVEYORS;
+    }
+    if task < tasks {
+        if unit == 0 {
+            if task % heads == 0usize {
+                facts[2 * count + task / heads] = f32::cast_from(start as u32);
+                facts[2 * count + rows + task / heads] = f32::cast_from(extent as u32);
+                facts[2 * count + 2 * rows + task / heads] = f32::cast_from(length as u32);
+            }
+            // With values up to v and gradients up to 2^14, products of a head's numbers are below size x 2^14 x v, and so is their mean; kept ones are larger by `most_kept`.
+            let bits = comptime!(size.next_power_of_two().trailing_zeros() + 15);
+            let at = 2 * count + 3 * rows + 4 * task;
+            facts[at] = by;
+            facts[at + 1] = scale_back(largest);
+            facts[at + 2] = scale_of(largest_value * most_kept) * comptime!(1.0 / (1u32 << bits) as f32);
+            facts[at + 3] = scale_back(largest_value * most_kept) * comptime!((1u32 << bits) as f32);
+        }
+    }
+}
+
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
+pub(in super::super) fn query_kernel(
+    query: &[f32],
+    key: &[f32],
+    value: &[f32],
+    gradient: &[f32],
+    facts: &[f32],
+    to_query: &mut [f32],
+    tasks: u32,
+    width: u32,
+    heads: u32,
+    scaling: f32,
+    threshold: u32,
+    scale: f32,
+    key_low: u32,
+    key_high: u32,
+    #[comptime] size: usize,
+    #[comptime] tile: Tile,
+    #[comptime] dropped: bool,
+) {
+    let (m, n) = comptime!((tile.one.m, tile.one.n));
+    let columns = comptime!(tile.columns());
+    let (tasks, width, heads) = (tasks as usize, width as usize, heads as usize);
+    let plane = UNIT_POS_Y as usize;
+    let lane = UNIT_POS_X as usize;
+    let hidden = heads * size;
+    let rows = comptime!(tile.rows());
+    let parts = width.div_ceil(rows);
+    let task = CUBE_POS / parts;
+    let begin = (CUBE_POS % parts) * rows;
+    let count = tasks * width;
+    let mut base = 0usize;
+    let mut end = 0usize;
+    let mut keys = 0usize;
+    let mut by = 1.0f32;
+    let mut back = 1.0f32;
+    let mut by_score = 1.0f32;
+    let mut back_score = 1.0f32;
+    if task < tasks {
+        let (start, extent, tokens) = known_place(facts, count, tasks / heads, task / heads);
+        base = start * hidden + task % heads * size;
+        end = extent;
+        keys = tokens;
+        let at = 2 * count + 3 * (tasks / heads) + 4 * task;
+        by = facts[at];
+        back = facts[at + 1];
+        by_score = facts[at + 2];
+        back_score = facts[at + 3];
+    }
+    if begin >= end {
+        keys = 0;
+    }
+
+    let mut slab = Shared::<[f16]>::new_aligned_slice(comptime!(tile.slab(size)), ALIGNMENT);
+    let mut scores = Shared::<[f32]>::new_aligned_slice(comptime!(tile.stages()), ALIGNMENT);
+    let mut backs = Shared::<[f32]>::new_aligned_slice(comptime!(tile.stages()), ALIGNMENT);
+    let mut weights = Shared::<[f16]>::new_aligned_slice(comptime!(tile.weights()), ALIGNMENT);
+    let mut logarithms = Shared::<[f32]>::new_slice(rows);
+    let mut means = Shared::<[f32]>::new_slice(rows);
+    let mut lows = Shared::<[u32]>::new_slice(rows);
+    let mut highs = Shared::<[u32]>::new_slice(rows);
+    let stage_at = plane * comptime!(m * n);
+    let weights_at = plane * comptime!(m * tile.weight_stride());
+
+    let mut line = UNIT_POS as usize;
+    while line < rows {
+        let mut logarithm = 0.0f32;
+        let mut mean = 0.0f32;
+        if begin + line < end {
+            logarithm = facts[task * width + begin + line];
+            mean = facts[count + task * width + begin + line];
+        }
+        logarithms[line] = logarithm;
+        means[line] = mean;
+        let (low, high) = row_key((task * width + begin + line) as u32, key_low, key_high);
+        lows[line] = low;
+        highs[line] = high;
+        line += comptime!(tile.units());
+    }
+    fill(query, &mut slab, 0usize, base, hidden, begin, end, 1.0f32, rows, size, tile);
+    sync_cube();
+    let mut queries = Sequence::<Matrix<f16>>::new();
+    left(&slab, plane * m, &mut queries, size, tile);
+    sync_cube();
+    fill(gradient, &mut slab, 0usize, base, hidden, begin, end, by, rows, size, tile);
+    sync_cube();
+    let mut gradients = Sequence::<Matrix<f16>>::new();
+    left(&slab, plane * m, &mut gradients, size, tile);
+    let mut sums = Sequence::<Matrix<f32>>::new();
+    zeros(&mut sums, size, tile);
+    sync_cube();
+
+    for step in 0..keys.div_ceil(columns) {
+        let first = step * columns;
+        fill(key, &mut slab, 0usize, base, hidden, first, keys, 1.0f32, columns, size, tile);
+        fill(value, &mut slab, columns, base, hidden, first, keys, 1.0f32, columns, size, tile);
+        sync_cube();
+        #[unroll]
+        for j in 0..comptime!(columns / n) {
+            product(&queries, &slab, comptime!(j * n), &mut scores, stage_at, size, tile);
+            product(&gradients, &slab, comptime!(columns + j * n), &mut backs, stage_at, size, tile);
+            sync_plane();
+            for turn in 0..comptime!((m * n).div_ceil(tile.one.plane)) {
+                let at = turn * tile.one.plane + lane;
+                let line = plane * m + at / n;
+                let column = j * n + at % n;
+                let mut weight = 0.0f32;
+                if begin + line < end {
+                    if first + column < keys {
+                        let mut given = backs[stage_at + at];
+                        if comptime!(dropped) {
+                            given *= factor((first + column) as u32, lows[line], highs[line], threshold, scale);
+                        }
+                        weight = exponential(scores[stage_at + at] * scaling - logarithms[line]) * (given - means[line]) * by_score;
+                    }
+                }
+                weights[weights_at + (at / n) * comptime!(tile.weight_stride()) + column] = f16::cast_from(weight);
+            }
+            sync_plane();
+        }
+        mix(&weights, weights_at, &slab, 0usize, &sums, size, tile);
+        sync_cube();
+    }
+    line = UNIT_POS as usize;
+    while line < rows {
+        means[line] = back * scaling;
+        line += comptime!(tile.units());
+    }
+    sync_cube();
+    write(&sums, &mut scores, &means, back_score, to_query, base, hidden, begin, end, size, tile);
+}
+
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
+pub(in super::super) fn key_kernel(
+    query: &[f32],
+    key: &[f32],
+    value: &[f32],
+    gradient: &[f32],
+    facts: &[f32],
+    to_key: &mut [f32],
+    to_value: &mut [f32],
+    tasks: u32,
+    width: u32,
+    heads: u32,
+    scaling: f32,
+    threshold: u32,
+    scale: f32,
+    key_low: u32,
+    key_high: u32,
+    #[comptime] size: usize,
+    #[comptime] tile: Tile,
+    #[comptime] dropped: bool,
+) {
+    let (m, n) = comptime!((tile.one.m, tile.one.n));
+    let columns = comptime!(tile.columns());
+    let (tasks, width, heads) = (tasks as usize, width as usize, heads as usize);
+    let plane = UNIT_POS_Y as usize;
+    let lane = UNIT_POS_X as usize;
+    let hidden = heads * size;
+    let rows = comptime!(tile.rows());
+    let parts = width.div_ceil(rows);
+    let task = CUBE_POS / parts;
+    let begin = (CUBE_POS % parts) * rows;
+    let count = tasks * width;
+    let mut base = 0usize;
+    let mut end = 0usize;
+    let mut keys = 0usize;
+    let mut by = 1.0f32;
+    let mut back = 1.0f32;
+    let mut by_score = 1.0f32;
+    let mut back_score = 1.0f32;
+    if task < tasks {
+        let (start, extent, tokens) = known_place(facts, count, tasks / heads, task / heads);
+        base = start * hidden + task % heads * size;
+        end = extent;
+        keys = tokens;
+        let at = 2 * count + 3 * (tasks / heads) + 4 * task;
+        by = facts[at];
+        back = facts[at + 1];
+        by_score = facts[at + 2];
+        back_score = facts[at + 3];
+    }
+    // A block of padding has no queries, and its gradients are zeros.
+    let mut queries = end;
+    if begin >= keys {
+        queries = 0;
+    }
+
+    let mut slab = Shared::<[f16]>::new_aligned_slice(comptime!(tile.slab(size)), ALIGNMENT);
+    let mut scores = Shared::<[f32]>::new_aligned_slice(comptime!(tile.stages()), ALIGNMENT);
+    let mut backs = Shared::<[f32]>::new_aligned_slice(comptime!(tile.stages()), ALIGNMENT);
+    let mut weights = Shared::<[f16]>::new_aligned_slice(comptime!(tile.weights()), ALIGNMENT);
+    let mut kept = Shared::<[f16]>::new_aligned_slice(comptime!(tile.weights()), ALIGNMENT);
+    let mut logarithms = Shared::<[f32]>::new_slice(columns);
+    let mut means = Shared::<[f32]>::new_slice(columns);
+    let mut lows = Shared::<[u32]>::new_slice(columns);
+    let mut highs = Shared::<[u32]>::new_slice(columns);
+    let mut factors = Shared::<[f32]>::new_slice(rows);
+    let stage_at = plane * comptime!(m * n);
+    let weights_at = plane * comptime!(m * tile.weight_stride());
+
+    fill(key, &mut slab, 0usize, base, hidden, begin, keys, 1.0f32, rows, size, tile);
+    sync_cube();
+    let mut own_keys = Sequence::<Matrix<f16>>::new();
+    left(&slab, plane * m, &mut own_keys, size, tile);
+    sync_cube();
+    fill(value, &mut slab, 0usize, base, hidden, begin, keys, 1.0f32, rows, size, tile);
+    sync_cube();
+    let mut own_values = Sequence::<Matrix<f16>>::new();
+    left(&slab, plane * m, &mut own_values, size, tile);
+    let mut key_sums = Sequence::<Matrix<f32>>::new();
+    let mut value_sums = Sequence::<Matrix<f32>>::new();
+    zeros(&mut key_sums, size, tile);
+    zeros(&mut value_sums, size, tile);
+    sync_cube();
+
+    for step in 0..queries.div_ceil(columns) {
+        let first = step * columns;
+        fill(query, &mut slab, 0usize, base, hidden, first, queries, 1.0f32, columns, size, tile);
+        fill(gradient, &mut slab, columns, base, hidden, first, queries, by, columns, size, tile);
+        let mut line = UNIT_POS as usize;
+        while line < columns {
+            let mut logarithm = 0.0f32;
+            let mut mean = 0.0f32;
+            if first + line < queries {
+                logarithm = facts[task * width + first + line];
+                mean = facts[count + task * width + first + line];
+            }
+            logarithms[line] = logarithm;
+            means[line] = mean;
+            let (low, high) = row_key((task * width + first + line) as u32, key_low, key_high);
+            lows[line] = low;
+            highs[line] = high;
+            line += comptime!(tile.units());
+        }
+        sync_cube();
+        #[unroll]
+        for j in 0..comptime!(columns / n) {
+            product(&own_keys, &slab, comptime!(j * n), &mut scores, stage_at, size, tile);
+            product(&own_values, &slab, comptime!(columns + j * n), &mut backs, stage_at, size, tile);
+            sync_plane();
+            for turn in 0..comptime!((m * n).div_ceil(tile.one.plane)) {
+                let at = turn * tile.one.plane + lane;
+                let line = begin + plane * m + at / n;
+                let column = j * n + at % n;
+                let mut probability = 0.0f32;
+                let mut weight = 0.0f32;
+                if line < keys {
+                    if first + column < queries {
+                        let mut given = backs[stage_at + at];
+                        probability = exponential(scores[stage_at + at] * scaling - logarithms[column]);
+                        let mut by_mask = 1.0f32;
+                        if comptime!(dropped) {
+                            by_mask = factor(line as u32, lows[column], highs[column], threshold, scale);
+                            given *= by_mask;
+                        }
+                        weight = probability * (given - means[column]) * by_score;
+                        probability *= by_mask;
+                    }
+                }
+                let place = weights_at + (at / n) * comptime!(tile.weight_stride()) + column;
+                kept[place] = f16::cast_from(probability);
+                weights[place] = f16::cast_from(weight);
+            }
+            sync_plane();
+        }
+        mix(&kept, weights_at, &slab, columns, &value_sums, size, tile);
+        mix(&weights, weights_at, &slab, 0usize, &key_sums, size, tile);
+        sync_cube();
+    }
+    let mut line = UNIT_POS as usize;
+    while line < rows {
+        factors[line] = back;
+        line += comptime!(tile.units());
+    }
+    sync_cube();
+    write(&value_sums, &mut scores, &factors, 1.0f32, to_value, base, hidden, begin, end, size, tile);
+    write(&key_sums, &mut scores, &factors, back_score * scaling, to_key, base, hidden, begin, end, size, tile);
+}

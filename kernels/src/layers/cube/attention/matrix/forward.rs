@@ -1,0 +1,200 @@
+//! The forward kernel of attention by matrix units.
+
+#![allow(unsafe_code)]
+// A kernel computes both sides of `&&` when they have no effects: nested ifs are what skips work there.
+#![allow(clippy::collapsible_if)]
+
+use burn::tensor::f16;
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::cmma::Matrix;
+use burn_cubecl::cubecl::prelude::*;
+
+use super::super::LEAST;
+use super::super::pieces::place;
+use super::{ALIGNMENT, Tile, fill, left, mix, product, write, zeros};
+use crate::layers::cube::gelu::exponential;
+use crate::layers::cube::mask::{factor, row_key};
+
+/// As the kernel of plain units: the mixed values, and the logarithm of every (row, head, query).
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
+pub(in super::super) fn attention_kernel(
+    query: &[f32],
+    key: &[f32],
+    value: &[f32],
+    places: &[i32],
+    output: &mut [f32],
+    logarithms: &mut [f32],
+    tasks: u32,
+    tokens: u32,
+    width: u32,
+    heads: u32,
+    scaling: f32,
+    threshold: u32,
+    scale: f32,
+    key_low: u32,
+    key_high: u32,
+    #[comptime] size: usize,
+    #[comptime] tile: Tile,
+    #[comptime] dropped: bool,
+) {
+    let (m, n) = comptime!((tile.one.m, tile.one.n));
+    let columns = comptime!(tile.columns());
+    let (own, share) = comptime!((tile.own(), tile.share()));
+    let (tasks, width, heads) = (tasks as usize, width as usize, heads as usize);
+    let plane = UNIT_POS_Y as usize;
+    let lane = UNIT_POS_X as usize;
+    let hidden = heads * size;
+    let rows = comptime!(tile.rows());
+    let parts = width.div_ceil(rows);
+    let task = CUBE_POS / parts;
+    let begin = (CUBE_POS % parts) * rows;
+    // A cube beyond the last task has neither queries nor keys.
+    let mut base = 0usize;
+    let mut end = 0usize;
+    let mut keys = 0usize;
+    if task < tasks {
+        let (start, extent, length) = place(places, tasks / heads, task / heads, tokens as usize, width);
+        base = start * hidden + task % heads * size;
+        end = extent;
+        keys = length;
+    }
+    // Nor has one behind the end of its sequence anything to do. A plane that has not goes along: a barrier of planes, too, may ask for all of a cube's (Mesa 26 does).
+    if begin >= end {
+        keys = 0;
+    }
+
+    let mut slab = Shared::<[f16]>::new_aligned_slice(comptime!(tile.slab(size)), ALIGNMENT);
+    let mut stage = Shared::<[f32]>::new_aligned_slice(comptime!(tile.stages()), ALIGNMENT);
+    let mut weights = Shared::<[f16]>::new_aligned_slice(comptime!(tile.weights()), ALIGNMENT);
+    let mut shares = Shared::<[f32]>::new_slice(comptime!(rows * share));
+    let mut factors = Shared::<[f32]>::new_slice(rows);
+    let stage_at = plane * comptime!(m * n);
+
+    let mut most = Array::<f32>::new(own);
+    let mut sums = Array::<f32>::new(own);
+    let mut lows = Array::<u32>::new(own);
+    let mut highs = Array::<u32>::new(own);
+    // Where a row of a fragment that this unit has a share of begins, and the first column of that share.
+    let row = lane / share;
+    let column = lane % share;
+    let next = comptime!(tile.one.plane / share);
+    #[unroll]
+    for i in 0..own {
+        most[i] = f32::new(LEAST);
+        sums[i] = 0.0f32;
+        let (low, high) = row_key((task * width + begin + plane * m + row + i * next) as u32, key_low, key_high);
+        lows[i] = low;
+        highs[i] = high;
+    }
+
+    fill(query, &mut slab, 0usize, base, hidden, begin, end, 1.0f32, rows, size, tile);
+    sync_cube();
+    let mut queries = Sequence::<Matrix<f16>>::new();
+    left(&slab, plane * m, &mut queries, size, tile);
+    let mut mixed = Sequence::<Matrix<f32>>::new();
+    zeros(&mut mixed, size, tile);
+    sync_cube();
+
+    let steps = keys.div_ceil(columns);
+    for step in 0..steps {
+        let first = step * columns;
+        fill(key, &mut slab, 0usize, base, hidden, first, keys, 1.0f32, columns, size, tile);
+        sync_cube();
+        #[unroll]
+        for j in 0..comptime!(columns / n) {
+            product(&queries, &slab, comptime!(j * n), &mut stage, stage_at, size, tile);
+            sync_plane();
+            #[unroll]
+            for i in 0..own {
+                for t in 0..comptime!(n / share) {
+                    let at = t * share + column;
+                    if first + j * n + at < keys {
+                        let score = stage[stage_at + (row + i * next) * n + at] * scaling;
+                        if score > most[i] {
+                            most[i] = score;
+                        }
+                    }
+                }
+            }
+            sync_plane();
+        }
+        sync_cube();
+    }
+    // The largest score of a row is that of its shares.
+    #[unroll]
+    for i in 0..own {
+        shares[(plane * m + row + i * next) * share + column] = most[i];
+    }
+    sync_plane();
+    #[unroll]
+    for i in 0..own {
+        #[unroll]
+        for other in 0..share {
+            let score = shares[(plane * m + row + i * next) * share + other];
+            if score > most[i] {
+                most[i] = score;
+            }
+        }
+    }
+    sync_plane();
+
+    for step in 0..steps {
+        let first = step * columns;
+        fill(key, &mut slab, 0usize, base, hidden, first, keys, 1.0f32, columns, size, tile);
+        fill(value, &mut slab, columns, base, hidden, first, keys, 1.0f32, columns, size, tile);
+        sync_cube();
+        #[unroll]
+        for j in 0..comptime!(columns / n) {
+            product(&queries, &slab, comptime!(j * n), &mut stage, stage_at, size, tile);
+            sync_plane();
+            #[unroll]
+            for i in 0..own {
+                let line = row + i * next;
+                for t in 0..comptime!(n / share) {
+                    let at = t * share + column;
+                    let mut weight = 0.0f32;
+                    if first + j * n + at < keys {
+                        weight = exponential(stage[stage_at + line * n + at] * scaling - most[i]);
+                    }
+                    sums[i] += weight;
+                    if comptime!(dropped) {
+                        weight *= factor((first + j * n + at) as u32, lows[i], highs[i], threshold, scale);
+                    }
+                    weights[(plane * m + line) * comptime!(tile.weight_stride()) + j * n + at] = f16::cast_from(weight);
+                }
+            }
+            sync_plane();
+        }
+        mix(&weights, plane * comptime!(m * tile.weight_stride()), &slab, columns, &mixed, size, tile);
+        sync_cube();
+    }
+
+    #[unroll]
+    for i in 0..own {
+        shares[(plane * m + row + i * next) * share + column] = sums[i];
+    }
+    sync_plane();
+    #[unroll]
+    for i in 0..own {
+        let line = plane * m + row + i * next;
+        let mut sum = 0.0f32;
+        #[unroll]
+        for other in 0..share {
+            sum += shares[line * share + other];
+        }
+        if column == 0 {
+            let mut logarithm = 0.0f32;
+            let mut by = 0.0f32;
+            if keys > 0 {
+                logarithm = most[i] + sum.ln();
+                by = 1.0f32 / sum;
+            }
+            factors[line] = by;
+            if begin + line < end {
+                logarithms[task * width + begin + line] = logarithm;
+            }
+        }
+    }
+    write(&mixed, &mut stage, &factors, 1.0f32, output, base, hidden, begin, end, size, tile);
+}
