@@ -86,32 +86,28 @@ pub(crate) fn fused_for<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.dtype() == DType::F32 && fused(&tensor.device())
 }
 
-/// Multi-head attention: per sequence and head, `dropout(softmax(Q K' / sqrt(head width))) V` over the keys that are no padding. All tensors are
-/// `[tokens, hidden]`, heads side by side; `places` is [`Sequences::on_device`]. `dropout` is the probability to apply now: 0 outside training.
+/// Multi-head attention: per sequence and head, `dropout(softmax(Q K' / sqrt(head width))) V` over the keys that are no padding. Query, key and value come side by side in
+/// `[tokens, 3 hidden]`, heads side by side in each; the result is `[tokens, hidden]`. `places` is [`Sequences::on_device`]. `dropout` is the probability to apply now: 0
+/// outside training.
 ///
 /// # Panics
 /// When the tensors or the places do not fit the shape, when [`attends`] says no, or when the numbers are not f32.
-pub fn attention(
-    query: Tensor<2>,
-    key: Tensor<2>,
-    value: Tensor<2>,
-    places: Tensor<1, Int>,
-    shape: AttentionShape,
-    dropout: f64,
-) -> Tensor<2> {
-    let [tokens, hidden] = query.dims();
+pub fn attention(joint: Tensor<2>, places: Tensor<1, Int>, shape: AttentionShape, dropout: f64) -> Tensor<2> {
+    let [tokens, width] = joint.dims();
     let sequences = &shape.sequences;
-    assert!(fused_for(&query), "attention is fused for f32 on some devices only; ask `attends` first");
+    assert!(fused_for(&joint), "attention is fused for f32 on some devices only; ask `attends` first");
     assert!(
         places.dims() == [2 * sequences.rows() + 1] && places.dtype() == DType::I32,
         "places of other sequences: ask `on_device` for them"
     );
-    assert!(key.dims() == [tokens, hidden] && value.dims() == [tokens, hidden], "query, key and value differ in shape");
     assert!(tokens == sequences.tokens(), "{tokens} rows, and sequences of {} tokens", sequences.tokens());
-    assert!(shape.heads > 0 && hidden.is_multiple_of(shape.heads), "{} heads do not divide {hidden}", shape.heads);
-    let dropout = Dropout::draw(dropout, &query.device());
-    let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
-    Tensor::from_dispatch(<Dispatch as Layers>::attention_layer(query, key, value, places.into_dispatch(), shape, dropout))
+    assert!(
+        shape.heads > 0 && width.is_multiple_of(3 * shape.heads),
+        "query, key and value of {} heads do not lie side by side in {width} numbers",
+        shape.heads
+    );
+    let dropout = Dropout::draw(dropout, &joint.device());
+    Tensor::from_dispatch(<Dispatch as Layers>::attention_layer(joint.into_dispatch(), places.into_dispatch(), shape, dropout))
 }
 
 /// Rows of a table `[rows, width]` by number: `[ids, width]`. On the CPU burn's own gather.

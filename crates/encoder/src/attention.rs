@@ -18,46 +18,35 @@ use crate::batch::TokenBatch;
 /// finite, so no row can become NaN.
 const MASKED: f32 = -1e9;
 
-/// Query, key and value projections and the product of the heads; the output projection belongs to the layer.
+/// Query, key and value projections, side by side as one, and the product of the heads; the output projection belongs to the layer.
 #[derive(Module, Debug)]
 pub(crate) struct SelfAttention {
-    pub(crate) query: Linear,
-    pub(crate) key: Linear,
-    pub(crate) value: Linear,
+    pub(crate) joint: Linear,
     dropout: Dropout,
     heads: usize,
 }
 
 impl SelfAttention {
-    pub(crate) fn new(query: Linear, key: Linear, value: Linear, architecture: &Architecture) -> Self {
-        Self { query, key, value, dropout: DropoutConfig::new(architecture.attention_dropout).init(), heads: architecture.heads }
+    pub(crate) fn new(joint: Linear, architecture: &Architecture) -> Self {
+        Self { joint, dropout: DropoutConfig::new(architecture.attention_dropout).init(), heads: architecture.heads }
     }
 
     /// `[tokens, hidden]` to the same shape.
     pub(crate) fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision) -> Tensor<2> {
-        let query = linear(&self.query, x.clone(), precision);
-        let key = linear(&self.key, x.clone(), precision);
-        let value = linear(&self.value, x, precision);
+        let joint = linear(&self.joint, x, precision);
         match mask {
             Mask::Places { shape, places } => {
-                let dropout = active(&self.dropout, &query.device());
-                layers::attention(query, key, value, places.clone(), shape.clone(), dropout)
+                let dropout = active(&self.dropout, &joint.device());
+                layers::attention(joint, places.clone(), shape.clone(), dropout)
             }
-            Mask::Bias { rows, width, bias } => self.composed(query, key, value, *rows, *width, bias.clone()),
+            Mask::Bias { rows, width, bias } => self.composed(&joint, *rows, *width, bias.clone()),
         }
     }
 
-    fn composed(
-        &self,
-        query: Tensor<2>,
-        key: Tensor<2>,
-        value: Tensor<2>,
-        rows: usize,
-        width: usize,
-        bias: Option<Tensor<4>>,
-    ) -> Tensor<2> {
-        let [tokens, hidden] = query.dims();
+    fn composed(&self, joint: &Tensor<2>, rows: usize, width: usize, bias: Option<Tensor<4>>) -> Tensor<2> {
+        let (tokens, hidden) = (joint.dims()[0], joint.dims()[1] / 3);
         let head = hidden / self.heads;
+        let [query, key, value] = [0, 1, 2].map(|part| joint.clone().narrow(1, part * hidden, hidden));
         let split = |flat: Tensor<2>| flat.reshape([rows, width, self.heads, head]).swap_dims(1, 2);
         // Scaling the queries touches width * head numbers per head instead of width * width.
         let query = split(query.mul_scalar(1.0 / (head as f64).sqrt()));

@@ -168,13 +168,12 @@ impl Transformer {
 impl Layer {
     fn new(a: &Architecture, index: usize, weights: &mut Weights, device: &Device) -> Self {
         let names = LayerNames::new(a.family, index);
-        let mut square = |prefix: &str| weights.linear(prefix, a.hidden, a.hidden, device);
-        let (query, key, value) = (square(&names.query), square(&names.key), square(&names.value));
-        let attention_output = square(&names.attention_output);
+        let joint = weights.side_by_side(&[&names.query, &names.key, &names.value], a.hidden, a.hidden, device);
+        let attention_output = weights.linear(&names.attention_output, a.hidden, a.hidden, device);
         // DistilBERT drops attention probabilities but not the attention output.
         let after_attention = if a.family == Family::DistilBert { 0.0 } else { a.dropout };
         Self {
-            attention: SelfAttention::new(query, key, value, a),
+            attention: SelfAttention::new(joint, a),
             attention_output,
             attention_norm: weights.norm(&names.attention_norm, a.hidden, a.epsilon, device),
             inner: weights.linear(&names.inner, a.hidden, a.intermediate, device),
@@ -202,9 +201,7 @@ impl Layer {
     }
 
     fn collect(&self, names: &LayerNames, into: &mut Collector) {
-        into.linear(&names.query, &self.attention.query);
-        into.linear(&names.key, &self.attention.key);
-        into.linear(&names.value, &self.attention.value);
+        into.side_by_side(&[&names.query, &names.key, &names.value], &self.attention.joint);
         into.linear(&names.attention_output, &self.attention_output);
         into.norm(&names.attention_norm, &self.attention_norm);
         into.linear(&names.inner, &self.inner);

@@ -123,11 +123,17 @@ impl Weights {
 
     /// A linear layer from `input` to `output` features with bias.
     pub(crate) fn linear(&mut self, prefix: &str, input: usize, output: usize, device: &Device) -> Linear {
-        let stored = self.take(&format!("{prefix}.weight"), &[output, input]);
-        let bias = self.take(&format!("{prefix}.bias"), &[output]);
+        self.side_by_side(&[prefix], input, output, device)
+    }
+
+    /// Linear layers of the same input, `output` features each, as one.
+    pub(crate) fn side_by_side(&mut self, prefixes: &[&str], input: usize, output: usize, device: &Device) -> Linear {
+        let all = prefixes.len() * output;
+        let stored: Vec<f32> = prefixes.iter().flat_map(|prefix| self.take(&format!("{prefix}.weight"), &[output, input])).collect();
+        let bias: Vec<f32> = prefixes.iter().flat_map(|prefix| self.take(&format!("{prefix}.bias"), &[output])).collect();
         Linear {
-            weight: Param::from_data(TensorData::new(transposed(&stored, output, input), [input, output]), device),
-            bias: Some(Param::from_data(TensorData::new(bias, [output]), device)),
+            weight: Param::from_data(TensorData::new(transposed(&stored, all, input), [input, all]), device),
+            bias: Some(Param::from_data(TensorData::new(bias, [all]), device)),
         }
     }
 
@@ -226,12 +232,23 @@ impl Collector {
     }
 
     pub(crate) fn linear(&mut self, prefix: &str, linear: &Linear) {
+        self.side_by_side(&[prefix], linear);
+    }
+
+    /// The parts of a linear layer under their own names.
+    pub(crate) fn side_by_side(&mut self, prefixes: &[&str], linear: &Linear) {
         let weight = linear.weight.val();
-        let [input, output] = weight.dims();
+        let [input, all] = weight.dims();
+        let output = all / prefixes.len();
         let values = weight.into_data().try_into_vec_as::<f32>().expect("every float type converts to f32");
-        self.tensors.push((format!("{prefix}.weight"), TensorData::new(transposed(&values, input, output), [output, input])));
-        if let Some(bias) = &linear.bias {
-            self.param(format!("{prefix}.bias"), bias);
+        let stored = transposed(&values, input, all);
+        for (prefix, part) in prefixes.iter().zip(stored.chunks_exact(output * input)) {
+            self.tensors.push((format!("{prefix}.weight"), TensorData::new(part.to_vec(), [output, input])));
+        }
+        let Some(bias) = &linear.bias else { return };
+        let bias = bias.val().into_data().try_into_vec_as::<f32>().expect("every float type converts to f32");
+        for (prefix, part) in prefixes.iter().zip(bias.chunks_exact(output)) {
+            self.tensors.push((format!("{prefix}.bias"), TensorData::new(part.to_vec(), [output])));
         }
     }
 

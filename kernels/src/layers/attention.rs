@@ -1,6 +1,6 @@
 //! Attention on the CPU, one sequence and one head at a time, forward and backward.
 //!
-//! Heads are read and written where they lie in `[tokens, hidden]`: nothing is split, transposed or merged in memory. A block of queries meets all keys of
+//! Heads are read and written where they lie, queries, keys and values side by side in `[tokens, 3 hidden]`: nothing is split, transposed or merged in memory. A block of queries meets all keys of
 //! its sequence; padding keys are left out, not masked. Of the probabilities nothing is kept but one logarithm per query: the backward pass makes them again.
 
 #![allow(unsafe_code)]
@@ -23,9 +23,8 @@ const ROUND: usize = 16;
 /// What one head reads.
 #[derive(Clone, Copy)]
 struct Inputs<'a> {
-    query: &'a [f32],
-    key: &'a [f32],
-    value: &'a [f32],
+    /// `[tokens, 3 hidden]`.
+    joint: &'a [f32],
     shape: &'a AttentionShape,
     hidden: usize,
     dropout: Option<Dropout>,
@@ -50,18 +49,25 @@ struct Scratch {
     gradients: Vec<f32>,
 }
 
+/// Where a head's rows begin, in `[tokens, hidden]` and in `[tokens, 3 hidden]`, and what else a task must know.
+struct Place {
+    queries: usize,
+    keys: usize,
+    size: usize,
+    /// In a tensor of one part.
+    single: usize,
+    /// Of the query in the joint tensor; key and value lie `hidden` and twice that behind it.
+    joint: usize,
+    /// The first row of its mask.
+    mask_row: usize,
+}
+
 /// The mixed values `[tokens, hidden]`, and the logarithm of the sum of exponentials of every (row, head, query), `[rows * heads * width]`.
-pub(super) fn forward(
-    query: &FlexTensor,
-    key: &FlexTensor,
-    value: &FlexTensor,
-    shape: &AttentionShape,
-    dropout: Option<Dropout>,
-) -> (FlexTensor, FlexTensor) {
-    let [query, key, value] = [query, key, value].map(|input| as_given(input, shape.precision));
-    let hidden = query.layout().shape()[1];
-    let inputs = Inputs { query: numbers(&query), key: numbers(&key), value: numbers(&value), shape, hidden, dropout };
-    let mut output = vec![0.0; inputs.query.len()];
+pub(super) fn forward(joint: &FlexTensor, shape: &AttentionShape, dropout: Option<Dropout>) -> (FlexTensor, FlexTensor) {
+    let joint = as_given(joint, shape.precision);
+    let hidden = joint.layout().shape()[1] / 3;
+    let inputs = Inputs { joint: numbers(&joint), shape, hidden, dropout };
+    let mut output = vec![0.0; inputs.joint.len() / 3];
     let mut logarithms = vec![0.0; shape.queries()];
     if !output.is_empty() {
         let into = Shared(output.as_mut_ptr());
@@ -76,27 +82,26 @@ pub(super) fn forward(
     (tensor(output, [shape.sequences.tokens(), hidden]), tensor(logarithms, [count]))
 }
 
-/// The gradients of query, key and value.
+/// The gradients of query, key and value, side by side.
 pub(super) fn backward(
     gradient: &FlexTensor,
-    [query, key, value]: [&FlexTensor; 3],
+    joint: &FlexTensor,
     logarithms: &FlexTensor,
     shape: &AttentionShape,
     dropout: Option<Dropout>,
-) -> [FlexTensor; 3] {
-    let [query, key, value] = [query, key, value].map(|input| as_given(input, shape.precision));
-    let gradient = gradient.to_contiguous();
-    let hidden = query.layout().shape()[1];
+) -> FlexTensor {
+    let (joint, gradient) = (as_given(joint, shape.precision), gradient.to_contiguous());
+    let hidden = joint.layout().shape()[1] / 3;
     // In mixed precision the gradient comes times a power of two, and so do the results.
     let by = match shape.precision {
         Precision::F32 => 1.0,
         Precision::Mixed => power(numbers(&gradient).par_iter().map(|x| x.abs()).reduce(|| 0.0, f32::max)),
     };
     let gradient = if shape.precision == Precision::Mixed { rounded(gradient, by) } else { gradient };
-    let inputs = Inputs { query: numbers(&query), key: numbers(&key), value: numbers(&value), shape, hidden, dropout };
-    let mut outputs = [(); 3].map(|()| vec![0.0; inputs.query.len()]);
-    if !inputs.query.is_empty() {
-        let into = outputs.each_mut().map(|output| Shared(output.as_mut_ptr()));
+    let inputs = Inputs { joint: numbers(&joint), shape, hidden, dropout };
+    let mut output = vec![0.0; inputs.joint.len()];
+    if !output.is_empty() {
+        let into = Shared(output.as_mut_ptr());
         let gradient = numbers(&gradient);
         let run =
             |scratch: &mut Scratch, (task, logarithms): (usize, &[f32])| head_backward(&inputs, task, logarithms, gradient, into, scratch);
@@ -104,11 +109,9 @@ pub(super) fn backward(
         logarithms.with_min_len(shape.tasks_at_least(hidden)).for_each_init(Scratch::default, run);
     }
     if by != 1.0 {
-        for output in &mut outputs {
-            output.par_iter_mut().for_each(|x| *x *= 1.0 / by);
-        }
+        output.par_iter_mut().for_each(|x| *x *= 1.0 / by);
     }
-    outputs.map(|output| tensor(output, [shape.sequences.tokens(), hidden]))
+    tensor(output, [shape.sequences.tokens(), 3 * hidden])
 }
 
 /// An operand in one piece, rounded in mixed precision.
@@ -125,18 +128,24 @@ impl AttentionShape {
     }
 }
 
-impl<'a> Inputs<'a> {
-    /// Queries, keys, head width, where the head begins, and the first row of its mask.
-    fn place(&self, task: usize) -> [usize; 5] {
+impl Inputs<'_> {
+    fn place(&self, task: usize) -> Place {
         let (row, head) = (task / self.shape.heads, task % self.shape.heads);
         let (size, sequences) = (self.hidden / self.shape.heads, &self.shape.sequences);
-        let start = sequences.starts()[row] * self.hidden + head * size;
-        [sequences.extent(row), sequences.lengths()[row], size, start, task * sequences.width()]
+        let first = sequences.starts()[row];
+        Place {
+            queries: sequences.extent(row),
+            keys: sequences.lengths()[row],
+            size,
+            single: first * self.hidden + head * size,
+            joint: first * 3 * self.hidden + head * size,
+            mask_row: task * sequences.width(),
+        }
     }
 
-    /// A head's numbers from some place on.
-    fn view(&self, of: &'a [f32], at: usize) -> View {
-        View { at: of[at..].as_ptr(), row: self.hidden, column: 1 }
+    /// A head's numbers of the joint tensor from some place on.
+    fn view(&self, at: usize) -> View {
+        View { at: self.joint[at..].as_ptr(), row: 3 * self.hidden, column: 1 }
     }
 
     fn scale(&self, size: usize) -> f32 {
@@ -146,12 +155,12 @@ impl<'a> Inputs<'a> {
 
 /// The `count` rows of a head as columns, `width` of them with zeros behind, times `scale`.
 #[inline(always)]
-fn transposed(into: &mut Vec<f32>, from: &[f32], hidden: usize, count: usize, width: usize, size: usize, scale: f32) {
+fn transposed(into: &mut Vec<f32>, from: &[f32], stride: usize, count: usize, width: usize, size: usize, scale: f32) {
     into.resize(size * width, 0.0);
     for (column, into) in into.chunks_exact_mut(width).enumerate() {
         let (numbers, padding) = into.split_at_mut(count);
         for row in 0..count {
-            numbers[row] = from[row * hidden + column] * scale;
+            numbers[row] = from[row * stride + column] * scale;
         }
         padding.fill(0.0);
     }
@@ -161,20 +170,19 @@ widest!(fn head_forward(inputs: &Inputs<'_>, task: usize, logarithms: &mut [f32]
 
 #[inline(always)]
 fn head_forward_body<L: Lanes>(inputs: &Inputs<'_>, task: usize, logarithms: &mut [f32], into: Shared, scratch: &mut Scratch) {
-    let [queries, keys, size, at, mask_row] = inputs.place(task);
+    let Place { queries, keys, size, single, joint, mask_row } = inputs.place(task);
     if keys == 0 {
         return;
     }
     let (hidden, width) = (inputs.hidden, keys.next_multiple_of(ROUND));
-    transposed(&mut scratch.keys, &inputs.key[at..], hidden, keys, width, size, inputs.scale(size));
+    transposed(&mut scratch.keys, &inputs.joint[joint + hidden..], 3 * hidden, keys, width, size, inputs.scale(size));
     scratch.probabilities.resize(BLOCK * width, 0.0);
     for (block, logarithms) in logarithms[..queries].chunks_mut(BLOCK).enumerate() {
         let (begin, count) = (block * BLOCK, logarithms.len());
-        let at = at + begin * hidden;
         let scores = Target { at: scratch.probabilities.as_mut_ptr(), row: width, add: false };
         let columns = View { at: scratch.keys.as_ptr(), row: width, column: 1 };
         // SAFETY: the scratch has `size` and `BLOCK` rows of that width; queries are read within the sequence.
-        unsafe { product::<L>([count, width, size], inputs.view(inputs.query, at), columns, scores) };
+        unsafe { product::<L>([count, width, size], inputs.view(joint + begin * 3 * hidden), columns, scores) };
         for (query, logarithm) in logarithms.iter_mut().enumerate() {
             let row = &mut scratch.probabilities[query * width..][..width];
             row[keys..].fill(f32::NEG_INFINITY);
@@ -203,16 +211,16 @@ fn head_forward_body<L: Lanes>(inputs: &Inputs<'_>, task: usize, logarithms: &mu
             }
         }
         let probabilities = View { at: scratch.probabilities.as_ptr(), row: width, column: 1 };
-        // SAFETY: the output has the shape of the query, and these rows and columns are of this task alone.
+        // SAFETY: the output has a row of `hidden` for each token, and these rows and columns are of this task alone.
         unsafe {
-            let output = Target { at: into.0.add(at), row: hidden, add: false };
-            product::<L>([count, size, keys], probabilities, inputs.view(inputs.value, at - begin * hidden), output);
+            let output = Target { at: into.0.add(single + begin * hidden), row: hidden, add: false };
+            product::<L>([count, size, keys], probabilities, inputs.view(joint + 2 * hidden), output);
         }
     }
 }
 
 widest!(
-    fn head_backward(inputs: &Inputs<'_>, task: usize, logarithms: &[f32], gradient: &[f32], into: [Shared; 3], scratch: &mut Scratch) = head_backward_body
+    fn head_backward(inputs: &Inputs<'_>, task: usize, logarithms: &[f32], gradient: &[f32], into: Shared, scratch: &mut Scratch) = head_backward_body
 );
 
 /// With probabilities P, mask M, output gradient G and scale s: dV = (P M)' G, dS = P (M (G V') - d) with d the row sums of P M (G V'), dQ = s dS K,
@@ -223,29 +231,29 @@ fn head_backward_body<L: Lanes>(
     task: usize,
     logarithms: &[f32],
     gradient: &[f32],
-    into: [Shared; 3],
+    into: Shared,
     scratch: &mut Scratch,
 ) {
-    let [queries, keys, size, start, mask_row] = inputs.place(task);
+    let Place { queries, keys, size, single, joint, mask_row } = inputs.place(task);
     if keys == 0 {
         return;
     }
     let (hidden, width, scale) = (inputs.hidden, keys.next_multiple_of(ROUND), inputs.scale(size));
     let Scratch { keys: key_columns, values: value_columns, probabilities, kept, gradients } = scratch;
-    transposed(key_columns, &inputs.key[start..], hidden, keys, width, size, scale);
-    transposed(value_columns, &inputs.value[start..], hidden, keys, width, size, 1.0);
+    transposed(key_columns, &inputs.joint[joint + hidden..], 3 * hidden, keys, width, size, scale);
+    transposed(value_columns, &inputs.joint[joint + 2 * hidden..], 3 * hidden, keys, width, size, 1.0);
     probabilities.resize(BLOCK * width, 0.0);
     gradients.resize(BLOCK * width, 0.0);
     kept.resize(BLOCK * width, 0.0);
     for (block, logarithms) in logarithms[..queries].chunks(BLOCK).enumerate() {
         let (begin, count) = (block * BLOCK, logarithms.len());
-        let at = start + begin * hidden;
-        let from = View { at: gradient[at..].as_ptr(), row: hidden, column: 1 };
+        let own = joint + begin * 3 * hidden;
+        let from = View { at: gradient[single + begin * hidden..].as_ptr(), row: hidden, column: 1 };
         let columns = |of: &[f32]| View { at: of.as_ptr(), row: width, column: 1 };
         let rows = |of: &mut [f32]| Target { at: of.as_mut_ptr(), row: width, add: false };
         // SAFETY: the scratch has `size` and `BLOCK` rows of that width; queries and gradients are read within the sequence.
         unsafe {
-            product::<L>([count, width, size], inputs.view(inputs.query, at), columns(key_columns), rows(probabilities));
+            product::<L>([count, width, size], inputs.view(own), columns(key_columns), rows(probabilities));
             product::<L>([count, width, size], from, columns(value_columns), rows(gradients));
         }
         for (query, &logarithm) in logarithms.iter().enumerate() {
@@ -275,14 +283,13 @@ fn head_backward_body<L: Lanes>(
         }
         let mixed = if inputs.dropout.is_some() { &*kept } else { &*probabilities };
         let across = |of: &[f32]| View { at: of.as_ptr(), row: 1, column: width };
-        let [query_into, key_into, value_into] = into;
-        // SAFETY: the outputs have the shape of the query, and these rows and columns are of this task alone; a block after the first adds to what that wrote.
+        // SAFETY: the output has the shape of the joint tensor, and these rows and columns are of this task alone; a block after the first adds to what that wrote.
         unsafe {
-            let whole = |into: Shared| Target { at: into.0.add(start), row: hidden, add: begin > 0 };
-            product::<L>([keys, size, count], across(mixed), from, whole(value_into));
-            product::<L>([keys, size, count], across(gradients), inputs.view(inputs.query, at), whole(key_into));
-            let target = Target { at: query_into.0.add(at), row: hidden, add: false };
-            product::<L>([count, size, keys], columns(gradients), inputs.view(inputs.key, start), target);
+            let whole = |part: usize| Target { at: into.0.add(joint + part * hidden), row: 3 * hidden, add: begin > 0 };
+            product::<L>([keys, size, count], across(mixed), from, whole(2));
+            product::<L>([keys, size, count], across(gradients), inputs.view(own), whole(1));
+            let target = Target { at: into.0.add(own), row: 3 * hidden, add: false };
+            product::<L>([count, size, keys], columns(gradients), inputs.view(joint + hidden), target);
         }
     }
 }

@@ -16,21 +16,18 @@ use super::mask::Dropout;
 #[derive(Debug)]
 struct Attention;
 
-/// What attention keeps beside its inputs: output, logarithms, places.
+/// What attention keeps beside its input: output, logarithms, places.
 type Mixed<B> = (FloatTensor<B>, FloatTensor<B>, IntTensor<B>);
 
-impl<B: Passes> Backward<B, 3> for Attention {
-    type State = ([NodeId; 3], Mixed<B>, AttentionShape, Option<Dropout>);
+impl<B: Passes> Backward<B, 1> for Attention {
+    type State = (NodeId, Mixed<B>, AttentionShape, Option<Dropout>);
 
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let (inputs, (output, logarithms, places), shape, dropout) = ops.state;
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let (input, (output, logarithms, places), shape, dropout) = ops.state;
         let gradient = gradients.consume::<B>(&ops.node);
-        let [query, key, value] = inputs.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id));
-        let (query, key, value) = B::attention_backward(gradient, query, key, value, output, logarithms, places, shape, dropout);
-        for (parent, result) in ops.parents.into_iter().zip([query, key, value]) {
-            if let Some(parent) = parent {
-                gradients.register::<B>(parent.id, result);
-            }
+        let joint = checkpointer.retrieve_node_output::<FloatTensor<B>>(input);
+        if let [Some(parent)] = ops.parents {
+            gradients.register::<B>(parent.id, B::attention_backward(gradient, joint, output, logarithms, places, shape, dropout));
         }
     }
 }
@@ -158,22 +155,18 @@ impl<B: Passes> Backward<B, 4> for ResidualNorm {
 
 impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
     fn attention_layer(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
+        joint: FloatTensor<Self>,
         places: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
-        let inputs = [&query, &key, &value];
-        let [q, k, v] = inputs.map(|input| input.primitive().clone());
-        match Attention.prepare::<C>(inputs.map(|input| input.node())).compute_bound().stateful() {
+        match Attention.prepare::<C>([joint.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
-                let nodes = inputs.map(|input| prepared.checkpoint(input));
-                let (output, logarithms) = B::attention_keeping(q, k, v, places.clone(), shape.clone(), dropout);
-                prepared.finish((nodes, (output.clone(), logarithms, places), shape, dropout), output)
+                let node = prepared.checkpoint(&joint);
+                let (output, logarithms) = B::attention_keeping(joint.into_primitive(), places.clone(), shape.clone(), dropout);
+                prepared.finish((node, (output.clone(), logarithms, places), shape, dropout), output)
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(B::attention_layer(q, k, v, places, shape, dropout)),
+            OpsKind::UnTracked(prepared) => prepared.finish(B::attention_layer(joint.into_primitive(), places, shape, dropout)),
         }
     }
 

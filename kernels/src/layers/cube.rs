@@ -73,14 +73,12 @@ fn matrix(tensor: &CubeTensor) -> [usize; 2] {
 
 impl Layers for CubeBackend {
     fn attention_layer(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
+        joint: FloatTensor<Self>,
         places: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
-        attention::forward([query, key, value], places, &shape, dropout)[0].clone()
+        attention::forward(joint, places, &shape, dropout)[0].clone()
     }
 
     fn embedding_layer(
@@ -136,30 +134,25 @@ impl Layers for CubeBackend {
 
 impl Passes for CubeBackend {
     fn attention_keeping(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
+        joint: FloatTensor<Self>,
         places: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let [output, logarithms] = attention::forward([query, key, value], places, &shape, dropout);
+        let [output, logarithms] = attention::forward(joint, places, &shape, dropout);
         (output, logarithms)
     }
 
     fn attention_backward(
         gradient: FloatTensor<Self>,
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
+        joint: FloatTensor<Self>,
         output: FloatTensor<Self>,
         logarithms: FloatTensor<Self>,
         places: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [query, key, value] = attention::backward(gradient, [query, key, value], [output, logarithms], places, &shape, dropout);
-        (query, key, value)
+    ) -> FloatTensor<Self> {
+        attention::backward(gradient, joint, [output, logarithms], places, &shape, dropout)
     }
 
     fn embedding_gradient(

@@ -15,12 +15,10 @@ use super::{AttentionShape, attention, dropout, embedding, gelu, linear, mixed, 
 /// The layers on one backend.
 #[backend_extension(Cube, Flex, Fusion, Autodiff)]
 pub(crate) trait Layers: Backend {
-    /// `places` is `Sequences::on_device`, for devices that read it there.
-    #[fusion(dtype = query, shape = query)]
+    /// Query, key and value come side by side, `[tokens, 3 hidden]`. `places` is `Sequences::on_device`, for devices that read it there.
+    #[fusion(meta = |joint, _places, _shape, _dropout| with_shape(joint, [joint.shape[0], joint.shape[1] / 3]))]
     fn attention_layer(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
+        joint: FloatTensor<Self>,
         places: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
@@ -75,30 +73,25 @@ pub(crate) trait Layers: Backend {
 #[backend_extension(Cube, Flex, Fusion)]
 pub(crate) trait Passes: Backend {
     /// The output, and the logarithm of the sum of exponentials of every (row, head, query).
-    #[fusion(meta = |query, _key, _value, _places, shape, _dropout| (query.clone(), with_shape(query, [shape.queries()])))]
+    #[fusion(meta = |joint, _places, shape, _dropout| (with_shape(joint, [joint.shape[0], joint.shape[1] / 3]), with_shape(joint, [shape.queries()])))]
     fn attention_keeping(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
+        joint: FloatTensor<Self>,
         places: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The gradients of query, key and value.
-    #[allow(clippy::too_many_arguments)]
-    #[fusion(meta = |gradient, _query, _key, _value, _output, _logarithms, _places, _shape, _dropout| (gradient.clone(), gradient.clone(), gradient.clone()))]
+    /// The gradients of query, key and value, side by side.
+    #[fusion(meta = |_gradient, joint, _output, _logarithms, _places, _shape, _dropout| joint.clone())]
     fn attention_backward(
         gradient: FloatTensor<Self>,
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
+        joint: FloatTensor<Self>,
         output: FloatTensor<Self>,
         logarithms: FloatTensor<Self>,
         places: IntTensor<Self>,
         shape: AttentionShape,
         dropout: Option<Dropout>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+    ) -> FloatTensor<Self>;
 
     /// The gradient of a table of `height` rows.
     #[fusion(meta = |gradient, _lists, height, _rows, _chunks| with_shape(gradient, [*height, gradient.shape[1]]))]
@@ -172,15 +165,8 @@ fn product_shape(input: &Shape, weight: &Shape) -> Shape {
 }
 
 impl Layers for Flex {
-    fn attention_layer(
-        query: FlexTensor,
-        key: FlexTensor,
-        value: FlexTensor,
-        _places: FlexTensor,
-        shape: AttentionShape,
-        dropout: Option<Dropout>,
-    ) -> FlexTensor {
-        attention::forward(&query, &key, &value, &shape, dropout).0
+    fn attention_layer(joint: FlexTensor, _places: FlexTensor, shape: AttentionShape, dropout: Option<Dropout>) -> FlexTensor {
+        attention::forward(&joint, &shape, dropout).0
     }
 
     fn embedding_layer(table: FlexTensor, ids: FlexTensor, _lists: FlexTensor, _rows: usize, _chunks: usize) -> FlexTensor {
@@ -222,29 +208,24 @@ impl Layers for Flex {
 
 impl Passes for Flex {
     fn attention_keeping(
-        query: FlexTensor,
-        key: FlexTensor,
-        value: FlexTensor,
+        joint: FlexTensor,
         _places: FlexTensor,
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> (FlexTensor, FlexTensor) {
-        attention::forward(&query, &key, &value, &shape, dropout)
+        attention::forward(&joint, &shape, dropout)
     }
 
     fn attention_backward(
         gradient: FlexTensor,
-        query: FlexTensor,
-        key: FlexTensor,
-        value: FlexTensor,
+        joint: FlexTensor,
         _output: FlexTensor,
         logarithms: FlexTensor,
         _places: FlexTensor,
         shape: AttentionShape,
         dropout: Option<Dropout>,
-    ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let [query, key, value] = attention::backward(&gradient, [&query, &key, &value], &logarithms, &shape, dropout);
-        (query, key, value)
+    ) -> FlexTensor {
+        attention::backward(&gradient, &joint, &logarithms, &shape, dropout)
     }
 
     fn embedding_gradient(gradient: FlexTensor, lists: FlexTensor, height: usize, rows: usize, chunks: usize) -> FlexTensor {

@@ -78,9 +78,9 @@ struct Call {
 }
 
 impl Call {
-    fn of(query: &CubeTensor, shape: &AttentionShape) -> Self {
-        let client = query.client.clone();
-        let size = matrix(query)[1] / shape.heads;
+    fn of(joint: &CubeTensor, shape: &AttentionShape) -> Self {
+        let client = joint.client.clone();
+        let size = matrix(joint)[1] / (3 * shape.heads);
         let sequences = &shape.sequences;
         let (tasks, tokens, width) = (sequences.rows() * shape.heads, sequences.tokens(), sequences.width());
         let tile = if shape.precision == Precision::Mixed { Tile::of(&client, size, width) } else { None };
@@ -101,11 +101,11 @@ impl Call {
 }
 
 /// The mixed values, and the logarithm of every (row, head, query).
-pub(super) fn forward(inputs: [CubeTensor; 3], places: CubeTensor, shape: &AttentionShape, dropout: Option<Dropout>) -> [CubeTensor; 2] {
-    let [query, key, value] = inputs.map(into_contiguous);
-    let call = Call::of(&query, shape);
-    let output = empty(&query, matrix(&query));
-    let logarithms = empty(&query, [call.tasks * call.width]);
+pub(super) fn forward(joint: CubeTensor, places: CubeTensor, shape: &AttentionShape, dropout: Option<Dropout>) -> [CubeTensor; 2] {
+    let joint = into_contiguous(joint);
+    let call = Call::of(&joint, shape);
+    let output = empty(&joint, [call.tokens, call.heads * call.size]);
+    let logarithms = empty(&joint, [call.tasks * call.width]);
     if call.tasks * call.width == 0 {
         return [output, logarithms];
     }
@@ -116,9 +116,7 @@ pub(super) fn forward(inputs: [CubeTensor; 3], places: CubeTensor, shape: &Atten
                 &call.client,
                 call.cubes($rows),
                 $dim,
-                query.into_buffer_arg(),
-                key.into_buffer_arg(),
-                value.into_buffer_arg(),
+                joint.into_buffer_arg(),
                 into_contiguous(places).into_buffer_arg(),
                 output.clone().into_buffer_arg(),
                 logarithms.clone().into_buffer_arg(),
@@ -137,7 +135,7 @@ pub(super) fn forward(inputs: [CubeTensor; 3], places: CubeTensor, shape: &Atten
             )
         };
     }
-    // SAFETY: matrices have tokens x hidden numbers, logarithms rows x heads x width, places 2 rows + 1 numbers (checked before the call), of which a kernel takes none that
+    // SAFETY: the joint matrix has tokens x 3 hidden numbers, the output a third of them, logarithms rows x heads x width, places 2 rows + 1 numbers (checked before the call), of which a kernel takes none that
     // leads beyond the tokens; a slab has room for every line and a little beyond, or for whole fragments.
     unsafe {
         match call.engine {
@@ -148,39 +146,35 @@ pub(super) fn forward(inputs: [CubeTensor; 3], places: CubeTensor, shape: &Atten
     [output, logarithms]
 }
 
-/// The gradients of query, key and value.
+/// The gradients of query, key and value, side by side.
 pub(super) fn backward(
     gradient: CubeTensor,
-    inputs: [CubeTensor; 3],
+    joint: CubeTensor,
     [output, logarithms]: [CubeTensor; 2],
     places: CubeTensor,
     shape: &AttentionShape,
     dropout: Option<Dropout>,
-) -> [CubeTensor; 3] {
-    let [query, key, value] = inputs.map(into_contiguous);
-    let gradient = into_contiguous(gradient);
-    let call = Call::of(&query, shape);
-    let results = [(); 3].map(|()| empty(&query, matrix(&query)));
+) -> CubeTensor {
+    let [joint, gradient] = [joint, gradient].map(into_contiguous);
+    let call = Call::of(&joint, shape);
+    let result = empty(&joint, matrix(&joint));
     let count = call.tasks * call.width;
     if count == 0 {
-        return results;
+        return result;
     }
     let rows = shape.sequences.rows();
-    let facts = empty(&query, [2 * count + 3 * rows + 4 * call.tasks]);
+    let facts = empty(&joint, [2 * count + 3 * rows + 4 * call.tasks]);
     let (threshold, scale, low, high) = words(dropout);
-    let [to_query, to_key, to_value] = results.clone();
     macro_rules! launch {
-        ($kernel:ident, $rows:expr, $dim:expr, $tile:expr, $($into:expr),+) => {
+        ($kernel:ident, $rows:expr, $dim:expr, $tile:expr) => {
             $kernel::launch_unchecked(
                 &call.client,
                 call.cubes($rows),
                 $dim,
-                query.clone().into_buffer_arg(),
-                key.clone().into_buffer_arg(),
-                value.clone().into_buffer_arg(),
+                joint.clone().into_buffer_arg(),
                 gradient.clone().into_buffer_arg(),
                 facts.clone().into_buffer_arg(),
-                $($into.into_buffer_arg(),)+
+                result.clone().into_buffer_arg(),
                 call.tasks as u32,
                 call.width as u32,
                 call.heads as u32,
@@ -203,7 +197,7 @@ pub(super) fn backward(
                     &call.client,
                     cubes(&call.client, call.tasks),
                     CubeDim::new_1d(SURVEYORS as u32),
-                    value.clone().into_buffer_arg(),
+                    joint.clone().into_buffer_arg(),
                     gradient.clone().into_buffer_arg(),
                     output.into_buffer_arg(),
                     logarithms.into_buffer_arg(),
@@ -216,8 +210,8 @@ pub(super) fn backward(
                     scale,
                     call.size,
                 );
-                launch!(matrix_query_kernel, tile.rows(), tile.dim(), tile, to_query);
-                launch!(matrix_key_kernel, tile.rows(), tile.dim(), tile, to_key, to_value);
+                launch!(matrix_query_kernel, tile.rows(), tile.dim(), tile);
+                launch!(matrix_key_kernel, tile.rows(), tile.dim(), tile);
             }
             Engine::Units([_, query_block, key_block]) => {
                 prepare_kernel::launch_unchecked(
@@ -236,12 +230,12 @@ pub(super) fn backward(
                     call.heads as u32,
                     call.size as u32,
                 );
-                launch!(query_kernel, query_block, CubeDim::new_1d((SIDE * SIDE) as u32), query_block, to_query);
-                launch!(key_kernel, key_block, CubeDim::new_1d((SIDE * SIDE) as u32), key_block, to_key, to_value);
+                launch!(query_kernel, query_block, CubeDim::new_1d((SIDE * SIDE) as u32), query_block);
+                launch!(key_kernel, key_block, CubeDim::new_1d((SIDE * SIDE) as u32), key_block);
             }
         }
     }
-    results
+    result
 }
 
 #[cfg(test)]

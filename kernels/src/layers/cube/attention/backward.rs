@@ -63,12 +63,10 @@ pub(super) fn known_place(facts: &[f32], count: usize, rows: usize, row: usize) 
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn query_kernel(
-    query: &[f32],
-    key: &[f32],
-    value: &[f32],
+    joint: &[f32],
     gradient: &[f32],
     facts: &[f32],
-    to_query: &mut [f32],
+    to_joint: &mut [f32],
     tasks: u32,
     width: u32,
     heads: u32,
@@ -87,16 +85,20 @@ pub(super) fn query_kernel(
     let across = UNIT_POS as usize % SIDE;
     let down = UNIT_POS as usize / SIDE;
     let hidden = heads * size;
+    let stride = 3 * hidden;
     let parts = width.div_ceil(block);
     let task = CUBE_POS / parts;
     let begin = (CUBE_POS % parts) * block;
     let count = tasks * width;
+    // Where the head's first query lies in the joint matrix, and its first row in one of a part.
     let mut base = 0usize;
+    let mut single = 0usize;
     let mut end = 0usize;
     let mut keys = 0usize;
     if task < tasks {
         let (start, extent, tokens) = known_place(facts, count, tasks / heads, task / heads);
-        base = start * hidden + task % heads * size;
+        single = start * hidden + task % heads * size;
+        base = single + 2 * start * hidden;
         end = extent;
         keys = tokens;
     }
@@ -134,14 +136,14 @@ pub(super) fn query_kernel(
         lows[i] = low;
         highs[i] = high;
     }
-    load(query, &mut query_slab, base, hidden, begin, end, size, block);
-    load(gradient, &mut gradient_slab, base, hidden, begin, end, size, block);
+    load(joint, &mut query_slab, base, stride, begin, end, size, block);
+    load(gradient, &mut gradient_slab, single, hidden, begin, end, size, block);
 
     let steps = keys.div_ceil(block);
     for step in 0..steps {
         let first = step * block;
-        load(key, &mut key_slab, base, hidden, first, keys, size, block);
-        load(value, &mut value_slab, base, hidden, first, keys, size, block);
+        load(joint, &mut key_slab, base + hidden, stride, first, keys, size, block);
+        load(joint, &mut value_slab, base + 2 * hidden, stride, first, keys, size, block);
         sync_cube();
         products(&query_slab, &key_slab, &mut scores, size, own);
         products(&gradient_slab, &value_slab, &mut backs, size, own);
@@ -172,19 +174,16 @@ pub(super) fn query_kernel(
     for i in 0..own {
         means[i] = scaling;
     }
-    store(&sums, &means, to_query, base, hidden, begin, end, size, block);
+    store(&sums, &means, to_joint, base, stride, begin, end, size, block);
 }
 
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn key_kernel(
-    query: &[f32],
-    key: &[f32],
-    value: &[f32],
+    joint: &[f32],
     gradient: &[f32],
     facts: &[f32],
-    to_key: &mut [f32],
-    to_value: &mut [f32],
+    to_joint: &mut [f32],
     tasks: u32,
     width: u32,
     heads: u32,
@@ -203,16 +202,20 @@ pub(super) fn key_kernel(
     let across = UNIT_POS as usize % SIDE;
     let down = UNIT_POS as usize / SIDE;
     let hidden = heads * size;
+    let stride = 3 * hidden;
     let parts = width.div_ceil(block);
     let task = CUBE_POS / parts;
     let begin = (CUBE_POS % parts) * block;
     let count = tasks * width;
+    // Where the head's first query lies in the joint matrix, and its first row in one of a part.
     let mut base = 0usize;
+    let mut single = 0usize;
     let mut end = 0usize;
     let mut keys = 0usize;
     if task < tasks {
         let (start, extent, tokens) = known_place(facts, count, tasks / heads, task / heads);
-        base = start * hidden + task % heads * size;
+        single = start * hidden + task % heads * size;
+        base = single + 2 * start * hidden;
         end = extent;
         keys = tokens;
     }
@@ -238,14 +241,14 @@ pub(super) fn key_kernel(
         key_sums[place] = 0.0f32;
         value_sums[place] = 0.0f32;
     }
-    load(key, &mut key_slab, base, hidden, begin, keys, size, block);
-    load(value, &mut value_slab, base, hidden, begin, keys, size, block);
+    load(joint, &mut key_slab, base + hidden, stride, begin, keys, size, block);
+    load(joint, &mut value_slab, base + 2 * hidden, stride, begin, keys, size, block);
 
     let steps = queries.div_ceil(block);
     for step in 0..steps {
         let first = step * block;
-        load(query, &mut query_slab, base, hidden, first, queries, size, block);
-        load(gradient, &mut gradient_slab, base, hidden, first, queries, size, block);
+        load(joint, &mut query_slab, base, stride, first, queries, size, block);
+        load(gradient, &mut gradient_slab, single, hidden, first, queries, size, block);
         sync_cube();
         products(&query_slab, &key_slab, &mut scores, size, own);
         products(&gradient_slab, &value_slab, &mut backs, size, own);
@@ -287,10 +290,10 @@ pub(super) fn key_kernel(
     for i in 0..own {
         factors[i] = scaling;
     }
-    store(&key_sums, &factors, to_key, base, hidden, begin, end, size, block);
+    store(&key_sums, &factors, to_joint, base + hidden, stride, begin, end, size, block);
     #[unroll]
     for i in 0..own {
         factors[i] = 1.0f32;
     }
-    store(&value_sums, &factors, to_value, base, hidden, begin, end, size, block);
+    store(&value_sums, &factors, to_joint, base + 2 * hidden, stride, begin, end, size, block);
 }

@@ -15,9 +15,7 @@ use crate::layers::cube::mask::{factor, row_key};
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn attention_kernel(
-    query: &[f32],
-    key: &[f32],
-    value: &[f32],
+    joint: &[f32],
     places: &[i32],
     output: &mut [f32],
     logarithms: &mut [f32],
@@ -40,16 +38,20 @@ pub(super) fn attention_kernel(
     let across = UNIT_POS as usize % SIDE;
     let down = UNIT_POS as usize / SIDE;
     let hidden = heads * size;
+    let stride = 3 * hidden;
     let parts = width.div_ceil(block);
     let task = CUBE_POS / parts;
     let begin = (CUBE_POS % parts) * block;
     // A cube beyond the last task has neither queries nor keys.
+    // Where the head's first query lies in the joint matrix, and its first row in one of a part.
     let mut base = 0usize;
+    let mut single = 0usize;
     let mut end = 0usize;
     let mut keys = 0usize;
     if task < tasks {
         let (start, extent, length) = place(places, tasks / heads, task / heads, tokens as usize, width);
-        base = start * hidden + task % heads * size;
+        single = start * hidden + task % heads * size;
+        base = single + 2 * start * hidden;
         end = extent;
         keys = length;
     }
@@ -84,13 +86,13 @@ pub(super) fn attention_kernel(
         lows[i] = low;
         highs[i] = high;
     }
-    load(query, &mut query_slab, base, hidden, begin, end, size, block);
+    load(joint, &mut query_slab, base, stride, begin, end, size, block);
 
     let steps = keys.div_ceil(block);
     for step in 0..steps {
         let first = step * block;
-        load(key, &mut key_slab, base, hidden, first, keys, size, block);
-        load(value, &mut value_slab, base, hidden, first, keys, size, block);
+        load(joint, &mut key_slab, base + hidden, stride, first, keys, size, block);
+        load(joint, &mut value_slab, base + 2 * hidden, stride, first, keys, size, block);
         sync_cube();
         products(&query_slab, &key_slab, &mut scores, size, own);
         #[unroll]
@@ -170,5 +172,5 @@ pub(super) fn attention_kernel(
             }
         }
     }
-    store(&mixed, &shrink, output, base, hidden, begin, end, size, block);
+    store(&mixed, &shrink, output, single, hidden, begin, end, size, block);
 }

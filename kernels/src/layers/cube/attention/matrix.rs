@@ -136,7 +136,7 @@ fn fill(
     slab: &mut Shared<[f16]>,
     at: usize,
     base: usize,
-    hidden: usize,
+    stride: usize,
     first: usize,
     end: usize,
     by: f32,
@@ -145,7 +145,7 @@ fn fill(
     #[comptime] tile: Tile,
 ) {
     let wide = comptime!(tile.wide(size));
-    let stride = comptime!(tile.stride(size));
+    let own = comptime!(tile.stride(size));
     let loads = comptime!((count * wide).div_ceil(tile.units()));
     for load in 0..loads {
         let place = load * comptime!(tile.units()) + UNIT_POS as usize;
@@ -154,11 +154,11 @@ fn fill(
         let mut value = 0.0f32;
         if first + line < end {
             if column < size {
-                value = from[base + (first + line) * hidden + column] * by;
+                value = from[base + (first + line) * stride + column] * by;
             }
         }
         if line < count {
-            slab[(at + line) * stride + column] = f16::cast_from(held(value));
+            slab[(at + line) * own + column] = f16::cast_from(held(value));
         }
     }
 }
@@ -252,7 +252,7 @@ fn write(
     by: f32,
     into: &mut [f32],
     base: usize,
-    hidden: usize,
+    stride: usize,
     begin: usize,
     end: usize,
     #[comptime] size: usize,
@@ -273,7 +273,7 @@ fn write(
             let column = part * n + place % n;
             if begin + line < end {
                 if column < size {
-                    into[base + (begin + line) * hidden + column] = stage[stage_at + place] * factors[line] * by;
+                    into[base + (begin + line) * stride + column] = stage[stage_at + place] * factors[line] * by;
                 }
             }
         }

@@ -14,7 +14,7 @@ pub(super) fn load(
     from: &[f32],
     into: &mut Shared<[f32]>,
     base: usize,
-    hidden: usize,
+    stride: usize,
     first: usize,
     end: usize,
     #[comptime] size: usize,
@@ -26,7 +26,7 @@ pub(super) fn load(
         let column = place % size;
         let mut value = 0.0f32;
         if first + line < end {
-            value = from[base + (first + line) * hidden + column];
+            value = from[base + (first + line) * stride + column];
         }
         into[line * comptime!(size + 1) + column] = value;
         place += comptime!(SIDE * SIDE);
@@ -109,7 +109,7 @@ pub(super) fn store(
     factors: &Array<f32>,
     into: &mut [f32],
     base: usize,
-    hidden: usize,
+    stride: usize,
     first: usize,
     end: usize,
     #[comptime] size: usize,
@@ -127,7 +127,7 @@ pub(super) fn store(
             for number in 0..numbers {
                 let column = number * SIDE + across;
                 if column < size {
-                    into[base + line * hidden + column] = sums[i * numbers + number] * factors[i];
+                    into[base + line * stride + column] = sums[i * numbers + number] * factors[i];
                 }
             }
         }

@@ -22,7 +22,7 @@ use crate::layers::cube::mixed::{scale_back, scale_of};
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(in super::super) fn survey_kernel(
-    value: &[f32],
+    joint: &[f32],
     gradient: &[f32],
     output: &[f32],
     logarithms: &[f32],
@@ -57,13 +57,14 @@ pub(in super::super) fn survey_kernel(
     let mut line = unit;
     while line < extent {
         let at = base + line * hidden;
+        let at_value = base + 2 * start * hidden + (3 * line + 2) * hidden;
         for number in 0..size {
             let given = gradient[at + number].abs();
             if given > largest {
                 largest = given;
             }
             if line < length {
-                let held = value[at + number].abs();
+                let held = joint[at_value + number].abs();
                 if held > largest_value {
                     largest_value = held;
                 }
@@ -98,7 +99,8 @@ pub(in super::super) fn survey_kernel(
     }
     if task < tasks {
         if unit == 0 {
-            if task % heads == 0usize {
+            // The first head writes what is the row's.
+            if task / heads * heads == task {
                 facts[2 * count + task / heads] = f32::cast_from(start as u32);
                 facts[2 * count + rows + task / heads] = f32::cast_from(extent as u32);
                 facts[2 * count + 2 * rows + task / heads] = f32::cast_from(length as u32);
@@ -117,12 +119,10 @@ pub(in super::super) fn survey_kernel(
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(in super::super) fn query_kernel(
-    query: &[f32],
-    key: &[f32],
-    value: &[f32],
+    joint: &[f32],
     gradient: &[f32],
     facts: &[f32],
-    to_query: &mut [f32],
+    to_joint: &mut [f32],
     tasks: u32,
     width: u32,
     heads: u32,
@@ -141,12 +141,15 @@ pub(in super::super) fn query_kernel(
     let plane = UNIT_POS_Y as usize;
     let lane = UNIT_POS_X as usize;
     let hidden = heads * size;
+    let stride = 3 * hidden;
     let rows = comptime!(tile.rows());
     let parts = width.div_ceil(rows);
     let task = CUBE_POS / parts;
     let begin = (CUBE_POS % parts) * rows;
     let count = tasks * width;
+    // Where the head's first query lies in the joint matrix, and its first row in one of a part.
     let mut base = 0usize;
+    let mut single = 0usize;
     let mut end = 0usize;
     let mut keys = 0usize;
     let mut by = 1.0f32;
@@ -155,7 +158,8 @@ pub(in super::super) fn query_kernel(
     let mut back_score = 1.0f32;
     if task < tasks {
         let (start, extent, tokens) = known_place(facts, count, tasks / heads, task / heads);
-        base = start * hidden + task % heads * size;
+        single = start * hidden + task % heads * size;
+        base = single + 2 * start * hidden;
         end = extent;
         keys = tokens;
         let at = 2 * count + 3 * (tasks / heads) + 4 * task;
@@ -194,12 +198,12 @@ pub(in super::super) fn query_kernel(
         highs[line] = high;
         line += comptime!(tile.units());
     }
-    fill(query, &mut slab, 0usize, base, hidden, begin, end, 1.0f32, rows, size, tile);
+    fill(joint, &mut slab, 0usize, base, stride, begin, end, 1.0f32, rows, size, tile);
     sync_cube();
     let mut queries = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut queries, size, tile);
     sync_cube();
-    fill(gradient, &mut slab, 0usize, base, hidden, begin, end, by, rows, size, tile);
+    fill(gradient, &mut slab, 0usize, single, hidden, begin, end, by, rows, size, tile);
     sync_cube();
     let mut gradients = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut gradients, size, tile);
@@ -209,8 +213,8 @@ pub(in super::super) fn query_kernel(
 
     for step in 0..keys.div_ceil(columns) {
         let first = step * columns;
-        fill(key, &mut slab, 0usize, base, hidden, first, keys, 1.0f32, columns, size, tile);
-        fill(value, &mut slab, columns, base, hidden, first, keys, 1.0f32, columns, size, tile);
+        fill(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, columns, size, tile);
+        fill(joint, &mut slab, columns, base + 2 * hidden, stride, first, keys, 1.0f32, columns, size, tile);
         sync_cube();
         #[unroll]
         for j in 0..comptime!(columns / n) {
@@ -244,19 +248,16 @@ pub(in super::super) fn query_kernel(
         line += comptime!(tile.units());
     }
     sync_cube();
-    write(&sums, &mut scores, &means, back_score, to_query, base, hidden, begin, end, size, tile);
+    write(&sums, &mut scores, &means, back_score, to_joint, base, stride, begin, end, size, tile);
 }
 
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(in super::super) fn key_kernel(
-    query: &[f32],
-    key: &[f32],
-    value: &[f32],
+    joint: &[f32],
     gradient: &[f32],
     facts: &[f32],
-    to_key: &mut [f32],
-    to_value: &mut [f32],
+    to_joint: &mut [f32],
     tasks: u32,
     width: u32,
     heads: u32,
@@ -275,12 +276,15 @@ pub(in super::super) fn key_kernel(
     let plane = UNIT_POS_Y as usize;
     let lane = UNIT_POS_X as usize;
     let hidden = heads * size;
+    let stride = 3 * hidden;
     let rows = comptime!(tile.rows());
     let parts = width.div_ceil(rows);
     let task = CUBE_POS / parts;
     let begin = (CUBE_POS % parts) * rows;
     let count = tasks * width;
+    // Where the head's first query lies in the joint matrix, and its first row in one of a part.
     let mut base = 0usize;
+    let mut single = 0usize;
     let mut end = 0usize;
     let mut keys = 0usize;
     let mut by = 1.0f32;
@@ -289,7 +293,8 @@ pub(in super::super) fn key_kernel(
     let mut back_score = 1.0f32;
     if task < tasks {
         let (start, extent, tokens) = known_place(facts, count, tasks / heads, task / heads);
-        base = start * hidden + task % heads * size;
+        single = start * hidden + task % heads * size;
+        base = single + 2 * start * hidden;
         end = extent;
         keys = tokens;
         let at = 2 * count + 3 * (tasks / heads) + 4 * task;
@@ -317,12 +322,12 @@ pub(in super::super) fn key_kernel(
     let stage_at = plane * comptime!(m * n);
     let weights_at = plane * comptime!(m * tile.weight_stride());
 
-    fill(key, &mut slab, 0usize, base, hidden, begin, keys, 1.0f32, rows, size, tile);
+    fill(joint, &mut slab, 0usize, base + hidden, stride, begin, keys, 1.0f32, rows, size, tile);
     sync_cube();
     let mut own_keys = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut own_keys, size, tile);
     sync_cube();
-    fill(value, &mut slab, 0usize, base, hidden, begin, keys, 1.0f32, rows, size, tile);
+    fill(joint, &mut slab, 0usize, base + 2 * hidden, stride, begin, keys, 1.0f32, rows, size, tile);
     sync_cube();
     let mut own_values = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut own_values, size, tile);
@@ -334,8 +339,8 @@ pub(in super::super) fn key_kernel(
 
     for step in 0..queries.div_ceil(columns) {
         let first = step * columns;
-        fill(query, &mut slab, 0usize, base, hidden, first, queries, 1.0f32, columns, size, tile);
-        fill(gradient, &mut slab, columns, base, hidden, first, queries, by, columns, size, tile);
+        fill(joint, &mut slab, 0usize, base, stride, first, queries, 1.0f32, columns, size, tile);
+        fill(gradient, &mut slab, columns, single, hidden, first, queries, by, columns, size, tile);
         let mut line = UNIT_POS as usize;
         while line < columns {
             let mut logarithm = 0.0f32;
@@ -392,6 +397,6 @@ pub(in super::super) fn key_kernel(
         line += comptime!(tile.units());
     }
     sync_cube();
-    write(&value_sums, &mut scores, &factors, 1.0f32, to_value, base, hidden, begin, end, size, tile);
-    write(&key_sums, &mut scores, &factors, back_score * scaling, to_key, base, hidden, begin, end, size, tile);
+    write(&value_sums, &mut scores, &factors, 1.0f32, to_joint, base + 2 * hidden, stride, begin, end, size, tile);
+    write(&key_sums, &mut scores, &factors, back_score * scaling, to_joint, base + hidden, stride, begin, end, size, tile);
 }

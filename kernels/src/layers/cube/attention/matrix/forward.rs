@@ -19,9 +19,7 @@ use crate::layers::cube::mask::{factor, row_key};
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(in super::super) fn attention_kernel(
-    query: &[f32],
-    key: &[f32],
-    value: &[f32],
+    joint: &[f32],
     places: &[i32],
     output: &mut [f32],
     logarithms: &mut [f32],
@@ -45,17 +43,21 @@ pub(in super::super) fn attention_kernel(
     let plane = UNIT_POS_Y as usize;
     let lane = UNIT_POS_X as usize;
     let hidden = heads * size;
+    let stride = 3 * hidden;
     let rows = comptime!(tile.rows());
     let parts = width.div_ceil(rows);
     let task = CUBE_POS / parts;
     let begin = (CUBE_POS % parts) * rows;
     // A cube beyond the last task has neither queries nor keys.
+    // Where the head's first query lies in the joint matrix, and its first row in one of a part.
     let mut base = 0usize;
+    let mut single = 0usize;
     let mut end = 0usize;
     let mut keys = 0usize;
     if task < tasks {
         let (start, extent, length) = place(places, tasks / heads, task / heads, tokens as usize, width);
-        base = start * hidden + task % heads * size;
+        single = start * hidden + task % heads * size;
+        base = single + 2 * start * hidden;
         end = extent;
         keys = length;
     }
@@ -88,7 +90,7 @@ pub(in super::super) fn attention_kernel(
         highs[i] = high;
     }
 
-    fill(query, &mut slab, 0usize, base, hidden, begin, end, 1.0f32, rows, size, tile);
+    fill(joint, &mut slab, 0usize, base, stride, begin, end, 1.0f32, rows, size, tile);
     sync_cube();
     let mut queries = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut queries, size, tile);
@@ -99,7 +101,7 @@ pub(in super::super) fn attention_kernel(
     let steps = keys.div_ceil(columns);
     for step in 0..steps {
         let first = step * columns;
-        fill(key, &mut slab, 0usize, base, hidden, first, keys, 1.0f32, columns, size, tile);
+        fill(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, columns, size, tile);
         sync_cube();
         #[unroll]
         for j in 0..comptime!(columns / n) {
@@ -141,8 +143,8 @@ pub(in super::super) fn attention_kernel(
 
     for step in 0..steps {
         let first = step * columns;
-        fill(key, &mut slab, 0usize, base, hidden, first, keys, 1.0f32, columns, size, tile);
-        fill(value, &mut slab, columns, base, hidden, first, keys, 1.0f32, columns, size, tile);
+        fill(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, columns, size, tile);
+        fill(joint, &mut slab, columns, base + 2 * hidden, stride, first, keys, 1.0f32, columns, size, tile);
         sync_cube();
         #[unroll]
         for j in 0..comptime!(columns / n) {
@@ -196,5 +198,5 @@ pub(in super::super) fn attention_kernel(
             }
         }
     }
-    write(&mixed, &mut stage, &factors, 1.0f32, output, base, hidden, begin, end, size, tile);
+    write(&mixed, &mut stage, &factors, 1.0f32, output, single, hidden, begin, end, size, tile);
 }
