@@ -146,15 +146,40 @@ fn integers(numbers: Vec<i32>, device: &Device) -> IntTensor<Dispatch> {
     Tensor::<1, Int>::from_data(TensorData::new(numbers, [count]), (device, DType::I32)).into_dispatch()
 }
 
-/// `input x weight + bias`: `[rows, in]`, `[in, out]`, `[out]`. Mixed precision is for f32 operands; [`Precision::check`] says whether the device has it.
+/// `input x weight + bias`: `[rows, in]`, `[in, out]`, `[out]`. Mixed precision is for f32 operands, and for what [`linear_gelu`] gave; [`Precision::check`] says whether the device
+/// has it.
 ///
 /// # Panics
 /// When the shapes do not fit.
 pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
-    let half = precision.half().filter(|_| fused_for(&input));
+    let half = precision.half().filter(|&half| fused(&input.device()) && [DType::F32, half].contains(&input.dtype()));
     if half.is_none() && (input.dtype() != DType::F32 || !on_cpu(&input.device())) {
         return plain_linear(input, weight, Some(bias));
     }
+    assert_fit(&input, &weight, &bias);
+    let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(match half {
+        Some(half) => <Dispatch as Layers>::linear_mixed(input, weight, bias, half, false),
+        None => <Dispatch as Layers>::linear_layer(input, weight, bias),
+    })
+}
+
+/// `gelu(input x weight + bias)`, for another [`linear`] layer to read: on a GPU in mixed precision the numbers are 16-bit floats, and what lies between product and
+/// result is one pass.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn linear_gelu(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
+    let Some(half) = precision.half().filter(|_| fused_for(&input)) else {
+        return gelu(linear(input, weight, bias, precision));
+    };
+    assert_fit(&input, &weight, &bias);
+    let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    let product = <Dispatch as Layers>::linear_mixed(input, weight, bias.clone(), half, true);
+    Tensor::from_dispatch(<Dispatch as Layers>::gelu_mixed(product, bias, half))
+}
+
+fn assert_fit(input: &Tensor<2>, weight: &Tensor<2>, bias: &Tensor<1>) {
     assert!(
         input.dims()[1] == weight.dims()[0] && bias.dims()[0] == weight.dims()[1],
         "linear layer: {:?} x {:?} + {:?}",
@@ -162,11 +187,6 @@ pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: P
         weight.dims(),
         bias.dims()
     );
-    let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-    Tensor::from_dispatch(match half {
-        Some(half) => <Dispatch as Layers>::linear_mixed(input, weight, bias, half),
-        None => <Dispatch as Layers>::linear_layer(input, weight, bias),
-    })
 }
 
 /// GELU, exact form.

@@ -75,6 +75,14 @@ pub(crate) fn linear(layer: &Linear, x: Tensor<2>, precision: Precision) -> Tens
     }
 }
 
+/// A linear layer and GELU, for the next linear layer to read.
+pub(crate) fn linear_gelu(layer: &Linear, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+    match &layer.bias {
+        Some(bias) => layers::linear_gelu(x, layer.weight.val(), bias.val(), precision),
+        None => layers::gelu(layer.forward(x)),
+    }
+}
+
 /// The probability that the dropout layer applies now: only in training, and only where gradients can be.
 pub(crate) fn active(dropout: &Dropout, device: &Device) -> f64 {
     if dropout.training.is_enabled() && device.is_autodiff() { dropout.prob } else { 0.0 }

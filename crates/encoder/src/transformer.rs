@@ -14,7 +14,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::layers::{self, AttentionShape, Precision, Sequences};
 
 use crate::architecture::{Activation, Architecture, Family};
-use crate::attention::{Mask, SelfAttention, active, linear, padding_bias, relative_buckets};
+use crate::attention::{Mask, SelfAttention, active, linear, linear_gelu, padding_bias, relative_buckets};
 use crate::batch::TokenBatch;
 use crate::names::{self, LayerNames};
 use crate::states::States;
@@ -191,11 +191,10 @@ impl Layer {
         let dropout = |of: &Dropout| active(of, &x.device());
         let (first, second) = (dropout(&self.attention_dropout), dropout(&self.output_dropout));
         let x = residual_norm(&self.attention_norm, self.epsilon, mixed, x, first);
-        let inner = linear(&self.inner, x.clone(), precision);
         let inner = match self.activation {
-            Activation::Gelu => layers::gelu(inner),
-            Activation::GeluTanh => gelu_approximate(inner),
-            Activation::Relu => relu(inner),
+            Activation::Gelu => linear_gelu(&self.inner, x.clone(), precision),
+            Activation::GeluTanh => gelu_approximate(linear(&self.inner, x.clone(), precision)),
+            Activation::Relu => relu(linear(&self.inner, x.clone(), precision)),
         };
         residual_norm(&self.output_norm, self.epsilon, linear(&self.outer, inner, precision), x, second)
     }

@@ -1,7 +1,7 @@
 //! The path of a parameter inside its module, kept while a module tree is walked.
 //!
 //! burn numbers parameters with identifiers that change from process to process; what is written to disk or named in a
-//! configuration is the path instead, such as `layers.0.attention.query.weight`.
+//! configuration is the path instead, such as `layers.0.attention.joint.weight`.
 
 /// The names entered so far.
 #[derive(Debug, Default)]

@@ -121,6 +121,23 @@ impl<B: Passes> Backward<B, 1> for Gelu {
 }
 
 #[derive(Debug)]
+struct MixedGelu;
+
+impl<B: Passes> Backward<B, 1> for MixedGelu {
+    /// The input and the bias, whose gradient is the linear layer's.
+    type State = (NodeId, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let (input, bias) = ops.state;
+        let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(input);
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            gradients.register::<B>(parent.id, B::gelu_mixed_gradient(gradient, input, bias));
+        }
+    }
+}
+
+#[derive(Debug)]
 struct Drop;
 
 impl<B: Layers> Backward<B, 1> for Drop {
@@ -218,15 +235,21 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
         }
     }
 
-    fn linear_mixed(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>, half: DType) -> FloatTensor<Self> {
+    fn linear_mixed(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        half: DType,
+        open: bool,
+    ) -> FloatTensor<Self> {
         let nodes = [input.node(), weight.node(), bias.node()];
         let (input, weight, bias) = (input.into_primitive(), weight.into_primitive(), bias.into_primitive());
         match MixedLinear.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let (output, input, weight) = B::linear_mixed_keeping(input, weight, bias, half);
+                let (output, input, weight) = B::linear_mixed_keeping(input, weight, bias, half, open);
                 prepared.finish([input, weight], output)
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(B::linear_mixed(input, weight, bias, half)),
+            OpsKind::UnTracked(prepared) => prepared.finish(B::linear_mixed(input, weight, bias, half, open)),
         }
     }
 
@@ -237,6 +260,16 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
                 prepared.finish(kept, B::gelu_layer(input.into_primitive()))
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::gelu_layer(input.into_primitive())),
+        }
+    }
+
+    fn gelu_mixed(input: FloatTensor<Self>, bias: FloatTensor<Self>, half: DType) -> FloatTensor<Self> {
+        match MixedGelu.prepare::<C>([input.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let (kept, bias) = (prepared.checkpoint(&input), bias.into_primitive());
+                prepared.finish((kept, bias.clone()), B::gelu_mixed(input.into_primitive(), bias, half))
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::gelu_mixed(input.into_primitive(), bias.into_primitive(), half)),
         }
     }
 

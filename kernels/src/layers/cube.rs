@@ -16,7 +16,7 @@ mod norm;
 use burn::backend::TensorMetadata;
 use burn::backend::ops::{FloatTensorOps, ModuleOps};
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, FloatDType, Shape};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::{CubeCount, CubeDim, calculate_cube_count_elemwise};
@@ -106,13 +106,23 @@ impl Layers for CubeBackend {
         Self::linear(input, weight, Some(bias))
     }
 
-    fn linear_mixed(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>, half: DType) -> FloatTensor<Self> {
-        let [output, ..] = mixed::forward(input, weight, bias, half);
+    fn linear_mixed(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        half: DType,
+        open: bool,
+    ) -> FloatTensor<Self> {
+        let [output, ..] = mixed::forward(input, weight, bias, half, open);
         output
     }
 
     fn gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::forward(input)
+    }
+
+    fn gelu_mixed(input: FloatTensor<Self>, bias: FloatTensor<Self>, half: DType) -> FloatTensor<Self> {
+        gelu::forward_mixed(input, bias, half)
     }
 
     fn dropout_layer(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
@@ -170,8 +180,9 @@ impl Passes for CubeBackend {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         half: DType,
+        open: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [output, input, weight] = mixed::forward(input, weight, bias, half);
+        let [output, input, weight] = mixed::forward(input, weight, bias, half, open);
         (output, input, weight)
     }
 
@@ -186,6 +197,12 @@ impl Passes for CubeBackend {
 
     fn gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::backward(gradient, input)
+    }
+
+    fn gelu_mixed_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        // Whoever read the result otherwise than a linear layer does sends a gradient in its format.
+        let gradient = if gradient.dtype == DType::F32 { gradient } else { Self::float_cast(gradient, FloatDType::F32) };
+        gelu::backward_mixed(gradient, input, bias)
     }
 
     fn residual_norm_keeping(

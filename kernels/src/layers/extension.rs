@@ -48,12 +48,22 @@ pub(crate) trait Layers: Backend {
     #[fusion(dtype = input, shape = product_shape(input, weight))]
     fn linear_layer(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// Operands in the format `half`, sums in f32.
-    #[fusion(meta = |input, weight, _bias, _half| with_shape(input, [input.shape[0], weight.shape[1]]))]
-    fn linear_mixed(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>, half: DType) -> FloatTensor<Self>;
+    /// Operands in the format `half`, sums in f32. When `open` the bias is left for the next function to add; its gradient is this one's all the same.
+    #[fusion(meta = |input, weight, _bias, _half, _open| product_of(input, weight))]
+    fn linear_mixed(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        half: DType,
+        open: bool,
+    ) -> FloatTensor<Self>;
 
     #[fusion(dtype = input, shape = input)]
     fn gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// GELU of the input and a bias that an open [`Layers::linear_mixed`] left, which has its gradient; in the format `half`, as the next linear layer reads it.
+    #[fusion(meta = |input, _bias, half| in_format(input, *half))]
+    fn gelu_mixed(input: FloatTensor<Self>, bias: FloatTensor<Self>, half: DType) -> FloatTensor<Self>;
 
     #[fusion(dtype = input, shape = input)]
     fn dropout_layer(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self>;
@@ -104,17 +114,13 @@ pub(crate) trait Passes: Backend {
     ) -> FloatTensor<Self>;
 
     /// The output, and the rounded operands.
-    #[fusion(meta = |input, weight, _bias, half| {
-        let product = with_shape(input, [input.shape[0], weight.shape[1]]);
-        let [mut input, mut weight] = [input.clone(), weight.clone()];
-        (input.dtype, weight.dtype) = (*half, *half);
-        (product, input, weight)
-    })]
+    #[fusion(meta = |input, weight, _bias, half, _open| (product_of(input, weight), in_format(input, *half), in_format(weight, *half)))]
     fn linear_mixed_keeping(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         half: DType,
+        open: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// The gradients of input, weight and bias, from the rounded operands.
@@ -131,6 +137,10 @@ pub(crate) trait Passes: Backend {
     /// The gradient of the input.
     #[fusion(dtype = gradient, shape = gradient)]
     fn gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The gradient of the input alone.
+    #[fusion(dtype = gradient, shape = gradient)]
+    fn gelu_mixed_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// The output, the rows before scale and shift, and what each was multiplied by, `[rows]`.
     #[fusion(meta = |input, _residual, _gamma, _beta, _epsilon, _dropout| (input.clone(), input.clone(), with_shape(input, [input.shape[0]])))]
@@ -160,6 +170,17 @@ fn with_shape<const D: usize>(like: &TensorSpec, shape: [usize; D]) -> TensorSpe
     spec
 }
 
+/// The f32 product of two matrices, whatever they are made of.
+fn product_of(input: &TensorSpec, weight: &TensorSpec) -> TensorSpec {
+    in_format(&with_shape(input, [input.shape[0], weight.shape[1]]), DType::F32)
+}
+
+fn in_format(like: &TensorSpec, format: DType) -> TensorSpec {
+    let mut spec = like.clone();
+    spec.dtype = format;
+    spec
+}
+
 fn product_shape(input: &Shape, weight: &Shape) -> Shape {
     Shape::from([input[0], weight[1]])
 }
@@ -181,13 +202,17 @@ impl Layers for Flex {
         linear::forward(&input, &weight, &bias)
     }
 
-    fn linear_mixed(input: FlexTensor, weight: FlexTensor, bias: FlexTensor, _half: DType) -> FlexTensor {
-        let [output, ..] = mixed::forward(input, weight, &bias);
+    fn linear_mixed(input: FlexTensor, weight: FlexTensor, bias: FlexTensor, _half: DType, open: bool) -> FlexTensor {
+        let [output, ..] = mixed::forward(input, weight, &bias, open);
         output
     }
 
     fn gelu_layer(input: FlexTensor) -> FlexTensor {
         gelu::forward(input)
+    }
+
+    fn gelu_mixed(input: FlexTensor, bias: FlexTensor, _half: DType) -> FlexTensor {
+        mixed::rounded(gelu::forward(mixed::biased(input, &bias)), 1.0)
     }
 
     fn dropout_layer(input: FlexTensor, dropout: Dropout) -> FlexTensor {
@@ -232,8 +257,14 @@ impl Passes for Flex {
         embedding::backward(&gradient, &lists, height, rows, chunks)
     }
 
-    fn linear_mixed_keeping(input: FlexTensor, weight: FlexTensor, bias: FlexTensor, _half: DType) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let [output, input, weight] = mixed::forward(input, weight, &bias);
+    fn linear_mixed_keeping(
+        input: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        _half: DType,
+        open: bool,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let [output, input, weight] = mixed::forward(input, weight, &bias, open);
         (output, input, weight)
     }
 
@@ -244,6 +275,10 @@ impl Passes for Flex {
 
     fn gelu_gradient(gradient: FlexTensor, input: FlexTensor) -> FlexTensor {
         gelu::backward(gradient, &input)
+    }
+
+    fn gelu_mixed_gradient(gradient: FlexTensor, input: FlexTensor, bias: FlexTensor) -> FlexTensor {
+        gelu::backward(gradient, &mixed::biased(input, &bias))
     }
 
     fn residual_norm_keeping(

@@ -96,10 +96,21 @@ pub(super) fn halved(numbers: &mut [f32], by: f32) {
     numbers.iter_mut().for_each(|x| *x = half(*x * by) * (1.0 / by));
 }
 
-/// The output, and the rounded operands.
-pub(super) fn forward(input: FlexTensor, weight: FlexTensor, bias: &FlexTensor) -> [FlexTensor; 3] {
+/// The output, without the bias when `open`, and the rounded operands.
+pub(super) fn forward(input: FlexTensor, weight: FlexTensor, bias: &FlexTensor, open: bool) -> [FlexTensor; 3] {
     let [input, weight] = [input, weight].map(|operand| rounded(operand, 1.0));
-    [linear::forward(&input, &weight, bias), input, weight]
+    let none = open.then(|| super::tensor(vec![0.0; weight.layout().shape()[1]], [weight.layout().shape()[1]]));
+    [linear::forward(&input, &weight, none.as_ref().unwrap_or(bias)), input, weight]
+}
+
+/// Each row and the bias.
+pub(super) fn biased(input: FlexTensor, bias: &FlexTensor) -> FlexTensor {
+    let (shape, bias) = ([input.layout().shape()[0], input.layout().shape()[1]], bias.to_contiguous());
+    let mut output = owned(input, shape);
+    output.storage_mut::<f32>().par_chunks_mut(shape[1].max(1)).for_each(|row| {
+        row.iter_mut().zip(numbers(&bias)).for_each(|(x, bias)| *x += bias);
+    });
+    output
 }
 
 /// The gradients of input, weight and bias.

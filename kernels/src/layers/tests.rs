@@ -430,7 +430,7 @@ fn check_mixed(half: DType, device: &Device) {
         let inputs = [(input.as_slice(), [rows, inner]), (&weight, [inner, columns]), (&bias, [1, columns])];
         let (got, gradients) = differentiate(device, inputs, &outer, |[x, weight, bias]| {
             let [x, weight, bias] = [x.into_dispatch(), weight.into_dispatch(), vector(bias).into_dispatch()];
-            Tensor::from_dispatch(<Dispatch as Layers>::linear_mixed(x, weight, bias, half))
+            Tensor::from_dispatch(<Dispatch as Layers>::linear_mixed(x, weight, bias, half, false))
         });
         let round = |numbers: &[f32]| if half == DType::F16 { halves(numbers) } else { doubles(numbers) };
         let (input, weight) = (round(&input), round(&weight));
@@ -449,6 +449,75 @@ fn check_mixed(half: DType, device: &Device) {
     }
 }
 
+/// GELU behind an open linear layer, whose product stands for a table of numbers here: the bias is added, the result rounded, and the gradient that of the sum.
+fn check_gelu_mixed(half: DType, device: &Device) {
+    let (rows, width) = (37, 53);
+    let [input, bias, outer] = [(rows * width, 1), (width, 2), (rows * width, 3)].map(|(count, seed)| random(count, seed));
+    let input: Vec<f32> = input.iter().map(|x| 4.0 * x).collect();
+    // Numbers of 16 bits, as the gradient of the cast below is one.
+    let outer: Vec<f32> = outer.iter().map(|&x| f16::from_f32(x).to_f32()).collect();
+    let (got, [gradient]) = differentiate(device, [(&input, [rows, width])], &outer, |[x]| {
+        let bias = Tensor::<1>::from_data(TensorData::new(bias.clone(), [width]), device);
+        let output: Tensor<2> = Tensor::from_dispatch(<Dispatch as Layers>::gelu_mixed(x.into_dispatch(), bias.into_dispatch(), half));
+        output.cast(DType::F32)
+    });
+    let share = if half == DType::F16 { 1.0 / 2048.0 } else { 0.0 };
+    for at in 0..rows * width {
+        let sum = f64::from(input[at] + bias[at % width]);
+        let (value, slope) = (reference::gelu(sum), reference::gelu_slope(sum));
+        assert!(
+            (f64::from(got[at]) - value).abs() <= share * value.abs() + 1e-6 * (1.0 + value.abs()),
+            "gelu({sum}) = {}, expected {value}",
+            got[at]
+        );
+        let expected = f64::from(outer[at]) * slope;
+        assert!(
+            (f64::from(gradient[at]) - expected).abs() <= 1e-6 * (1.0 + expected.abs()),
+            "gradient at {sum}: {}, expected {expected}",
+            gradient[at]
+        );
+    }
+}
+
+#[test]
+fn gelu_behind_an_open_linear_layer() {
+    check_gelu_mixed(DType::F16, &Device::flex().autodiff());
+    linear_gelu_is_its_parts(&Device::flex().autodiff());
+}
+
+#[test]
+fn gelu_behind_an_open_linear_layer_on_a_software_gpu() {
+    let Some(device) = gpu() else { return };
+    let half = if Precision::Mixed.check(&device).is_ok() { DType::F16 } else { DType::F32 };
+    check_gelu_mixed(half, &device.autodiff());
+}
+
+/// Two linear layers with GELU between them, in one piece and in parts: the same values, and the same gradients of input, weights and biases.
+fn linear_gelu_is_its_parts(device: &Device) {
+    let (rows, inner, hidden, columns) = (33, 24, 48, 7);
+    let sizes = [[rows, inner], [inner, hidden], [1, hidden], [hidden, columns], [1, columns]];
+    let numbers: Vec<Vec<f32>> = sizes.iter().zip(1..).map(|(size, seed)| random(size[0] * size[1], seed)).collect();
+    let inputs = std::array::from_fn::<_, 5, _>(|at| (numbers[at].as_slice(), sizes[at]));
+    let outer: Vec<f32> = random(rows * columns, 9).iter().map(|x| x * 1e-7).collect();
+    let mixed = Precision::Mixed;
+    let [fused, parts] = [true, false].map(|fused| {
+        differentiate(device, inputs, &outer, |[x, weight, bias, second, second_bias]| {
+            let middle = if fused {
+                super::linear_gelu(x, weight, vector(bias), mixed)
+            } else {
+                super::gelu(super::linear(x, weight, vector(bias), mixed))
+            };
+            super::linear(middle, second, vector(second_bias), mixed)
+        })
+    });
+    close("value", &fused.0, &doubles(&parts.0), 1e-6);
+    for (fused, parts) in fused.1.iter().zip(&parts.1) {
+        let largest = parts.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+        let [fused, parts] = [fused, parts].map(|numbers| numbers.iter().map(|x| x / largest).collect::<Vec<_>>());
+        close("gradient", &fused, &doubles(&parts), 1e-6);
+    }
+}
+
 #[test]
 fn mixed_precision_is_the_reference_with_rounded_operands() {
     check_mixed(DType::F16, &Device::flex().autodiff());
@@ -459,7 +528,10 @@ fn mixed_precision_on_a_software_gpu() {
     let Some(device) = gpu() else { return };
     // Software Vulkan through WGSL has no 16-bit floats: there everything but the rounding is tested.
     let half = if Precision::Mixed.check(&device).is_ok() { DType::F16 } else { DType::F32 };
-    check_mixed(half, &device.autodiff());
+    check_mixed(half, &device.clone().autodiff());
+    if half == DType::F16 {
+        linear_gelu_is_its_parts(&device.autodiff());
+    }
 }
 
 #[test]

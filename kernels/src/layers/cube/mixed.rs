@@ -194,11 +194,19 @@ fn settle_kernel(parts: &[f32], sums: &mut [f32], scales: &mut [f32], count: u32
     }
 }
 
-/// Rounded to the format, times the first of `scales` where there are any.
+/// A new matrix of the format.
+pub(super) fn empty_half(like: &CubeTensor, shape: [usize; 2], half: DType) -> CubeTensor {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), Shape::from(shape), half)
+}
+
+/// Rounded to the format, times the first of `scales` where there are any. What has the format already is taken as it is.
 fn rounded(input: CubeTensor, scales: Option<&CubeTensor>, half: DType) -> CubeTensor {
     let input = into_contiguous(input);
+    if input.dtype == half && scales.is_none() {
+        return input;
+    }
     let shape = matrix(&input);
-    let output = empty_device_contiguous_dtype(input.client.clone(), input.device.clone(), Shape::from(shape), half);
+    let output = empty_half(&input, shape, half);
     let (client, count) = (input.client.clone(), shape[0] * shape[1]);
     // SAFETY: both buffers have `count` numbers, and no unit beyond touches them; a kernel that does not scale reads no scale.
     unsafe {
@@ -222,10 +230,13 @@ fn product(left: CubeTensor, right: CubeTensor) -> CubeTensor {
     into_contiguous(matmul(left, right, None, MatmulStrategy::default(), DType::F32).expect("matrices of one format that fit each other"))
 }
 
-/// The output, and the rounded operands.
-pub(super) fn forward(input: CubeTensor, weight: CubeTensor, bias: CubeTensor, half: DType) -> [CubeTensor; 3] {
+/// The output, without the bias when `open`, and the rounded operands.
+pub(super) fn forward(input: CubeTensor, weight: CubeTensor, bias: CubeTensor, half: DType, open: bool) -> [CubeTensor; 3] {
     let [input, weight] = [input, weight].map(|operand| rounded(operand, None, half));
     let output = product(input.clone(), weight.clone());
+    if open {
+        return [output, input, weight];
+    }
     let ([rows, width], client) = (matrix(&output), output.client.clone());
     // SAFETY: the output has rows x width numbers, the bias `width`; no unit beyond touches them.
     unsafe {
