@@ -439,7 +439,7 @@ fn random_problem() -> impl Strategy<Value = (Case, usize, u64)> {
 /// Random problems on a device, without 16-bit floats where it has none.
 fn random_problems(cases: u32, device: &Device) {
     let halves = crate::describe(device).is_none_or(|limits| limits.f16);
-    let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) });
     let outcome = runner.run(&random_problem(), |(case, budget, seed)| {
         let case = Case { half: case.half && halves, half_queries: case.half_queries && halves, ..case };
         let problem = case.problem(seed);
@@ -463,5 +463,6 @@ fn random_problems_match_the_reference() {
 #[test]
 fn random_problems_on_a_software_gpu() {
     let Some(device) = software() else { return };
-    random_problems(60, &device);
+    // Each way to choose and to count is a kernel of its own, which software Vulkan compiles slowly.
+    random_problems(16, &device);
 }
