@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn on_the_software_device_it_is_the_same_update() {
-        let Some(device) = crate::layers::tests::gpu() else { return };
+        let Some(device) = crate::test_gpu() else { return };
         let expected = composed(tensors(&Device::flex()));
         for (clip, gradient) in [(None, 0.7), (Some(Tensor::from_data([0.7f32], &device)), 1.0)] {
             let [p, g, m, v] = tensors(&device);

@@ -17,7 +17,7 @@
 //! | [`keep_freed_memory`], [`device_memory`] | the allocator's habits, and what the pools of a device hold |
 //! | [`keep_tuning`] | where a GPU's tuning is kept between runs |
 //! | [`adapters()`], [`describe`], [`max_rows_per_shard`] | the GPUs of this machine and what they can do |
-//! | [`software_device`] | a software Vulkan driver through WGSL |
+//! | [`software_device`], [`test_gpu`] | a software Vulkan driver through WGSL; the GPU that tests are asked to use |
 //!
 //! The only crate that knows CubeCL, and the only one with `unsafe`. Invariants of the search: exact, deterministic (score descending, then id ascending, ties at the
 //! boundary of k included), and memory beyond inputs and answer that the number of rows does not touch. README.md has the formulas, the layout and the limits.
@@ -42,6 +42,7 @@ mod search;
 mod software;
 mod squares;
 mod stream;
+mod test_gpu;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -57,4 +58,5 @@ pub use search::{Choice, MAX_K, SearchError, SearchRequest, TopK, search};
 pub use software::{SoftwareError, device as software_device};
 pub use squares::{squares_on_device, sum_of_squares, sums_in_one_pass};
 pub use stream::Store;
+pub use test_gpu::test_gpu;
 pub use tuning::{keep_tuning, tuning_file};

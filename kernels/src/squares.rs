@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn many_tensors_have_one_sum_on_the_software_device() {
-        if let Some(device) = crate::layers::tests::gpu() {
+        if let Some(device) = crate::test_gpu() {
             check_on(&device);
         }
     }

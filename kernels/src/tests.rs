@@ -145,7 +145,7 @@ fn embeddings_of_a_collection_also_on_a_software_gpu() {
         let expected = reference::search(&problem.queries, &problem.rows, width, problem.rules(&case));
         let mut devices = vec![(Device::flex(), Budget::CPU)];
         devices.extend(
-            software()
+            crate::test_gpu()
                 .filter(|device| !half || crate::describe(device).is_some_and(|limits| limits.f16))
                 .map(|device| (device, Budget::GPU)),
         );
@@ -157,30 +157,9 @@ fn embeddings_of_a_collection_also_on_a_software_gpu() {
     }
 }
 
-/// The software device, or the best hardware GPU, when the environment asks for it.
-fn software() -> Option<Device> {
-    match std::env::var("DREDGE_TEST_DEVICE").as_deref() {
-        Ok("software") => Some(crate::software_device().expect("a software Vulkan driver")),
-        Ok("gpu") => {
-            let best = crate::adapters()
-                .into_iter()
-                .filter(|adapter| adapter.kind != crate::AdapterKind::Software)
-                .min_by_key(|adapter| adapter.kind);
-            Some(best.expect("a GPU").open().expect("the GPU opens"))
-        }
-        _ => {
-            #[allow(clippy::print_stderr)]
-            {
-                eprintln!("skipped: software GPU (DREDGE_TEST_DEVICE is not software)");
-            }
-            None
-        }
-    }
-}
-
 #[test]
 fn the_catalogue_on_a_software_gpu() {
-    let Some(device) = software() else { return };
+    let Some(device) = crate::test_gpu() else { return };
     for budget in BUDGETS {
         // Passes of a few queries and tiles of one are thousands of launches where the case is large.
         let small = |case: &&Case| budget.scratch > 1000 || case.queries * case.rows() < 100_000;
@@ -190,7 +169,7 @@ fn the_catalogue_on_a_software_gpu() {
 
 #[test]
 fn the_catalogue_of_sixteen_bits_on_a_software_gpu() {
-    let Some(device) = software() else { return };
+    let Some(device) = crate::test_gpu() else { return };
     let limits = crate::describe(&device).expect("a GPU describes itself");
     if !limits.f16 {
         return;
@@ -209,7 +188,7 @@ fn the_catalogue_of_sixteen_bits_on_a_software_gpu() {
 
 #[test]
 fn software_limits_are_read_and_nan_is_refused_there() {
-    let Some(device) = software() else { return };
+    let Some(device) = crate::test_gpu() else { return };
     let limits = crate::describe(&device).expect("a GPU describes itself");
     let native = std::env::var("DREDGE_TEST_DEVICE").as_deref() == Ok("gpu") || std::env::var_os("DREDGE_SOFTWARE_COMPILER").is_some();
     assert!(limits.compiler == "wgsl" || native, "{limits:?}");
@@ -225,7 +204,7 @@ fn software_limits_are_read_and_nan_is_refused_there() {
 #[test]
 fn the_pools_of_a_software_gpu_hold_what_lives() {
     assert_eq!(crate::device_memory(&Device::flex()), None);
-    let Some(device) = software() else { return };
+    let Some(device) = crate::test_gpu() else { return };
     let rows = Tensor::<2>::ones([1 << 14, 1024], (&device, DType::F32));
     device.sync().expect("the device works");
     let held = crate::device_memory(&device).expect("a GPU has pools");
@@ -235,7 +214,7 @@ fn the_pools_of_a_software_gpu_hold_what_lives() {
 
 #[test]
 fn sixteen_bit_rows_are_searched_or_refused_by_a_software_gpu() {
-    let Some(device) = software() else { return };
+    let Some(device) = crate::test_gpu() else { return };
     let half = |value: f32| burn::tensor::f16::from_f32(value);
     let values: Vec<_> = (0..30).map(|place| half((place / 3) as f32)).collect();
     let store = [Tensor::<2>::from_data(TensorData::new(values, [10, 3]), (&device, DType::F16))];
@@ -250,7 +229,7 @@ fn sixteen_bit_rows_are_searched_or_refused_by_a_software_gpu() {
 
 #[test]
 fn queries_on_another_device_than_the_store_are_refused_by_a_software_gpu() {
-    let Some(device) = software() else { return };
+    let Some(device) = crate::test_gpu() else { return };
     let store = [Tensor::<2>::zeros([10, 4], (&Device::flex(), DType::F32))];
     let queries = tensor(&[0.0; 4], 1, 4, DType::F32, &device);
     let answer = search(SearchRequest::new(queries, &store, 2));
@@ -462,7 +441,7 @@ fn random_problems_match_the_reference() {
 
 #[test]
 fn random_problems_on_a_software_gpu() {
-    let Some(device) = software() else { return };
+    let Some(device) = crate::test_gpu() else { return };
     // Each way to choose and to count is a kernel of its own, which software Vulkan compiles slowly.
     random_problems(16, &device);
 }

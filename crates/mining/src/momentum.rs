@@ -181,14 +181,8 @@ mod tests {
 
     #[test]
     fn every_parameter_follows_on_a_software_gpu() {
-        if std::env::var("DREDGE_TEST_DEVICE").as_deref() != Ok("software") {
-            #[allow(clippy::print_stderr)]
-            {
-                eprintln!("skipped: software GPU (DREDGE_TEST_DEVICE is not software)");
-            }
-            return;
-        }
-        follows(0.75, 7, &kernels::software_device().expect("a software Vulkan driver"));
+        let Some(device) = kernels::test_gpu() else { return };
+        follows(0.75, 7, &device);
     }
 
     #[test]

@@ -410,7 +410,7 @@ fn rows_of_a_table_and_sums_of_rows() {
 
 #[test]
 fn rows_of_a_table_and_sums_of_rows_on_a_software_gpu() {
-    if let Some(device) = gpu() {
+    if let Some(device) = crate::test_gpu() {
         check_embedding(&device.clone().autodiff());
         check_sums(&device.autodiff());
     }
@@ -487,7 +487,7 @@ fn gelu_behind_an_open_linear_layer() {
 
 #[test]
 fn gelu_behind_an_open_linear_layer_on_a_software_gpu() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = crate::test_gpu() else { return };
     let half = if Precision::Mixed.check(&device).is_ok() { DType::F16 } else { DType::F32 };
     check_gelu_mixed(half, &device.autodiff());
 }
@@ -525,7 +525,7 @@ fn mixed_precision_is_the_reference_with_rounded_operands() {
 
 #[test]
 fn mixed_precision_on_a_software_gpu() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = crate::test_gpu() else { return };
     // Software Vulkan through WGSL has no 16-bit floats: there everything but the rounding is tested.
     let half = if Precision::Mixed.check(&device).is_ok() { DType::F16 } else { DType::F32 };
     check_mixed(half, &device.clone().autodiff());
@@ -544,21 +544,9 @@ fn what_16_bits_cannot_hold_stays_what_it_is_or_becomes_their_largest() {
     assert!(output[0] == 32752.25 && output[1].is_nan() && output[2] == 5.25, "{output:?}");
 }
 
-/// The software device, or the best hardware GPU, when the environment asks for it.
-pub(crate) fn gpu() -> Option<Device> {
-    match std::env::var("DREDGE_TEST_DEVICE").as_deref() {
-        Ok("software") => Some(crate::software_device().expect("a software Vulkan driver")),
-        Ok("gpu") => {
-            let hardware = crate::adapters().into_iter().filter(|adapter| adapter.kind != crate::AdapterKind::Software);
-            Some(hardware.min_by_key(|adapter| adapter.kind).expect("a GPU").open().expect("the GPU opens"))
-        }
-        _ => None,
-    }
-}
-
 #[test]
 fn norm_gelu_and_dropout_agree_with_the_reference_on_a_software_gpu() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = crate::test_gpu() else { return };
     let autodiff = device.clone().autodiff();
     check_dropout(&autodiff);
     check_gelu(&autodiff);
@@ -571,7 +559,7 @@ fn norm_gelu_and_dropout_agree_with_the_reference_on_a_software_gpu() {
 
 #[test]
 fn attention_agrees_with_the_reference_on_a_software_gpu() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = crate::test_gpu() else { return };
     let autodiff = device.clone().autodiff();
     let mut pattern = 0;
     // A width of heads is three kernels, with dropout and without.
@@ -650,7 +638,7 @@ fn mixed_attention_rounds_its_operands() {
 
 #[test]
 fn attention_by_matrix_units_on_a_software_gpu() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = crate::test_gpu() else { return };
     let autodiff = device.clone().autodiff();
     // Planes of a cube, dropout and the width of heads are kernels of their own, which software Vulkan compiles slowly. Gradients of a mean over many, and such that 16 bits cannot hold.
     let dropout = |seed: u64| Some(Dropout::new(0.3, seed));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, TensorData};
+use burn::tensor::TensorData;
 use encoder::TokenBatch;
 use safetensors::{Dtype, SafeTensors};
 
@@ -17,17 +17,6 @@ pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     Some(full)
 }
 
-/// A software GPU when `DREDGE_TEST_DEVICE` is `software`; prints a notice and returns none otherwise.
-pub(crate) fn software() -> Option<Device> {
-    if std::env::var("DREDGE_TEST_DEVICE").as_deref() != Ok("software") {
-        eprintln!("skipped: software GPU (DREDGE_TEST_DEVICE is not software)");
-        return None;
-    }
-    let adapters = kernels::adapters();
-    let software = adapters.iter().find(|adapter| adapter.kind == kernels::AdapterKind::Software);
-    Some(software.expect("no software Vulkan driver here").open().unwrap())
-}
-
 /// Turns functions of (device, factor by which tolerances are widened) into tests: `flex::name` for each, and
 /// `software::name` for those worth the time: the software driver takes minutes to compile the kernels that a backward pass
 /// through a transformer tunes itself among.
@@ -38,7 +27,7 @@ macro_rules! on_devices {
         }
         mod software {
             $(#[test] fn $software() {
-                if let Some(device) = crate::support::software() {
+                if let Some(device) = kernels::test_gpu() {
                     super::$software(&device, 10.0);
                 }
             })*

@@ -107,14 +107,8 @@ fn centres_and_assignment_are_the_references() {
 
 #[test]
 fn centres_and_assignment_are_the_references_on_a_software_gpu() {
-    if std::env::var("DREDGE_TEST_DEVICE").as_deref() != Ok("software") {
-        #[allow(clippy::print_stderr)]
-        {
-            eprintln!("skipped: software GPU (DREDGE_TEST_DEVICE is not software)");
-        }
-        return;
-    }
-    every_case(&kernels::software_device().expect("a software Vulkan driver"));
+    let Some(device) = kernels::test_gpu() else { return };
+    every_case(&device);
 }
 
 #[test]

@@ -81,14 +81,7 @@ proptest! {
 
 #[test]
 fn the_ring_on_a_software_gpu() {
-    if std::env::var("DREDGE_TEST_DEVICE").as_deref() != Ok("software") {
-        #[allow(clippy::print_stderr)]
-        {
-            eprintln!("skipped: software GPU (DREDGE_TEST_DEVICE is not software)");
-        }
-        return;
-    }
-    let device = kernels::software_device().expect("a software Vulkan driver");
+    let Some(device) = kernels::test_gpu() else { return };
     pushes_are_held_in_their_slots(&device, 5, &[vec![1, 2, 3], vec![4, 5, 6, 7], vec![], (10..22).collect(), vec![30]]);
     no_gradient_passes(&device);
 }

@@ -235,14 +235,7 @@ proptest! {
 
 #[test]
 fn a_step_on_a_software_gpu_is_a_plain_sort() {
-    if std::env::var("DREDGE_TEST_DEVICE").as_deref() != Ok("software") {
-        #[allow(clippy::print_stderr)]
-        {
-            eprintln!("skipped: software GPU (DREDGE_TEST_DEVICE is not software)");
-        }
-        return;
-    }
-    let device = kernels::software_device().expect("a software Vulkan driver");
+    let Some(device) = kernels::test_gpu() else { return };
     let rows: Vec<(i8, i8)> = (0..37).map(|it| (it * 7 % 9 - 4, it * 5 % 8 - 4)).collect();
     against_a_plain_sort(&rows, &[(1, 0), (-2, 3), (0, -1)], &[(0, 36), (0, 3), (1, 11), (2, 20)], 30, 6, &device);
 }

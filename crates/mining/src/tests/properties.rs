@@ -95,14 +95,7 @@ fn presents_no_judged_document(world: &World, seed: u64, device: &Device) -> Res
 
 #[test]
 fn no_recipe_presents_a_judged_document_on_a_software_gpu() {
-    if std::env::var("DREDGE_TEST_DEVICE").as_deref() != Ok("software") {
-        #[allow(clippy::print_stderr)]
-        {
-            eprintln!("skipped: software GPU (DREDGE_TEST_DEVICE is not software)");
-        }
-        return;
-    }
-    let device = kernels::software_device().expect("a software Vulkan driver");
+    let Some(device) = kernels::test_gpu() else { return };
     let mut runner = TestRunner::new(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() });
     runner.run(&(worlds(), 0_u64..100), |(world, seed)| presents_no_judged_document(&world, seed, &device)).unwrap();
     // The searched ones: shaders are there by now.

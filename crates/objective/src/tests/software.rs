@@ -6,22 +6,16 @@ use crate::Now;
 
 #[test]
 fn identities_between_losses_on_a_software_gpu() {
-    if std::env::var("DREDGE_TEST_DEVICE").as_deref() != Ok("software") {
-        eprintln!("skipped: software GPU (DREDGE_TEST_DEVICE is not software)");
-        return;
-    }
-    INSTEAD.set(Some(kernels::software_device().expect("a software Vulkan driver")));
+    let Some(device) = kernels::test_gpu() else { return };
+    INSTEAD.set(Some(device));
     properties::identities(5);
     INSTEAD.set(None);
 }
 
 #[test]
 fn every_loss_and_gradient_caching_on_a_software_gpu() {
-    if std::env::var("DREDGE_TEST_DEVICE").as_deref() != Ok("software") {
-        eprintln!("skipped: software GPU (DREDGE_TEST_DEVICE is not software)");
-        return;
-    }
-    INSTEAD.set(Some(kernels::software_device().expect("a software Vulkan driver")));
+    let Some(device) = kernels::test_gpu() else { return };
+    INSTEAD.set(Some(device));
     let now = Now { step: 3, progress: 0.0, seed: 9 };
     let data = Data { blocked: losses::some_blocked(), ..Data::full(&[0, 2, 4, 6, 8], 9, 4, 1) };
     for config in losses::every_loss().iter().chain(&losses::sums_blocks_and_truncations()) {
