@@ -164,7 +164,7 @@ pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: P
     })
 }
 
-/// `gelu(input x weight + bias)`, for another [`linear`] layer to read: on a GPU in mixed precision the numbers are 16-bit floats, and what lies between product and
+/// `gelu(input x weight + bias)`, for another [`linear()`] layer to read: on a GPU in mixed precision the numbers are 16-bit floats, and what lies between product and
 /// result is one pass.
 ///
 /// # Panics

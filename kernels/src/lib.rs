@@ -17,7 +17,7 @@
 //! | [`keep_freed_memory`], [`device_memory`] | the allocator's habits, and what the pools of a device hold |
 //! | [`keep_tuning`] | where a GPU's tuning is kept between runs |
 //! | [`adapters()`], [`describe`], [`max_rows_per_shard`] | the GPUs of this machine and what they can do |
-//! | [`software_device`], [`test_gpu`] | a software Vulkan driver through WGSL; the GPU that tests are asked to use |
+//! | [`software_device`], [`test_gpu()`] | a software Vulkan driver through WGSL; the GPU that tests are asked to use |
 //!
 //! The only crate that knows CubeCL, and the only one with `unsafe`. Invariants of the search: exact, deterministic (score descending, then id ascending, ties at the
 //! boundary of k included), and memory beyond inputs and answer that the number of rows does not touch. README.md has the formulas, the layout and the limits.

@@ -68,7 +68,7 @@ pub(super) fn scale_of(largest: f32) -> f32 {
     by
 }
 
-/// The inverse of [`scale_of`].
+/// The inverse of [`scale_of()`].
 #[cube]
 pub(super) fn scale_back(largest: f32) -> f32 {
     let exponent = exponent(largest);
