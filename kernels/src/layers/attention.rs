@@ -9,7 +9,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::mask::Dropout;
-use super::mixed::{halved, rounded, scale as power};
+use super::mixed::{halved, rounded, scale as power, scale_of};
 use super::product::{Target, View, product};
 use super::wide::{Lanes, dot, exponential, largest, total, widest};
 use super::{AttentionShape, Precision, numbers, tensor};
@@ -276,8 +276,7 @@ fn head_backward_body<L: Lanes>(
                 gradients[column] = scale * row[column] * (gradients[column] - mean);
             }
             if inputs.shape.precision == Precision::Mixed {
-                let largest = gradients.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
-                halved(gradients, power(largest));
+                halved(gradients, scale_of(gradients));
                 halved(if inputs.dropout.is_some() { &mut kept[query * width..][..width] } else { row }, 1.0);
             }
         }

@@ -1,6 +1,6 @@
 //! The layers on GPUs, in CubeCL: one kernel per piece, values and gradients.
 //!
-//! Memory is what they wait for, so each reads its operands once and writes its results once, and makes a mask or a probability again rather than read it. WebGPU
+//! Memory is what they wait for, so each reads its operands once where it can and writes its results once, and makes a mask or a probability again rather than read it. WebGPU
 //! promises a kernel eight buffers, CubeCL takes one for the numbers; barriers stand outside every branch, as WGSL asks. Sums run in one fixed order, so a kernel gives
 //! the same bits every time; products of matrices are burn's, of which tuning may choose another in another process.
 
@@ -54,6 +54,12 @@ pub(crate) fn owned(tensor: CubeTensor) -> CubeTensor {
 /// Whether attention with heads of that width fits the device.
 pub(super) fn attends(client: &Client, head: usize) -> bool {
     attention::fits(client, head)
+}
+
+/// Whether attention in mixed precision rounds its operands there.
+#[cfg(test)]
+pub(super) fn rounds_attention(device: &burn::tensor::Device, head: usize) -> bool {
+    crate::adapters::cube_device(device).is_none_or(|device| attention::rounds(&device.client(), head))
 }
 
 /// Its rows and columns.

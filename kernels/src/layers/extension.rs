@@ -138,8 +138,8 @@ pub(crate) trait Passes: Backend {
     #[fusion(dtype = gradient, shape = gradient)]
     fn gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// The gradient of the input alone.
-    #[fusion(dtype = gradient, shape = gradient)]
+    /// The gradient of the input alone, in its format.
+    #[fusion(dtype = input, shape = gradient)]
     fn gelu_mixed_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// The output, the rows before scale and shift, and what each was multiplied by, `[rows]`.

@@ -9,7 +9,7 @@ use std::fmt;
 
 use burn::backend::Flex;
 use burn::backend::ops::ModuleOps;
-use burn::tensor::{DType, Device, f16};
+use burn::tensor::{DType, Device};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 use thiserror::Error;
@@ -78,9 +78,20 @@ pub(super) fn scale(largest: f32) -> f32 {
     f32::from_bits((267 - exponent.max(14)) << 23)
 }
 
-/// As a 16-bit float, widened again. NaN and infinity stay what they are, to be seen.
+/// As a 16-bit float, widened again. NaN and infinity stay what they are, to be seen. By arithmetic that the compiler makes vectors of.
+#[inline(always)]
 fn half(value: f32) -> f32 {
-    if value.is_finite() { f16::from_f32(value.clamp(-65504.0, 65504.0)).to_f32() } else { value }
+    const SIGN: u32 = 1 << 31;
+    // 13 bits of the fraction go: half of the last that stays is added, less one where that is even.
+    const LOST: u32 = (1 << 13) - 1;
+    let bits = value.to_bits();
+    let size = f32::from_bits(bits & !SIGN);
+    let normal = f32::from_bits((size.to_bits() + (LOST >> 1) + ((bits >> 13) & 1)) & !LOST);
+    // Below 2^-14 numbers are multiples of 2^-24, as those of f32 are from 1/2 on.
+    let rounded = if size < 6.103_515_6e-5 { (size + 0.5) - 0.5 } else { normal };
+    let held = if rounded > 65504.0 { 65504.0 } else { rounded };
+    let kept = if size <= f32::MAX { held } else { size };
+    f32::from_bits(kept.to_bits() | (bits & SIGN))
 }
 
 /// The numbers times `by`, rounded to 16-bit floats and widened again.
@@ -92,8 +103,22 @@ pub(super) fn rounded(input: FlexTensor, by: f32) -> FlexTensor {
 }
 
 /// What the numbers times `by`, a power of two, are as 16-bit floats, divided by it again.
+#[inline(always)]
 pub(super) fn halved(numbers: &mut [f32], by: f32) {
-    numbers.iter_mut().for_each(|x| *x = half(*x * by) * (1.0 / by));
+    let back = 1.0 / by;
+    for place in 0..numbers.len() {
+        numbers[place] = half(numbers[place] * by) * back;
+    }
+}
+
+/// [`scale`] of the largest of the numbers; NaN is the largest of all.
+#[inline(always)]
+pub(super) fn scale_of(numbers: &[f32]) -> f32 {
+    let mut largest = 0;
+    for place in 0..numbers.len() {
+        largest = largest.max(numbers[place].to_bits() & (u32::MAX >> 1));
+    }
+    scale(f32::from_bits(largest))
 }
 
 /// The output, without the bias when `open`, and the rounded operands.
@@ -133,6 +158,8 @@ pub(super) fn backward(gradient: &FlexTensor, input: FlexTensor, weight: FlexTen
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::f16;
+
     use super::*;
 
     #[test]
@@ -145,6 +172,21 @@ mod tests {
         }
         assert_eq!([0.0, f32::INFINITY, f32::NAN].map(scale), [1.0; 3]);
         assert!(scale(1e-42) > 1e30);
+    }
+
+    #[test]
+    fn rounding_by_arithmetic_is_that_of_16_bit_floats() {
+        // Every 16-bit float, and what lies between it and the next: just before the middle, the middle, just behind it.
+        let all = (0..0x7c00u16).flat_map(|bits| {
+            let [this, next] = [bits, bits + 1].map(|bits| f16::from_bits(bits).to_f64());
+            let next = if next.is_finite() { next } else { 65536.0 };
+            let middle = f64::midpoint(this, next) as f32;
+            [this as f32, middle, middle.next_down(), middle.next_up()]
+        });
+        for value in all.chain([1e-30, 1e-45, 65504.0, 65519.9, 65520.0, 1e30, f32::MAX]) {
+            let expected = f16::from_f32(value.clamp(-65504.0, 65504.0)).to_f32();
+            assert_eq!([half(value), half(-value)].map(f32::to_bits), [expected, -expected].map(f32::to_bits), "{value}");
+        }
     }
 
     #[test]

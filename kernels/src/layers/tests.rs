@@ -592,7 +592,7 @@ fn check_mixed_attention(shape: &AttentionShape, size: usize, dropout: Option<Dr
     let scaled: Vec<f32> = outer.iter().map(|x| x * by).collect();
     let inputs = [(query.as_slice(), dims), (&key, dims), (&value, dims)];
     let (got, gradients) = differentiate(device, inputs, &scaled, |inputs| fused_attention(inputs, shape, dropout));
-    let rounds = crate::describe(device).is_none_or(|limits| limits.matrix_units.is_ok());
+    let rounds = super::cube::rounds_attention(device, size);
     let round = |numbers: &[f32]| if rounds { halves(numbers) } else { doubles(numbers) };
     let [query, key, value, outer] = [&query, &key, &value, &outer].map(|numbers| round(numbers));
     let masked = |row: usize, column: usize| dropout.map_or(1.0, |dropout| f64::from(dropout.row(row).factor(column as u32)));

@@ -46,7 +46,9 @@ impl Scan for Flex {
         let divide = groups.len() < 2 * threads;
         let parts = if divide { threads.min(SPARE / (count * plan.k).max(1)).clamp(1, total.div_ceil(block).max(1)) } else { 1 };
         let share = total.div_ceil(parts).next_multiple_of(block);
-        let sets = if divide { 1 } else { threads * groups.len().div_ceil(TOGETHER * threads) };
+        // As many sets as keep all threads busy and a block's panels few; with twice as many as threads none waits long for the last.
+        let few = if divide { threads.div_ceil(parts) } else { 2 * threads };
+        let sets = few.max(groups.len().div_ceil(TOGETHER)).next_multiple_of(few).clamp(1, groups.len().max(1));
         let set = |set: usize| &groups[set * groups.len() / sets..(set + 1) * groups.len() / sets];
         let tasks: Vec<(Range<usize>, &[Range<usize>])> = (0..parts)
             .map(|part| (part * share).min(total)..((part + 1) * share).min(total))

@@ -2,7 +2,7 @@
 //!
 //! A cube takes a block of queries of one sequence and one head, and goes through that head's keys block by block, with running maxima and sums of the softmax; keys that are
 //! padding are left out. What is kept is one logarithm per query. Backward, one kernel goes through the keys of a block of queries for the queries' gradient, another
-//! through the queries of a block of keys for those of keys and values; both make the weights again. A unit owns a few rows and columns of a block's scores, and a few numbers of
+//! through the queries of a block of keys for those of keys and values; both make the weights again. Of plain units one owns a few rows and columns of a block's scores, and a few numbers of
 //! a few rows of its result, all in registers.
 
 #![allow(unsafe_code)]
@@ -56,6 +56,12 @@ fn blocks(size: usize, shared: usize) -> Option<[usize; 3]> {
 /// Whether heads of that width fit the device.
 pub(in crate::layers) fn fits(client: &Client, size: usize) -> bool {
     blocks(size, client.properties().hardware.max_shared_memory_size).is_some()
+}
+
+/// Whether heads of that width are multiplied by matrix units in mixed precision, by as many planes as it may be.
+#[cfg(test)]
+pub(in crate::layers) fn rounds(client: &Client, size: usize) -> bool {
+    Tile::of(client, size, 1).is_some()
 }
 
 /// What multiplies.

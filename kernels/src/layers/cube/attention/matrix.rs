@@ -35,6 +35,12 @@ const GAP: usize = 8;
 /// Bytes that fragments in shared memory are aligned to; Vulkan asks for as much of what matrix units load and store.
 const ALIGNMENT: usize = 16;
 
+/// The widest head.
+const LARGEST: usize = 128;
+
+/// Numbers between the end of a line of a stage and the next.
+const STAGE_GAP: usize = 4;
+
 /// Units of a cube that surveys a sequence and head.
 pub(super) const SURVEYORS: usize = 64;
 
@@ -51,6 +57,10 @@ impl Tile {
     pub(super) fn of(client: &Client, size: usize, tokens: usize) -> Option<Self> {
         let properties = client.properties();
         let (hardware, one) = (&properties.hardware, Fragment::of(properties).ok()?);
+        // Units divide a fragment's numbers among them, and a plane keeps all fragments of a head in its registers.
+        if one.m * one.n < one.plane || size > LARGEST {
+            return None;
+        }
         let fits = |tile: &Self| {
             tile.units() <= (hardware.max_units_per_cube as usize).min(hardware.max_cube_dim.0 as usize)
                 && tile.shared_bytes(size) <= hardware.max_shared_memory_size
@@ -103,9 +113,19 @@ impl Tile {
         self.rows() * self.weight_stride()
     }
 
+    /// From a line of a plane's stage to the next.
+    const fn stage_stride(&self) -> usize {
+        self.one.n + STAGE_GAP
+    }
+
+    /// Numbers of a plane's stage.
+    const fn stage(&self) -> usize {
+        self.one.m * self.stage_stride()
+    }
+
     /// Numbers of all planes' stages.
     const fn stages(&self) -> usize {
-        self.rows() * self.one.n
+        self.planes * self.stage()
     }
 
     /// Units that share a row of a fragment.
@@ -200,7 +220,7 @@ fn product(
         cmma::load(&mut right, &slab[begin..comptime!(tile.slab(size))], comptime!(stride as u32));
         cmma::execute(left.index(step), &right, &sum, &sum);
     }
-    cmma::store(&mut stage[stage_at..stage_at + m * n], &sum, n as u32, MatrixLayout::RowMajor);
+    cmma::store(&mut stage[stage_at..comptime!(tile.stages())], &sum, comptime!(tile.stage_stride() as u32), MatrixLayout::RowMajor);
 }
 
 /// Fragments of zeros for a plane's rows of the result.
@@ -261,11 +281,16 @@ fn write(
     let (m, n) = comptime!((tile.one.m, tile.one.n));
     let plane = UNIT_POS_Y as usize;
     let lane = UNIT_POS_X as usize;
-    let stage_at = plane * comptime!(m * n);
+    let stage_at = plane * comptime!(tile.stage());
     #[unroll]
     for part in 0..comptime!(tile.wide(size) / n) {
         sync_plane();
-        cmma::store(&mut stage[stage_at..stage_at + m * n], sums.index(part), n as u32, MatrixLayout::RowMajor);
+        cmma::store(
+            &mut stage[stage_at..comptime!(tile.stages())],
+            sums.index(part),
+            comptime!(tile.stage_stride() as u32),
+            MatrixLayout::RowMajor,
+        );
         sync_plane();
         for turn in 0..comptime!((m * n).div_ceil(tile.one.plane)) {
             let place = turn * tile.one.plane + lane;
@@ -273,7 +298,8 @@ fn write(
             let column = part * n + place % n;
             if begin + line < end {
                 if column < size {
-                    into[base + (begin + line) * stride + column] = stage[stage_at + place] * factors[line] * by;
+                    into[base + (begin + line) * stride + column] =
+                        stage[stage_at + place / n * comptime!(tile.stage_stride()) + place % n] * factors[line] * by;
                 }
             }
         }

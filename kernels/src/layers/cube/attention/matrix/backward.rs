@@ -14,7 +14,10 @@ use super::super::pieces::place;
 use super::{ALIGNMENT, SURVEYORS, Tile, fill, left, mix, product, write, zeros};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
-use crate::layers::cube::mixed::{scale_back, scale_of};
+use crate::layers::cube::mixed::{held, scale_back, scale_of};
+
+/// Units that share a row of a survey.
+const READERS: usize = 8;
 
 /// What the backward kernels read beside vectors, in one buffer: what `prepare_kernel` leaves for those of plain units, but products with the gradient times its scale; and
 /// four numbers of each (row, head): the power of two that brings the largest number of its gradient to [2^13, 2^14), the one that then keeps gradients of scores below 2^14, and
@@ -52,25 +55,24 @@ pub(in super::super) fn survey_kernel(
         extent = rows_of_it;
         length = tokens_of_it;
     }
+    // Units beside each other read numbers beside each other.
     let mut largest = 0.0f32;
     let mut largest_value = 0.0f32;
-    let mut line = unit;
-    while line < extent {
-        let at = base + line * hidden;
-        let at_value = base + 2 * start * hidden + (3 * line + 2) * hidden;
-        for number in 0..size {
-            let given = gradient[at + number].abs();
-            if given > largest {
-                largest = given;
-            }
-            if line < length {
-                let held = joint[at_value + number].abs();
-                if held > largest_value {
-                    largest_value = held;
-                }
+    let mut place = unit;
+    while place < extent * size {
+        let line = place / size;
+        let column = place % size;
+        let given = gradient[base + line * hidden + column].abs();
+        if given > largest {
+            largest = given;
+        }
+        if line < length {
+            let value = held(joint[base + 2 * start * hidden + (3 * line + 2) * hidden + column]).abs();
+            if value > largest_value {
+                largest_value = value;
             }
         }
-        line += SURVEYORS;
+        place += SURVEYORS;
     }
     let mut gradients = Shared::<[f32]>::new_slice(SURVEYORS);
     let mut values = Shared::<[f32]>::new_slice(SURVEYORS);
@@ -86,16 +88,33 @@ pub(in super::super) fn survey_kernel(
         }
     }
     let by = scale_of(largest);
-    line = unit;
-    while line < extent {
-        let at = base + line * hidden;
+    // A few units share a row, and one adds up what they found, in one order. All go round as often, for the barriers.
+    let mut parts = Shared::<[f32]>::new_slice(SURVEYORS);
+    for turn in 0..extent.div_ceil(comptime!(SURVEYORS / READERS)) {
+        let line = turn * comptime!(SURVEYORS / READERS) + unit / READERS;
         let mut sum = 0.0f32;
-        for number in 0..size {
-            sum += gradient[at + number] * by * output[at + number];
+        if line < extent {
+            let at = base + line * hidden;
+            let mut number = unit % READERS;
+            while number < size {
+                let rounded = f32::cast_from(f16::cast_from(held(gradient[at + number] * by)));
+                sum += rounded * output[at + number];
+                number += READERS;
+            }
         }
-        facts[task * width + line] = logarithms[task * width + line];
-        facts[count + task * width + line] = sum;
-        line += SURVEYORS;
+        parts[unit] = sum;
+        sync_cube();
+        if unit / READERS * READERS == unit {
+            if line < extent {
+                let mut sum = 0.0f32;
+                for other in 0..READERS {
+                    sum += parts[unit + other];
+                }
+                facts[task * width + line] = logarithms[task * width + line];
+                facts[count + task * width + line] = sum;
+            }
+        }
+        sync_cube();
     }
     if task < tasks {
         if unit == 0 {
@@ -180,7 +199,7 @@ pub(in super::super) fn query_kernel(
     let mut means = Shared::<[f32]>::new_slice(rows);
     let mut lows = Shared::<[u32]>::new_slice(rows);
     let mut highs = Shared::<[u32]>::new_slice(rows);
-    let stage_at = plane * comptime!(m * n);
+    let stage_at = plane * comptime!(tile.stage());
     let weights_at = plane * comptime!(m * tile.weight_stride());
 
     let mut line = UNIT_POS as usize;
@@ -223,16 +242,17 @@ pub(in super::super) fn query_kernel(
             sync_plane();
             for turn in 0..comptime!((m * n).div_ceil(tile.one.plane)) {
                 let at = turn * tile.one.plane + lane;
+                let from = stage_at + at / n * comptime!(tile.stage_stride()) + at % n;
                 let line = plane * m + at / n;
                 let column = j * n + at % n;
                 let mut weight = 0.0f32;
                 if begin + line < end {
                     if first + column < keys {
-                        let mut given = backs[stage_at + at];
+                        let mut given = backs[from];
                         if comptime!(dropped) {
                             given *= factor((first + column) as u32, lows[line], highs[line], threshold, scale);
                         }
-                        weight = exponential(scores[stage_at + at] * scaling - logarithms[line]) * (given - means[line]) * by_score;
+                        weight = exponential(scores[from] * scaling - logarithms[line]) * (given - means[line]) * by_score;
                     }
                 }
                 weights[weights_at + (at / n) * comptime!(tile.weight_stride()) + column] = f16::cast_from(weight);
@@ -319,7 +339,7 @@ pub(in super::super) fn key_kernel(
     let mut lows = Shared::<[u32]>::new_slice(columns);
     let mut highs = Shared::<[u32]>::new_slice(columns);
     let mut factors = Shared::<[f32]>::new_slice(rows);
-    let stage_at = plane * comptime!(m * n);
+    let stage_at = plane * comptime!(tile.stage());
     let weights_at = plane * comptime!(m * tile.weight_stride());
 
     fill(joint, &mut slab, 0usize, base + hidden, stride, begin, keys, 1.0f32, rows, size, tile);
@@ -364,14 +384,15 @@ pub(in super::super) fn key_kernel(
             sync_plane();
             for turn in 0..comptime!((m * n).div_ceil(tile.one.plane)) {
                 let at = turn * tile.one.plane + lane;
+                let from = stage_at + at / n * comptime!(tile.stage_stride()) + at % n;
                 let line = begin + plane * m + at / n;
                 let column = j * n + at % n;
                 let mut probability = 0.0f32;
                 let mut weight = 0.0f32;
                 if line < keys {
                     if first + column < queries {
-                        let mut given = backs[stage_at + at];
-                        probability = exponential(scores[stage_at + at] * scaling - logarithms[column]);
+                        let mut given = backs[from];
+                        probability = exponential(scores[from] * scaling - logarithms[column]);
                         let mut by_mask = 1.0f32;
                         if comptime!(dropped) {
                             by_mask = factor(line as u32, lows[column], highs[column], threshold, scale);
@@ -382,7 +403,7 @@ pub(in super::super) fn key_kernel(
                     }
                 }
                 let place = weights_at + (at / n) * comptime!(tile.weight_stride()) + column;
-                kept[place] = f16::cast_from(probability);
+                kept[place] = f16::cast_from(held(probability));
                 weights[place] = f16::cast_from(weight);
             }
             sync_plane();

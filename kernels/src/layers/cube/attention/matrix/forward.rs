@@ -14,6 +14,7 @@ use super::super::pieces::place;
 use super::{ALIGNMENT, Tile, fill, left, mix, product, write, zeros};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
+use crate::layers::cube::mixed::held;
 
 /// As the kernel of plain units: the mixed values, and the logarithm of every (row, head, query).
 #[cube(launch_unchecked)]
@@ -71,7 +72,7 @@ pub(in super::super) fn attention_kernel(
     let mut weights = Shared::<[f16]>::new_aligned_slice(comptime!(tile.weights()), ALIGNMENT);
     let mut shares = Shared::<[f32]>::new_slice(comptime!(rows * share));
     let mut factors = Shared::<[f32]>::new_slice(rows);
-    let stage_at = plane * comptime!(m * n);
+    let stage_at = plane * comptime!(tile.stage());
 
     let mut most = Array::<f32>::new(own);
     let mut sums = Array::<f32>::new(own);
@@ -112,7 +113,7 @@ pub(in super::super) fn attention_kernel(
                 for t in 0..comptime!(n / share) {
                     let at = t * share + column;
                     if first + j * n + at < keys {
-                        let score = stage[stage_at + (row + i * next) * n + at] * scaling;
+                        let score = stage[stage_at + (row + i * next) * comptime!(tile.stage_stride()) + at] * scaling;
                         if score > most[i] {
                             most[i] = score;
                         }
@@ -157,13 +158,13 @@ pub(in super::super) fn attention_kernel(
                     let at = t * share + column;
                     let mut weight = 0.0f32;
                     if first + j * n + at < keys {
-                        weight = exponential(stage[stage_at + line * n + at] * scaling - most[i]);
+                        weight = exponential(stage[stage_at + line * comptime!(tile.stage_stride()) + at] * scaling - most[i]);
                     }
                     sums[i] += weight;
                     if comptime!(dropped) {
                         weight *= factor((first + j * n + at) as u32, lows[i], highs[i], threshold, scale);
                     }
-                    weights[(plane * m + line) * comptime!(tile.weight_stride()) + j * n + at] = f16::cast_from(weight);
+                    weights[(plane * m + line) * comptime!(tile.weight_stride()) + j * n + at] = f16::cast_from(held(weight));
                 }
             }
             sync_plane();
