@@ -54,8 +54,8 @@ fn the_catalogue_streamed_from_a_file_is_the_catalogue_in_memory() {
 
 #[test]
 fn the_catalogue_streamed_through_a_software_gpu() {
-    if std::env::var("DREDGE_TEST_DEVICE").as_deref() == Ok("software") {
-        catalogue(&crate::software_device().expect("a software Vulkan driver"));
+    if let Some(device) = crate::test_gpu() {
+        catalogue(&device);
     }
 }
 

@@ -46,9 +46,7 @@ impl Scan for Flex {
         let divide = groups.len() < 2 * threads;
         let parts = if divide { threads.min(SPARE / (count * plan.k).max(1)).clamp(1, total.div_ceil(block).max(1)) } else { 1 };
         let share = total.div_ceil(parts).next_multiple_of(block);
-        // As many sets as keep all threads busy and a block's panels few; with twice as many as threads none waits long for the last.
-        let few = if divide { threads.div_ceil(parts) } else { 2 * threads };
-        let sets = few.max(groups.len().div_ceil(TOGETHER)).next_multiple_of(few).clamp(1, groups.len().max(1));
+        let sets = sets(groups.len(), parts, threads);
         let set = |set: usize| &groups[set * groups.len() / sets..(set + 1) * groups.len() / sets];
         let tasks: Vec<(Range<usize>, &[Range<usize>])> = (0..parts)
             .map(|part| (part * share).min(total)..((part + 1) * share).min(total))
@@ -83,6 +81,12 @@ impl Scan for Flex {
             .for_each(|((scores, ids), lists)| write(lists, total, scores, ids));
         (scores, ids)
     }
+}
+
+/// In how many sets panels go through the rows: each set reads all rows of its part, so no more than keep every thread busy and a set within [`TOGETHER`].
+fn sets(panels: usize, parts: usize, threads: usize) -> usize {
+    let busy = threads.div_ceil(parts);
+    (busy * panels.div_ceil(TOGETHER * busy)).clamp(1, panels.max(1))
 }
 
 /// Takes panels through some rows, block by block.
@@ -152,4 +156,24 @@ fn write(mut lists: Vec<List>, rows: usize, scores: &mut [f32], ids: &mut [i32])
         _ if nan => NOT_A_NUMBER,
         status => status + rows as i32,
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_thread_has_work_and_no_set_more_panels_than_a_block_is_kept_for() {
+        for threads in [1, 2, 16, 64] {
+            for panels in [0, 1, 3, 17, 64, 127, 1000] {
+                for parts in [1, 4, threads] {
+                    let sets = sets(panels, parts, threads);
+                    assert!(panels.div_ceil(sets) <= TOGETHER, "{threads} threads, {panels} panels, {parts} parts: {sets} sets");
+                    assert!(sets * parts >= threads.min(panels * parts), "{threads} threads, {panels} panels, {parts} parts: {sets} sets");
+                }
+            }
+        }
+        // Few panels are not scattered: each set reads all rows.
+        assert_eq!([sets(4, 1, 2), sets(64, 1, 2), sets(3, 2, 2)], [2, 4, 1]);
+    }
 }
