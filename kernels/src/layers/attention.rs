@@ -9,7 +9,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::mask::Dropout;
-use super::mixed::{halved, rounded, scale as power, scale_of};
+use super::mixed::{halved, rounded, scale_of, scale_of_all};
 use super::product::{Target, View, product};
 use super::wide::{Lanes, dot, exponential, largest, total, widest};
 use super::{AttentionShape, Precision, numbers, tensor};
@@ -95,7 +95,7 @@ pub(super) fn backward(
     // In mixed precision the gradient comes times a power of two, and so do the results.
     let by = match shape.precision {
         Precision::F32 => 1.0,
-        Precision::Mixed => power(numbers(&gradient).par_iter().map(|x| x.abs()).reduce(|| 0.0, f32::max)),
+        Precision::Mixed => scale_of_all(numbers(&gradient)),
     };
     let gradient = if shape.precision == Precision::Mixed { rounded(gradient, by) } else { gradient };
     let inputs = Inputs { joint: numbers(&joint), shape, hidden, dropout };

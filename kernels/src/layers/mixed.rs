@@ -111,7 +111,12 @@ pub(super) fn halved(numbers: &mut [f32], by: f32) {
     }
 }
 
-/// [`scale`] of the largest of the numbers; NaN is the largest of all.
+/// [`scale`] of the largest of many numbers, on all cores. A NaN is passed over here and stays in the product.
+pub(super) fn scale_of_all(numbers: &[f32]) -> f32 {
+    scale(numbers.par_iter().map(|x| x.abs()).reduce(|| 0.0, f32::max))
+}
+
+/// [`scale`] of the largest of a few numbers; NaN is the largest of all.
 #[inline(always)]
 pub(super) fn scale_of(numbers: &[f32]) -> f32 {
     let mut largest = 0;
@@ -141,9 +146,7 @@ pub(super) fn biased(input: FlexTensor, bias: &FlexTensor) -> FlexTensor {
 /// The gradients of input, weight and bias.
 pub(super) fn backward(gradient: &FlexTensor, input: FlexTensor, weight: FlexTensor) -> [FlexTensor; 3] {
     let gradient = gradient.to_contiguous();
-    // A NaN is passed over here and stays in the product.
-    let largest = numbers(&gradient).par_iter().map(|x| x.abs()).reduce(|| 0.0, f32::max);
-    let by = scale(largest);
+    let by = scale_of_all(numbers(&gradient));
     let to_bias = Flex::linear_bias_backward(gradient.clone());
     let scaled = rounded(gradient, by);
     let unscaled = |product: FlexTensor| {

@@ -47,64 +47,54 @@ pub(super) fn attention([query, key, value]: [&[f64]; 3], shape: &AttentionShape
 
 /// Gradients of query, key and value.
 pub(super) fn attention_gradient(
-    [query, key, value]: [&[f64]; 3],
+    inputs: [&[f64]; 3],
     gradient: &[f64],
     shape: &AttentionShape,
     hidden: usize,
     mask: Mask<'_>,
 ) -> [Vec<f64>; 3] {
+    attention_terms(inputs, gradient, shape, hidden, mask, false)
+}
+
+/// What [`attention_gradient`] is when no term takes anything from another: rounding any factor of a term by a share moves a gradient by no more than that share of this.
+pub(super) fn attention_gradient_at_most(
+    inputs: [&[f64]; 3],
+    gradient: &[f64],
+    shape: &AttentionShape,
+    hidden: usize,
+    mask: Mask<'_>,
+) -> [Vec<f64>; 3] {
+    attention_terms(inputs, gradient, shape, hidden, mask, true)
+}
+
+/// The gradients as sums of terms, or of the sizes of these.
+fn attention_terms(
+    [query, key, value]: [&[f64]; 3],
+    gradient: &[f64],
+    shape: &AttentionShape,
+    hidden: usize,
+    mask: Mask<'_>,
+    sizes: bool,
+) -> [Vec<f64>; 3] {
     let [mut to_query, mut to_key, mut to_value] = [(); 3].map(|()| vec![0.0; query.len()]);
     let size = hidden / shape.heads;
+    let term = |x: f64| if sizes { x.abs() } else { x };
     for (task, at) in places(shape) {
         let start = shape.sequences.starts()[at[0]];
         let own = (start + at[2]) * hidden;
         let other = |token: usize| (start + token) * hidden;
         let numbers = at[1] * size..(at[1] + 1) * size;
         let probabilities = probabilities(query, key, shape, hidden, at);
-        let back: Vec<f64> = (0..probabilities.len())
-            .map(|token| {
-                mask(task, token) * numbers.clone().map(|number| gradient[own + number] * value[other(token) + number]).sum::<f64>()
-            })
-            .collect();
+        let product = |token: usize| numbers.clone().map(|number| term(gradient[own + number] * value[other(token) + number])).sum::<f64>();
+        let back: Vec<f64> = (0..probabilities.len()).map(|token| mask(task, token) * product(token)).collect();
         let mean: f64 = probabilities.iter().zip(&back).map(|(p, b)| p * b).sum();
         for (token, (probability, back)) in probabilities.iter().zip(&back).enumerate() {
-            let score = probability * (back - mean) / (size as f64).sqrt();
+            let difference = if sizes { back + mean } else { back - mean };
+            let score = probability * difference / (size as f64).sqrt();
             for number in numbers.clone() {
-                to_query[own + number] += score * key[other(token) + number];
-                to_key[other(token) + number] += score * query[own + number];
-                to_value[other(token) + number] += probability * mask(task, token) * gradient[own + number];
-            }
-        }
-    }
-    [to_query, to_key, to_value]
-}
-
-/// What [`attention_gradient`] is when no term takes anything from another: rounding any factor of a term by a share moves a gradient by no more than that share of this.
-pub(super) fn attention_gradient_at_most(
-    [query, key, value]: [&[f64]; 3],
-    gradient: &[f64],
-    shape: &AttentionShape,
-    hidden: usize,
-    mask: Mask<'_>,
-) -> [Vec<f64>; 3] {
-    let [mut to_query, mut to_key, mut to_value] = [(); 3].map(|()| vec![0.0; query.len()]);
-    let size = hidden / shape.heads;
-    for (task, at) in places(shape) {
-        let start = shape.sequences.starts()[at[0]];
-        let own = (start + at[2]) * hidden;
-        let other = |token: usize| (start + token) * hidden;
-        let numbers = at[1] * size..(at[1] + 1) * size;
-        let kept: Vec<f64> = probabilities(query, key, shape, hidden, at);
-        let product =
-            |token: usize| numbers.clone().map(|number| (gradient[own + number] * value[other(token) + number]).abs()).sum::<f64>();
-        let back: Vec<f64> = (0..kept.len()).map(|token| mask(task, token) * product(token)).collect();
-        let mean: f64 = kept.iter().zip(&back).map(|(p, b)| p * b).sum();
-        for (token, (probability, back)) in kept.iter().zip(&back).enumerate() {
-            let score = probability * (back + mean) / (size as f64).sqrt();
-            for number in numbers.clone() {
-                to_query[own + number] += score * key[other(token) + number].abs();
-                to_key[other(token) + number] += score * query[own + number].abs();
-                to_value[other(token) + number] += probability * mask(task, token) * gradient[own + number].abs();
+                to_query[own + number] += score * term(key[other(token) + number]);
+                to_key[other(token) + number] += score * term(query[own + number]);
+                to_value[other(token) + number] += probability * mask(task, token) * term(gradient[own + number]);
             }
         }
     }

@@ -135,6 +135,41 @@ pub(in super::super) fn survey_kernel(
     }
 }
 
+/// Brings what is known of `lines` queries of a task from `first` on into shared memory, zeros from `end` on, and the keys of their rows of the mask.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+fn know(
+    facts: &[f32],
+    logarithms: &mut Shared<[f32]>,
+    means: &mut Shared<[f32]>,
+    lows: &mut Shared<[u32]>,
+    highs: &mut Shared<[u32]>,
+    at: usize,
+    first: usize,
+    end: usize,
+    count: usize,
+    key_low: u32,
+    key_high: u32,
+    #[comptime] lines: usize,
+    #[comptime] tile: Tile,
+) {
+    let mut line = UNIT_POS as usize;
+    while line < lines {
+        let mut logarithm = 0.0f32;
+        let mut mean = 0.0f32;
+        if first + line < end {
+            logarithm = facts[at + first + line];
+            mean = facts[count + at + first + line];
+        }
+        logarithms[line] = logarithm;
+        means[line] = mean;
+        let (low, high) = row_key((at + first + line) as u32, key_low, key_high);
+        lows[line] = low;
+        highs[line] = high;
+        line += comptime!(tile.units());
+    }
+}
+
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(in super::super) fn query_kernel(
@@ -202,21 +237,7 @@ pub(in super::super) fn query_kernel(
     let stage_at = plane * comptime!(tile.stage());
     let weights_at = plane * comptime!(m * tile.weight_stride());
 
-    let mut line = UNIT_POS as usize;
-    while line < rows {
-        let mut logarithm = 0.0f32;
-        let mut mean = 0.0f32;
-        if begin + line < end {
-            logarithm = facts[task * width + begin + line];
-            mean = facts[count + task * width + begin + line];
-        }
-        logarithms[line] = logarithm;
-        means[line] = mean;
-        let (low, high) = row_key((task * width + begin + line) as u32, key_low, key_high);
-        lows[line] = low;
-        highs[line] = high;
-        line += comptime!(tile.units());
-    }
+    know(facts, &mut logarithms, &mut means, &mut lows, &mut highs, task * width, begin, end, count, key_low, key_high, rows, tile);
     fill(joint, &mut slab, 0usize, base, stride, begin, end, 1.0f32, rows, size, tile);
     sync_cube();
     let mut queries = Sequence::<Matrix<f16>>::new();
@@ -262,7 +283,7 @@ pub(in super::super) fn query_kernel(
         mix(&weights, weights_at, &slab, 0usize, &sums, size, tile);
         sync_cube();
     }
-    line = UNIT_POS as usize;
+    let mut line = UNIT_POS as usize;
     while line < rows {
         means[line] = back * scaling;
         line += comptime!(tile.units());
@@ -361,21 +382,21 @@ pub(in super::super) fn key_kernel(
         let first = step * columns;
         fill(joint, &mut slab, 0usize, base, stride, first, queries, 1.0f32, columns, size, tile);
         fill(gradient, &mut slab, columns, single, hidden, first, queries, by, columns, size, tile);
-        let mut line = UNIT_POS as usize;
-        while line < columns {
-            let mut logarithm = 0.0f32;
-            let mut mean = 0.0f32;
-            if first + line < queries {
-                logarithm = facts[task * width + first + line];
-                mean = facts[count + task * width + first + line];
-            }
-            logarithms[line] = logarithm;
-            means[line] = mean;
-            let (low, high) = row_key((task * width + first + line) as u32, key_low, key_high);
-            lows[line] = low;
-            highs[line] = high;
-            line += comptime!(tile.units());
-        }
+        know(
+            facts,
+            &mut logarithms,
+            &mut means,
+            &mut lows,
+            &mut highs,
+            task * width,
+            first,
+            queries,
+            count,
+            key_low,
+            key_high,
+            columns,
+            tile,
+        );
         sync_cube();
         #[unroll]
         for j in 0..comptime!(columns / n) {
