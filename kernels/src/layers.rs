@@ -14,6 +14,7 @@ pub(crate) mod cube;
 mod dropout;
 mod embedding;
 mod extension;
+mod feed_forward;
 mod gelu;
 mod linear;
 mod mask;
@@ -39,6 +40,8 @@ use burn_flex::{FlexTensor, Layout};
 use embedding::Lists;
 use extension::Layers;
 use mask::Dropout;
+use mixed::Leaves;
+use norm::Norm;
 
 pub use mask::seed;
 pub use mixed::{Precision, PrecisionError};
@@ -82,20 +85,36 @@ pub fn attends(device: &Device, head: usize) -> bool {
     }
 }
 
+/// What a linear layer gave, as [`residual_norm`] reads it: in mixed precision the bias is still to be added.
+#[derive(Clone, Debug)]
+pub struct Projection {
+    product: Tensor<2>,
+    bias: Option<Tensor<1>>,
+}
+
+impl From<Tensor<2>> for Projection {
+    fn from(product: Tensor<2>) -> Self {
+        Self { product, bias: None }
+    }
+}
+
 pub(crate) fn fused_for<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.dtype() == DType::F32 && fused(&tensor.device())
 }
 
 /// Multi-head attention: per sequence and head, `dropout(softmax(Q K' / sqrt(head width))) V` over the keys that are no padding. Query, key and value come side by side in
-/// `[tokens, 3 hidden]`, heads side by side in each; the result is `[tokens, hidden]`. `places` is [`Sequences::on_device`]. `dropout` is the probability to apply now: 0
+/// `[tokens, 3 hidden]`, heads side by side in each, in f32 or as [`linear_half`] gives them; the result is `[tokens, hidden]` in the same format. `places` is [`Sequences::on_device`]. `dropout` is the probability to apply now: 0
 /// outside training.
 ///
 /// # Panics
-/// When the tensors or the places do not fit the shape, when [`attends`] says no, or when the numbers are not f32.
+/// When the tensors or the places do not fit the shape, when [`attends`] says no, or when the numbers have another format.
 pub fn attention(joint: Tensor<2>, places: Tensor<1, Int>, shape: AttentionShape, dropout: f64) -> Tensor<2> {
     let [tokens, width] = joint.dims();
     let sequences = &shape.sequences;
-    assert!(fused_for(&joint), "attention is fused for f32 on some devices only; ask `attends` first");
+    assert!(
+        fused(&joint.device()) && formats(shape.precision).contains(&joint.dtype()),
+        "attention is fused for some formats on some devices only; ask `attends` first"
+    );
     assert!(
         places.dims() == [2 * sequences.rows() + 1] && places.dtype() == DType::I32,
         "places of other sequences: ask `on_device` for them"
@@ -146,37 +165,84 @@ fn integers(numbers: Vec<i32>, device: &Device) -> IntTensor<Dispatch> {
     Tensor::<1, Int>::from_data(TensorData::new(numbers, [count]), (device, DType::I32)).into_dispatch()
 }
 
-/// `input x weight + bias`: `[rows, in]`, `[in, out]`, `[out]`. Mixed precision is for f32 operands, and for what [`linear_gelu`] gave; [`Precision::check`] says whether the device
+/// The formats of operands in that precision.
+fn formats(precision: Precision) -> [DType; 2] {
+    [DType::F32, precision.half().unwrap_or(DType::F32)]
+}
+
+/// `input x weight + bias`: `[rows, in]`, `[in, out]`, `[out]`. Mixed precision is for f32 operands and 16-bit input; [`Precision::check`] says whether the device
 /// has it.
 ///
 /// # Panics
 /// When the shapes do not fit.
 pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
-    let half = precision.half().filter(|&half| fused(&input.device()) && [DType::F32, half].contains(&input.dtype()));
-    if half.is_none() && (input.dtype() != DType::F32 || !on_cpu(&input.device())) {
-        return plain_linear(input, weight, Some(bias));
+    match mixed_for(&input, precision) {
+        Some(half) => linear_mixed(input, weight, bias, half, Leaves::All),
+        None => linear_f32(input, weight, bias),
     }
-    assert_fit(&input, &weight, &bias);
-    let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-    Tensor::from_dispatch(match half {
-        Some(half) => <Dispatch as Layers>::linear_mixed(input, weight, bias, half, false),
-        None => <Dispatch as Layers>::linear_layer(input, weight, bias),
-    })
 }
 
-/// `gelu(input x weight + bias)`, for another [`linear()`] layer to read: on a GPU in mixed precision the numbers are 16-bit floats, and what lies between product and
-/// result is one pass.
+/// [`linear()`] for [`attention()`] to read: on a GPU in mixed precision the numbers are 16-bit floats.
 ///
 /// # Panics
 /// When the shapes do not fit.
-pub fn linear_gelu(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
-    let Some(half) = precision.half().filter(|_| fused_for(&input)) else {
-        return gelu(linear(input, weight, bias, precision));
+pub fn linear_half(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
+    match mixed_for(&input, precision) {
+        Some(half) => linear_mixed(input, weight, bias, half, Leaves::Half),
+        None => linear_f32(input, weight, bias),
+    }
+}
+
+/// [`linear()`] for [`residual_norm()`] to read, which in mixed precision adds the bias on its way.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn linear_open(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Projection {
+    match mixed_for(&input, precision) {
+        Some(half) => Projection { product: linear_mixed(input, weight, bias.clone(), half, Leaves::Open), bias: Some(bias) },
+        None => linear_f32(input, weight, bias).into(),
+    }
+}
+
+/// `gelu(input x inner + its bias) x outer + its bias`, for [`residual_norm()`] to read: weights `[in, hidden]` and `[hidden, out]`, each with its bias.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn feed_forward(
+    input: Tensor<2>,
+    (inner, inner_bias): (Tensor<2>, Tensor<1>),
+    (outer, outer_bias): (Tensor<2>, Tensor<1>),
+    precision: Precision,
+) -> Projection {
+    let Some(half) = mixed_for(&input, precision) else {
+        return linear_f32(gelu(linear_f32(input, inner, inner_bias)), outer, outer_bias).into();
     };
+    assert_fit(&input, &inner, &inner_bias);
+    assert_fit(&inner, &outer, &outer_bias);
+    let bias = Some(outer_bias.clone());
+    let [input, inner, outer] = [input, inner, outer].map(Tensor::into_dispatch);
+    let (inner_bias, outer_bias) = (inner_bias.into_dispatch(), outer_bias.into_dispatch());
+    let product = <Dispatch as Layers>::feed_forward(input, inner, inner_bias, outer, outer_bias, half);
+    Projection { product: Tensor::from_dispatch(product), bias }
+}
+
+/// The format to round operands to, when this input is multiplied in mixed precision.
+fn mixed_for(input: &Tensor<2>, precision: Precision) -> Option<DType> {
+    precision.half().filter(|_| fused(&input.device()) && formats(precision).contains(&input.dtype()))
+}
+
+fn linear_mixed(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, half: DType, leaves: Leaves) -> Tensor<2> {
     assert_fit(&input, &weight, &bias);
     let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-    let product = <Dispatch as Layers>::linear_mixed(input, weight, bias.clone(), half, true);
-    Tensor::from_dispatch(<Dispatch as Layers>::gelu_mixed(product, bias, half))
+    Tensor::from_dispatch(<Dispatch as Layers>::linear_mixed(input, weight, bias, half, leaves))
+}
+
+fn linear_f32(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    if input.dtype() != DType::F32 || !on_cpu(&input.device()) {
+        return plain_linear(input, weight, Some(bias));
+    }
+    assert_fit(&input, &weight, &bias);
+    Tensor::from_dispatch(<Dispatch as Layers>::linear_layer(input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()))
 }
 
 fn assert_fit(input: &Tensor<2>, weight: &Tensor<2>, bias: &Tensor<1>) {
@@ -212,7 +278,15 @@ pub fn dropout(input: Tensor<2>, probability: f64) -> Tensor<2> {
 ///
 /// # Panics
 /// When the shapes do not fit.
-pub fn residual_norm(input: Tensor<2>, residual: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64, dropout: f64) -> Tensor<2> {
+pub fn residual_norm(
+    input: impl Into<Projection>,
+    residual: Tensor<2>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+    dropout: f64,
+) -> Tensor<2> {
+    let Projection { product: input, bias } = input.into();
     if !fused_for(&input) {
         return layer_norm(plain_dropout(input, dropout) + residual, gamma, Some(beta), epsilon);
     }
@@ -225,14 +299,14 @@ pub fn residual_norm(input: Tensor<2>, residual: Tensor<2>, gamma: Tensor<1>, be
         gamma.dims(),
         beta.dims()
     );
-    let dropout = Dropout::draw(dropout, &input.device());
+    let norm = Norm { epsilon, dropout: Dropout::draw(dropout, &input.device()), biased: bias.is_some() };
     Tensor::from_dispatch(<Dispatch as Layers>::residual_norm(
         input.into_dispatch(),
+        bias.unwrap_or_else(|| beta.clone()).into_dispatch(),
         residual.into_dispatch(),
         gamma.into_dispatch(),
         beta.into_dispatch(),
-        epsilon,
-        dropout,
+        norm,
     ))
 }
 

@@ -9,7 +9,7 @@ use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use kernels::layers::{self, AttentionShape, Precision};
+use kernels::layers::{self, AttentionShape, Precision, Projection};
 
 use crate::architecture::Architecture;
 use crate::batch::TokenBatch;
@@ -33,13 +33,13 @@ impl SelfAttention {
 
     /// `[tokens, hidden]` to the same shape.
     pub(crate) fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision) -> Tensor<2> {
-        let joint = linear(&self.joint, x, precision);
         match mask {
             Mask::Places { shape, places } => {
+                let joint = linear_half(&self.joint, x, precision);
                 let dropout = active(&self.dropout, &joint.device());
                 layers::attention(joint, places.clone(), shape.clone(), dropout)
             }
-            Mask::Bias { rows, width, bias } => self.composed(&joint, *rows, *width, bias.clone()),
+            Mask::Bias { rows, width, bias } => self.composed(&linear(&self.joint, x, precision), *rows, *width, bias.clone()),
         }
     }
 
@@ -75,11 +75,29 @@ pub(crate) fn linear(layer: &Linear, x: Tensor<2>, precision: Precision) -> Tens
     }
 }
 
-/// A linear layer and GELU, for the next linear layer to read.
-pub(crate) fn linear_gelu(layer: &Linear, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+/// [`linear()`] for fused attention to read.
+fn linear_half(layer: &Linear, x: Tensor<2>, precision: Precision) -> Tensor<2> {
     match &layer.bias {
-        Some(bias) => layers::linear_gelu(x, layer.weight.val(), bias.val(), precision),
-        None => layers::gelu(layer.forward(x)),
+        Some(bias) => layers::linear_half(x, layer.weight.val(), bias.val(), precision),
+        None => layer.forward(x),
+    }
+}
+
+/// [`linear()`] for the norm behind it to read.
+pub(crate) fn linear_open(layer: &Linear, x: Tensor<2>, precision: Precision) -> Projection {
+    match &layer.bias {
+        Some(bias) => layers::linear_open(x, layer.weight.val(), bias.val(), precision),
+        None => layer.forward(x).into(),
+    }
+}
+
+/// Two linear layers with GELU between them, for the norm behind them to read.
+pub(crate) fn feed_forward(inner: &Linear, outer: &Linear, x: Tensor<2>, precision: Precision) -> Projection {
+    match (&inner.bias, &outer.bias) {
+        (Some(inner_bias), Some(outer_bias)) => {
+            layers::feed_forward(x, (inner.weight.val(), inner_bias.val()), (outer.weight.val(), outer_bias.val()), precision)
+        }
+        _ => linear_open(outer, layers::gelu(linear(inner, x, precision)), precision),
     }
 }
 

@@ -11,10 +11,10 @@ use burn::nn::{Dropout, DropoutConfig, Embedding, LayerNorm, Linear};
 use burn::tensor::activation::{gelu_approximate, relu};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use kernels::layers::{self, AttentionShape, Precision, Sequences};
+use kernels::layers::{self, AttentionShape, Precision, Projection, Sequences};
 
 use crate::architecture::{Activation, Architecture, Family};
-use crate::attention::{Mask, SelfAttention, active, linear, linear_gelu, padding_bias, relative_buckets};
+use crate::attention::{Mask, SelfAttention, active, feed_forward, linear, linear_open, padding_bias, relative_buckets};
 use crate::batch::TokenBatch;
 use crate::names::{self, LayerNames};
 use crate::states::States;
@@ -187,16 +187,17 @@ impl Layer {
     }
 
     fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision) -> Tensor<2> {
-        let mixed = linear(&self.attention_output, self.attention.forward(x.clone(), mask, precision), precision);
+        let mixed = linear_open(&self.attention_output, self.attention.forward(x.clone(), mask, precision), precision);
         let dropout = |of: &Dropout| active(of, &x.device());
         let (first, second) = (dropout(&self.attention_dropout), dropout(&self.output_dropout));
         let x = residual_norm(&self.attention_norm, self.epsilon, mixed, x, first);
-        let inner = match self.activation {
-            Activation::Gelu => linear_gelu(&self.inner, x.clone(), precision),
-            Activation::GeluTanh => gelu_approximate(linear(&self.inner, x.clone(), precision)),
-            Activation::Relu => relu(linear(&self.inner, x.clone(), precision)),
+        let inner = || linear(&self.inner, x.clone(), precision);
+        let fed = match self.activation {
+            Activation::Gelu => feed_forward(&self.inner, &self.outer, x.clone(), precision),
+            Activation::GeluTanh => linear_open(&self.outer, gelu_approximate(inner()), precision),
+            Activation::Relu => linear_open(&self.outer, relu(inner()), precision),
         };
-        residual_norm(&self.output_norm, self.epsilon, linear(&self.outer, inner, precision), x, second)
+        residual_norm(&self.output_norm, self.epsilon, fed, x, second)
     }
 
     fn collect(&self, names: &LayerNames, into: &mut Collector) {
@@ -220,9 +221,7 @@ fn one_hot(types: &[u32], count: usize, device: &Device) -> Tensor<2> {
 }
 
 /// `norm(dropout(x) + residual)` with the probability of dropout that applies now.
-fn residual_norm(norm: &LayerNorm, epsilon: f64, x: Tensor<2>, residual: Tensor<2>, dropout: f64) -> Tensor<2> {
-    match &norm.beta {
-        Some(beta) => layers::residual_norm(x, residual, norm.gamma.val(), beta.val(), epsilon, dropout),
-        None => norm.forward(layers::dropout(x, dropout) + residual),
-    }
+fn residual_norm(norm: &LayerNorm, epsilon: f64, x: impl Into<Projection>, residual: Tensor<2>, dropout: f64) -> Tensor<2> {
+    let beta = norm.beta.as_ref().expect("every norm has a shift: `Weights::norm`");
+    layers::residual_norm(x, residual, norm.gamma.val(), beta.val(), epsilon, dropout)
 }

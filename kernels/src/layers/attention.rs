@@ -62,7 +62,7 @@ struct Place {
     mask_row: usize,
 }
 
-/// The mixed values `[tokens, hidden]`, and the logarithm of the sum of exponentials of every (row, head, query), `[rows * heads * width]`.
+/// The mixed values `[tokens, hidden]`, in mixed precision rounded as the next product reads them, and the logarithm of the sum of exponentials of every (row, head, query), `[rows * heads * width]`.
 pub(super) fn forward(joint: &FlexTensor, shape: &AttentionShape, dropout: Option<Dropout>) -> (FlexTensor, FlexTensor) {
     let joint = as_given(joint, shape.precision);
     let hidden = joint.layout().shape()[1] / 3;
@@ -79,7 +79,9 @@ pub(super) fn forward(joint: &FlexTensor, shape: &AttentionShape, dropout: Optio
             .for_each_init(Scratch::default, run);
     }
     let count = logarithms.len();
-    (tensor(output, [shape.sequences.tokens(), hidden]), tensor(logarithms, [count]))
+    let output = tensor(output, [shape.sequences.tokens(), hidden]);
+    let output = if shape.precision == Precision::Mixed { rounded(output, 1.0) } else { output };
+    (output, tensor(logarithms, [count]))
 }
 
 /// The gradients of query, key and value, side by side.

@@ -12,6 +12,8 @@ use burn::tensor::DType;
 use super::AttentionShape;
 use super::extension::{Layers, Passes};
 use super::mask::Dropout;
+use super::mixed::Leaves;
+use super::norm::Norm;
 
 #[derive(Debug)]
 struct Attention;
@@ -121,18 +123,20 @@ impl<B: Passes> Backward<B, 1> for Gelu {
 }
 
 #[derive(Debug)]
-struct MixedGelu;
+struct FeedForward;
 
-impl<B: Passes> Backward<B, 1> for MixedGelu {
-    /// The input and the bias, whose gradient is the linear layer's.
-    type State = (NodeId, FloatTensor<B>);
+impl<B: Passes> Backward<B, 5> for FeedForward {
+    /// Input, inner product and hidden numbers, inner and outer weights, all rounded, and the inner bias.
+    type State = ([FloatTensor<B>; 5], FloatTensor<B>);
 
-    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let (input, bias) = ops.state;
-        let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(input);
+    fn backward(self, ops: Ops<Self::State, 5>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let ([input, product, hidden, inner, outer], bias) = ops.state;
         let gradient = gradients.consume::<B>(&ops.node);
-        if let [Some(parent)] = ops.parents {
-            gradients.register::<B>(parent.id, B::gelu_mixed_gradient(gradient, input, bias));
+        let (input, inner, inner_bias, outer, outer_bias) = B::feed_forward_backward(gradient, input, product, hidden, inner, outer, bias);
+        for (parent, result) in ops.parents.into_iter().zip([input, inner, inner_bias, outer, outer_bias]) {
+            if let Some(parent) = parent {
+                gradients.register::<B>(parent.id, result);
+            }
         }
     }
 }
@@ -155,13 +159,13 @@ impl<B: Layers> Backward<B, 1> for Drop {
 struct ResidualNorm;
 
 impl<B: Passes> Backward<B, 4> for ResidualNorm {
-    type State = (NodeId, [FloatTensor<B>; 2], Option<Dropout>);
+    type State = (NodeId, FloatTensor<B>, Norm);
 
     fn backward(self, ops: Ops<Self::State, 4>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let (gamma, [normal, inverse], dropout) = ops.state;
+        let (gamma, kept, norm) = ops.state;
         let gamma = checkpointer.retrieve_node_output::<FloatTensor<B>>(gamma);
         let gradient = gradients.consume::<B>(&ops.node);
-        let (input, residual, scale, shift) = B::residual_norm_backward(gradient, gamma, normal, inverse, dropout);
+        let (input, residual, scale, shift) = B::residual_norm_backward(gradient, gamma, kept, norm);
         for (parent, result) in ops.parents.into_iter().zip([input, residual, scale, shift]) {
             if let Some(parent) = parent {
                 gradients.register::<B>(parent.id, result);
@@ -240,16 +244,37 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         half: DType,
-        open: bool,
+        leaves: Leaves,
     ) -> FloatTensor<Self> {
         let nodes = [input.node(), weight.node(), bias.node()];
         let (input, weight, bias) = (input.into_primitive(), weight.into_primitive(), bias.into_primitive());
         match MixedLinear.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let (output, input, weight) = B::linear_mixed_keeping(input, weight, bias, half, open);
+                let (output, input, weight) = B::linear_mixed_keeping(input, weight, bias, half, leaves);
                 prepared.finish([input, weight], output)
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(B::linear_mixed(input, weight, bias, half, open)),
+            OpsKind::UnTracked(prepared) => prepared.finish(B::linear_mixed(input, weight, bias, half, leaves)),
+        }
+    }
+
+    fn feed_forward(
+        input: FloatTensor<Self>,
+        inner: FloatTensor<Self>,
+        inner_bias: FloatTensor<Self>,
+        outer: FloatTensor<Self>,
+        outer_bias: FloatTensor<Self>,
+        half: DType,
+    ) -> FloatTensor<Self> {
+        let nodes = [input.node(), inner.node(), inner_bias.node(), outer.node(), outer_bias.node()];
+        let [input, inner, bias, outer] = [input, inner, inner_bias, outer].map(|tensor| tensor.into_primitive());
+        match FeedForward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let (output, input, product, hidden, inner, outer) = B::feed_forward_keeping(input, inner, bias.clone(), outer, half);
+                prepared.finish(([input, product, hidden, inner, outer], bias), output)
+            }
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(B::feed_forward(input, inner, bias, outer, outer_bias.into_primitive(), half))
+            }
         }
     }
 
@@ -263,16 +288,6 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
         }
     }
 
-    fn gelu_mixed(input: FloatTensor<Self>, bias: FloatTensor<Self>, half: DType) -> FloatTensor<Self> {
-        match MixedGelu.prepare::<C>([input.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(mut prepared) => {
-                let (kept, bias) = (prepared.checkpoint(&input), bias.into_primitive());
-                prepared.finish((kept, bias.clone()), B::gelu_mixed(input.into_primitive(), bias, half))
-            }
-            OpsKind::UnTracked(prepared) => prepared.finish(B::gelu_mixed(input.into_primitive(), bias.into_primitive(), half)),
-        }
-    }
-
     fn dropout_layer(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
         match Drop.prepare::<C>([input.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => prepared.finish(dropout, B::dropout_layer(input.into_primitive(), dropout)),
@@ -282,24 +297,25 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
 
     fn residual_norm(
         input: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        epsilon: f64,
-        dropout: Option<Dropout>,
+        norm: Norm,
     ) -> FloatTensor<Self> {
+        // The bias has its gradient from the function that left it.
         let nodes = [input.node(), residual.node(), gamma.node(), beta.node()];
-        let others = [&residual, &gamma, &beta].map(|other| other.primitive().clone());
+        let others = [&bias, &residual, &gamma, &beta].map(|other| other.primitive().clone());
         match ResidualNorm.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
-                let kept = prepared.checkpoint(&gamma);
-                let [residual, gamma, beta] = others;
-                let (output, normal, inverse) = B::residual_norm_keeping(input.into_primitive(), residual, gamma, beta, epsilon, dropout);
-                prepared.finish((kept, [normal, inverse], dropout), output)
+                let gamma_node = prepared.checkpoint(&gamma);
+                let [bias, residual, gamma, beta] = others;
+                let (output, kept) = B::residual_norm_keeping(input.into_primitive(), bias, residual, gamma, beta, norm);
+                prepared.finish((gamma_node, kept, norm), output)
             }
             OpsKind::UnTracked(prepared) => {
-                let [residual, gamma, beta] = others;
-                prepared.finish(B::residual_norm(input.into_primitive(), residual, gamma, beta, epsilon, dropout))
+                let [bias, residual, gamma, beta] = others;
+                prepared.finish(B::residual_norm(input.into_primitive(), bias, residual, gamma, beta, norm))
             }
         }
     }

@@ -8,6 +8,7 @@
 
 mod attention;
 mod embedding;
+mod feed_forward;
 mod gelu;
 mod mask;
 mod mixed;
@@ -27,6 +28,8 @@ use burn_cubecl::tensor::CubeTensor;
 use super::AttentionShape;
 use super::extension::{Layers, Passes};
 use super::mask::Dropout;
+use super::mixed::Leaves;
+use super::norm::Norm;
 
 /// Units of a cube that works through numbers one by one; WebGPU promises 256.
 pub(crate) const UNITS: usize = 256;
@@ -42,7 +45,17 @@ pub(crate) fn cubes(client: &Client, count: usize) -> CubeCount {
 
 /// A new contiguous buffer of another tensor's kind, not written yet.
 pub(crate) fn empty<const D: usize>(like: &CubeTensor, shape: [usize; D]) -> CubeTensor {
-    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), Shape::from(shape), like.dtype)
+    empty_in(like, shape, like.dtype)
+}
+
+/// As [`empty`], in a format.
+pub(crate) fn empty_in<const D: usize>(like: &CubeTensor, shape: [usize; D], format: DType) -> CubeTensor {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), Shape::from(shape), format)
+}
+
+/// What has another format than f32, as the gradient of what was read otherwise than by a layer may have, is cast to it.
+fn in_f32(tensor: CubeTensor) -> CubeTensor {
+    if tensor.dtype == DType::F32 { tensor } else { CubeBackend::float_cast(tensor, FloatDType::F32) }
 }
 
 /// Contiguous, with memory that nothing else uses: the same memory when that is so.
@@ -117,18 +130,26 @@ impl Layers for CubeBackend {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         half: DType,
-        open: bool,
+        leaves: Leaves,
     ) -> FloatTensor<Self> {
-        let [output, ..] = mixed::forward(input, weight, bias, half, open);
+        let [output, ..] = mixed::forward(input, weight, bias, half, leaves);
+        output
+    }
+
+    fn feed_forward(
+        input: FloatTensor<Self>,
+        inner: FloatTensor<Self>,
+        inner_bias: FloatTensor<Self>,
+        outer: FloatTensor<Self>,
+        _outer_bias: FloatTensor<Self>,
+        half: DType,
+    ) -> FloatTensor<Self> {
+        let [output, ..] = feed_forward::forward(input, inner, inner_bias, outer, half);
         output
     }
 
     fn gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::forward(input)
-    }
-
-    fn gelu_mixed(input: FloatTensor<Self>, bias: FloatTensor<Self>, half: DType) -> FloatTensor<Self> {
-        gelu::forward_mixed(input, bias, half)
     }
 
     fn dropout_layer(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
@@ -137,14 +158,13 @@ impl Layers for CubeBackend {
 
     fn residual_norm(
         input: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        epsilon: f64,
-        dropout: Option<Dropout>,
+        norm: Norm,
     ) -> FloatTensor<Self> {
-        let [output, ..] = norm::forward([input, residual, gamma, beta], epsilon, dropout, false);
-        output
+        norm::forward([input, bias, residual, gamma, beta], norm, false).0
     }
 }
 
@@ -168,7 +188,7 @@ impl Passes for CubeBackend {
         shape: AttentionShape,
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
-        attention::backward(gradient, joint, [output, logarithms], places, &shape, dropout)
+        attention::backward(in_f32(gradient), joint, [output, logarithms], places, &shape, dropout)
     }
 
     fn embedding_gradient(
@@ -186,10 +206,9 @@ impl Passes for CubeBackend {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         half: DType,
-        open: bool,
+        leaves: Leaves,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [output, input, weight] = mixed::forward(input, weight, bias, half, open);
-        (output, input, weight)
+        mixed::forward(input, weight, bias, half, leaves).into()
     }
 
     fn linear_mixed_backward(
@@ -197,40 +216,52 @@ impl Passes for CubeBackend {
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [input, weight, bias] = mixed::backward(gradient, input, weight);
-        (input, weight, bias)
+        mixed::backward(in_f32(gradient), input, weight).into()
+    }
+
+    fn feed_forward_keeping(
+        input: FloatTensor<Self>,
+        inner: FloatTensor<Self>,
+        inner_bias: FloatTensor<Self>,
+        outer: FloatTensor<Self>,
+        half: DType,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        feed_forward::forward(input, inner, inner_bias, outer, half).into()
+    }
+
+    fn feed_forward_backward(
+        gradient: FloatTensor<Self>,
+        input: FloatTensor<Self>,
+        product: FloatTensor<Self>,
+        hidden: FloatTensor<Self>,
+        inner: FloatTensor<Self>,
+        outer: FloatTensor<Self>,
+        inner_bias: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        feed_forward::backward(gradient, input, product, hidden, [inner, outer], inner_bias).into()
     }
 
     fn gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::backward(gradient, input)
     }
 
-    fn gelu_mixed_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        // Whoever read the result otherwise than a linear layer does sends a gradient in its format.
-        let gradient = if gradient.dtype == DType::F32 { gradient } else { Self::float_cast(gradient, FloatDType::F32) };
-        gelu::backward_mixed(gradient, input, bias)
-    }
-
     fn residual_norm_keeping(
         input: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        epsilon: f64,
-        dropout: Option<Dropout>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [output, normal, inverse] = norm::forward([input, residual, gamma, beta], epsilon, dropout, true);
-        (output, normal, inverse)
+        norm: Norm,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        norm::forward([input, bias, residual, gamma, beta], norm, true)
     }
 
     fn residual_norm_backward(
         gradient: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
-        normal: FloatTensor<Self>,
-        inverse: FloatTensor<Self>,
-        dropout: Option<Dropout>,
+        kept: FloatTensor<Self>,
+        norm: Norm,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [input, residual, scale, shift] = norm::backward(gradient, gamma, [normal, inverse], dropout);
-        (input, residual, scale, shift)
+        norm::backward(gradient, gamma, kept, norm.dropout).into()
     }
 }

@@ -10,12 +10,14 @@ use burn::tensor::{DType, Shape};
 use burn_flex::FlexTensor;
 
 use super::mask::Dropout;
-use super::{AttentionShape, attention, dropout, embedding, gelu, linear, mixed, norm};
+use super::mixed::Leaves;
+use super::norm::Norm;
+use super::{AttentionShape, attention, dropout, embedding, feed_forward, gelu, linear, mixed, norm};
 
 /// The layers on one backend.
 #[backend_extension(Cube, Flex, Fusion, Autodiff)]
 pub(crate) trait Layers: Backend {
-    /// Query, key and value come side by side, `[tokens, 3 hidden]`. `places` is `Sequences::on_device`, for devices that read it there.
+    /// Query, key and value come side by side, `[tokens, 3 hidden]`, and the result has their format. `places` is `Sequences::on_device`, for devices that read it there.
     #[fusion(meta = |joint, _places, _shape, _dropout| with_shape(joint, [joint.shape[0], joint.shape[1] / 3]))]
     fn attention_layer(
         joint: FloatTensor<Self>,
@@ -48,34 +50,42 @@ pub(crate) trait Layers: Backend {
     #[fusion(dtype = input, shape = product_shape(input, weight))]
     fn linear_layer(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// Operands in the format `half`, sums in f32. When `open` the bias is left for the next function to add; its gradient is this one's all the same.
-    #[fusion(meta = |input, weight, _bias, _half, _open| product_of(input, weight))]
+    /// Operands in the format `half`, sums in f32.
+    #[fusion(meta = |input, weight, _bias, half, leaves| leaves_of(input, weight, *half, *leaves))]
     fn linear_mixed(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         half: DType,
-        open: bool,
+        leaves: Leaves,
+    ) -> FloatTensor<Self>;
+
+    /// A linear layer, GELU and another one, operands in the format `half`. The last bias is left for the next function to add; its gradient is this one's all the same.
+    #[fusion(meta = |input, _inner, _inner_bias, outer, _outer_bias, _half| product_of(input, outer))]
+    fn feed_forward(
+        input: FloatTensor<Self>,
+        inner: FloatTensor<Self>,
+        inner_bias: FloatTensor<Self>,
+        outer: FloatTensor<Self>,
+        outer_bias: FloatTensor<Self>,
+        half: DType,
     ) -> FloatTensor<Self>;
 
     #[fusion(dtype = input, shape = input)]
     fn gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// GELU of the input and a bias that an open [`Layers::linear_mixed`] left, which has its gradient; in the format `half`, as the next linear layer reads it.
-    #[fusion(meta = |input, _bias, half| in_format(input, *half))]
-    fn gelu_mixed(input: FloatTensor<Self>, bias: FloatTensor<Self>, half: DType) -> FloatTensor<Self>;
-
     #[fusion(dtype = input, shape = input)]
     fn dropout_layer(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self>;
 
+    /// `bias` is added first when the norm says so, and is not looked at otherwise; who left it to be added has its gradient.
     #[fusion(dtype = input, shape = input)]
     fn residual_norm(
         input: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        epsilon: f64,
-        dropout: Option<Dropout>,
+        norm: Norm,
     ) -> FloatTensor<Self>;
 }
 
@@ -83,7 +93,10 @@ pub(crate) trait Layers: Backend {
 #[backend_extension(Cube, Flex, Fusion)]
 pub(crate) trait Passes: Backend {
     /// The output, and the logarithm of the sum of exponentials of every (row, head, query).
-    #[fusion(meta = |joint, _places, shape, _dropout| (with_shape(joint, [joint.shape[0], joint.shape[1] / 3]), with_shape(joint, [shape.queries()])))]
+    #[fusion(meta = |joint, _places, shape, _dropout| (
+        with_shape(joint, [joint.shape[0], joint.shape[1] / 3]),
+        in_format(&with_shape(joint, [shape.queries()]), DType::F32),
+    ))]
     fn attention_keeping(
         joint: FloatTensor<Self>,
         places: IntTensor<Self>,
@@ -91,8 +104,8 @@ pub(crate) trait Passes: Backend {
         dropout: Option<Dropout>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The gradients of query, key and value, side by side.
-    #[fusion(meta = |_gradient, joint, _output, _logarithms, _places, _shape, _dropout| joint.clone())]
+    /// The gradients of query, key and value, side by side, in f32.
+    #[fusion(meta = |_gradient, joint, _output, _logarithms, _places, _shape, _dropout| in_format(joint, DType::F32))]
     fn attention_backward(
         gradient: FloatTensor<Self>,
         joint: FloatTensor<Self>,
@@ -114,53 +127,74 @@ pub(crate) trait Passes: Backend {
     ) -> FloatTensor<Self>;
 
     /// The output, and the rounded operands.
-    #[fusion(meta = |input, weight, _bias, half, _open| (product_of(input, weight), in_format(input, *half), in_format(weight, *half)))]
+    #[fusion(meta = |input, weight, _bias, half, leaves| (
+        leaves_of(input, weight, *half, *leaves), in_format(input, *half), in_format(weight, *half),
+    ))]
     fn linear_mixed_keeping(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         half: DType,
-        open: bool,
+        leaves: Leaves,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The gradients of input, weight and bias, from the rounded operands.
-    #[fusion(meta = |gradient, input, weight| {
-        let bias = with_shape(gradient, [weight.shape[1]]);
-        (with_shape(gradient, [input.shape[0], input.shape[1]]), with_shape(gradient, [weight.shape[0], weight.shape[1]]), bias)
-    })]
+    /// The gradients of input, weight and bias, from the rounded operands, in f32.
+    #[fusion(meta = |gradient, input, weight| (gradient_of(input), gradient_of(weight), in_format(&with_shape(gradient, [weight.shape[1]]), DType::F32)))]
     fn linear_mixed_backward(
         gradient: FloatTensor<Self>,
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
+    /// The output, and what its backward pass reads: input, inner product and hidden numbers, inner and outer weights, all rounded.
+    #[fusion(meta = |input, inner, _inner_bias, outer, half| {
+        let hidden = in_format(&with_shape(input, [input.shape[0], inner.shape[1]]), *half);
+        (product_of(input, outer), in_format(input, *half), hidden.clone(), hidden, in_format(inner, *half), in_format(outer, *half))
+    })]
+    fn feed_forward_keeping(
+        input: FloatTensor<Self>,
+        inner: FloatTensor<Self>,
+        inner_bias: FloatTensor<Self>,
+        outer: FloatTensor<Self>,
+        half: DType,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The gradients of input, inner weights and bias, outer weights and bias, from what was kept, in f32.
+    #[fusion(meta = |gradient, input, _product, _hidden, inner, outer, inner_bias| (
+        gradient_of(input), gradient_of(inner), gradient_of(inner_bias), gradient_of(outer), gradient_of(&with_shape(gradient, [outer.shape[1]])),
+    ))]
+    fn feed_forward_backward(
+        gradient: FloatTensor<Self>,
+        input: FloatTensor<Self>,
+        product: FloatTensor<Self>,
+        hidden: FloatTensor<Self>,
+        inner: FloatTensor<Self>,
+        outer: FloatTensor<Self>,
+        inner_bias: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
     /// The gradient of the input.
     #[fusion(dtype = gradient, shape = gradient)]
     fn gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// The gradient of the input alone, in its format.
-    #[fusion(dtype = input, shape = gradient)]
-    fn gelu_mixed_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// The output, the rows before scale and shift, and what each was multiplied by, `[rows]`.
-    #[fusion(meta = |input, _residual, _gamma, _beta, _epsilon, _dropout| (input.clone(), input.clone(), with_shape(input, [input.shape[0]])))]
+    /// The output, and in one piece the rows before scale and shift and behind them what each was multiplied by, `[rows (width + 1)]`.
+    #[fusion(meta = |input, _bias, _residual, _gamma, _beta, _norm| (input.clone(), with_shape(input, [input.shape[0] * (input.shape[1] + 1)])))]
     fn residual_norm_keeping(
         input: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        epsilon: f64,
-        dropout: Option<Dropout>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+        norm: Norm,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// The gradients of input, residual, scale and shift.
-    #[fusion(meta = |gradient, gamma, _normal, _inverse, _dropout| (gradient.clone(), gradient.clone(), gamma.clone(), gamma.clone()))]
+    #[fusion(meta = |gradient, gamma, _kept, _norm| (gradient.clone(), gradient.clone(), gamma.clone(), gamma.clone()))]
     fn residual_norm_backward(
         gradient: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
-        normal: FloatTensor<Self>,
-        inverse: FloatTensor<Self>,
-        dropout: Option<Dropout>,
+        kept: FloatTensor<Self>,
+        norm: Norm,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
@@ -173,6 +207,16 @@ fn with_shape<const D: usize>(like: &TensorSpec, shape: [usize; D]) -> TensorSpe
 /// The f32 product of two matrices, whatever they are made of.
 fn product_of(input: &TensorSpec, weight: &TensorSpec) -> TensorSpec {
     in_format(&with_shape(input, [input.shape[0], weight.shape[1]]), DType::F32)
+}
+
+/// What a linear layer in mixed precision leaves.
+fn leaves_of(input: &TensorSpec, weight: &TensorSpec, half: DType, leaves: Leaves) -> TensorSpec {
+    in_format(&product_of(input, weight), if leaves == Leaves::Half { half } else { DType::F32 })
+}
+
+/// The gradient of what may be in another format.
+fn gradient_of(tensor: &TensorSpec) -> TensorSpec {
+    in_format(tensor, DType::F32)
 }
 
 fn in_format(like: &TensorSpec, format: DType) -> TensorSpec {
@@ -202,17 +246,25 @@ impl Layers for Flex {
         linear::forward(&input, &weight, &bias)
     }
 
-    fn linear_mixed(input: FlexTensor, weight: FlexTensor, bias: FlexTensor, _half: DType, open: bool) -> FlexTensor {
-        let [output, ..] = mixed::forward(input, weight, &bias, open);
+    fn linear_mixed(input: FlexTensor, weight: FlexTensor, bias: FlexTensor, _half: DType, leaves: Leaves) -> FlexTensor {
+        let [output, ..] = mixed::forward(input, weight, &bias, leaves);
+        output
+    }
+
+    fn feed_forward(
+        input: FlexTensor,
+        inner: FlexTensor,
+        inner_bias: FlexTensor,
+        outer: FlexTensor,
+        _outer_bias: FlexTensor,
+        _half: DType,
+    ) -> FlexTensor {
+        let [output, ..] = feed_forward::forward(input, inner, &inner_bias, outer);
         output
     }
 
     fn gelu_layer(input: FlexTensor) -> FlexTensor {
         gelu::forward(input)
-    }
-
-    fn gelu_mixed(input: FlexTensor, bias: FlexTensor, _half: DType) -> FlexTensor {
-        mixed::rounded(gelu::forward(mixed::biased(input, &bias)), 1.0)
     }
 
     fn dropout_layer(input: FlexTensor, dropout: Dropout) -> FlexTensor {
@@ -221,13 +273,13 @@ impl Layers for Flex {
 
     fn residual_norm(
         input: FlexTensor,
+        bias: FlexTensor,
         residual: FlexTensor,
         gamma: FlexTensor,
         beta: FlexTensor,
-        epsilon: f64,
-        dropout: Option<Dropout>,
+        norm: Norm,
     ) -> FlexTensor {
-        norm::forward(input, &residual, [&gamma, &beta], epsilon, dropout, false).0
+        norm::forward(input, &bias, &residual, [&gamma, &beta], norm, false).0
     }
 }
 
@@ -262,9 +314,9 @@ impl Passes for Flex {
         weight: FlexTensor,
         bias: FlexTensor,
         _half: DType,
-        open: bool,
+        leaves: Leaves,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let [output, input, weight] = mixed::forward(input, weight, &bias, open);
+        let [output, input, weight] = mixed::forward(input, weight, &bias, leaves);
         (output, input, weight)
     }
 
@@ -273,35 +325,49 @@ impl Passes for Flex {
         (input, weight, bias)
     }
 
+    fn feed_forward_keeping(
+        input: FlexTensor,
+        inner: FlexTensor,
+        inner_bias: FlexTensor,
+        outer: FlexTensor,
+        _half: DType,
+    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+        feed_forward::forward(input, inner, &inner_bias, outer).into()
+    }
+
+    fn feed_forward_backward(
+        gradient: FlexTensor,
+        input: FlexTensor,
+        product: FlexTensor,
+        hidden: FlexTensor,
+        inner: FlexTensor,
+        outer: FlexTensor,
+        inner_bias: FlexTensor,
+    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+        feed_forward::backward(&gradient, input, product, hidden, [inner, outer], &inner_bias).into()
+    }
+
     fn gelu_gradient(gradient: FlexTensor, input: FlexTensor) -> FlexTensor {
         gelu::backward(gradient, &input)
     }
 
-    fn gelu_mixed_gradient(gradient: FlexTensor, input: FlexTensor, bias: FlexTensor) -> FlexTensor {
-        gelu::backward(gradient, &mixed::biased(input, &bias))
-    }
-
     fn residual_norm_keeping(
         input: FlexTensor,
+        bias: FlexTensor,
         residual: FlexTensor,
         gamma: FlexTensor,
         beta: FlexTensor,
-        epsilon: f64,
-        dropout: Option<Dropout>,
-    ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let (output, kept) = norm::forward(input, &residual, [&gamma, &beta], epsilon, dropout, true);
-        let [normal, inverse] = kept.expect("asked for");
-        (output, normal, inverse)
+        norm: Norm,
+    ) -> (FlexTensor, FlexTensor) {
+        norm::forward(input, &bias, &residual, [&gamma, &beta], norm, true)
     }
 
     fn residual_norm_backward(
         gradient: FlexTensor,
         gamma: FlexTensor,
-        normal: FlexTensor,
-        inverse: FlexTensor,
-        dropout: Option<Dropout>,
+        kept: FlexTensor,
+        norm: Norm,
     ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
-        let [input, residual, scale, shift] = norm::backward(gradient, &gamma, [&normal, &inverse], dropout);
-        (input, residual, scale, shift)
+        norm::backward(gradient, &gamma, &kept, norm.dropout).into()
     }
 }

@@ -14,7 +14,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 use thiserror::Error;
 
-use super::{linear, numbers, owned};
+use super::{linear, numbers, owned, owned_flat};
 
 /// Numbers of a task.
 const CHUNK: usize = 1 << 14;
@@ -36,6 +36,17 @@ impl fmt::Display for Precision {
             Self::Mixed => "mixed",
         })
     }
+}
+
+/// What a linear layer in mixed precision leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// The output, in f32.
+    All,
+    /// The product alone, in f32: the next function adds the bias, whose gradient is the layer's all the same.
+    Open,
+    /// The output in 16 bits, rounded before the bias and behind it.
+    Half,
 }
 
 /// A device that cannot do it.
@@ -113,7 +124,12 @@ pub(super) fn halved(numbers: &mut [f32], by: f32) {
 
 /// [`scale`] of the largest of many numbers, on all cores. A NaN is passed over here and stays in the product.
 pub(super) fn scale_of_all(numbers: &[f32]) -> f32 {
-    scale(numbers.par_iter().map(|x| x.abs()).reduce(|| 0.0, f32::max))
+    scale(largest_of_all(numbers))
+}
+
+/// The largest absolute number, on all cores.
+pub(super) fn largest_of_all(numbers: &[f32]) -> f32 {
+    numbers.par_iter().map(|x| x.abs()).reduce(|| 0.0, f32::max)
 }
 
 /// [`scale`] of the largest of a few numbers; NaN is the largest of all.
@@ -126,11 +142,21 @@ pub(super) fn scale_of(numbers: &[f32]) -> f32 {
     scale(f32::from_bits(largest))
 }
 
-/// The output, without the bias when `open`, and the rounded operands.
-pub(super) fn forward(input: FlexTensor, weight: FlexTensor, bias: &FlexTensor, open: bool) -> [FlexTensor; 3] {
+/// What the layer leaves, and the rounded operands.
+pub(super) fn forward(input: FlexTensor, weight: FlexTensor, bias: &FlexTensor, leaves: Leaves) -> [FlexTensor; 3] {
     let [input, weight] = [input, weight].map(|operand| rounded(operand, 1.0));
-    let none = open.then(|| super::tensor(vec![0.0; weight.layout().shape()[1]], [weight.layout().shape()[1]]));
-    [linear::forward(&input, &weight, none.as_ref().unwrap_or(bias)), input, weight]
+    let output = match leaves {
+        Leaves::All => linear::forward(&input, &weight, bias),
+        Leaves::Open => product(&input, &weight),
+        Leaves::Half => rounded(biased(rounded(product(&input, &weight), 1.0), bias), 1.0),
+    };
+    [output, input, weight]
+}
+
+/// The product without any bias.
+pub(super) fn product(input: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
+    let width = weight.layout().shape()[1];
+    linear::forward(input, weight, &super::tensor(vec![0.0; width], [width]))
 }
 
 /// Each row and the bias.
@@ -149,14 +175,15 @@ pub(super) fn backward(gradient: &FlexTensor, input: FlexTensor, weight: FlexTen
     let by = scale_of_all(numbers(&gradient));
     let to_bias = Flex::linear_bias_backward(gradient.clone());
     let scaled = rounded(gradient, by);
-    let unscaled = |product: FlexTensor| {
-        let shape = [product.layout().shape()[0], product.layout().shape()[1]];
-        let mut product = owned(product, shape);
-        product.storage_mut::<f32>().par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|x| *x *= 1.0 / by));
-        product
-    };
-    let to_input = unscaled(Flex::linear_x_backward(weight, scaled.clone()));
-    [to_input, unscaled(Flex::linear_weight_backward(input, scaled)), to_bias]
+    let to_input = divided(Flex::linear_x_backward(weight, scaled.clone()), by);
+    [to_input, divided(Flex::linear_weight_backward(input, scaled), by), to_bias]
+}
+
+/// Each number divided by a power of two.
+pub(super) fn divided(input: FlexTensor, by: f32) -> FlexTensor {
+    let mut output = owned_flat(input);
+    output.storage_mut::<f32>().par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|x| *x *= 1.0 / by));
+    output
 }
 
 #[cfg(test)]

@@ -4,37 +4,50 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::mask::Dropout;
+use super::mixed::biased;
 use super::wide::{Lanes, dot, times_plus, total, widest};
 use super::{numbers, tensor};
 
 /// Rows of a task. Fixed, so that sums over rows do not depend on the number of threads.
 const ROWS: usize = 32;
 
-/// Scale, shift and epsilon of the norm.
+/// How a norm is computed, beside its tensors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Norm {
+    /// Added to the variance.
+    pub(crate) epsilon: f64,
+    /// Of the input, behind its bias.
+    pub(crate) dropout: Option<Dropout>,
+    /// Whether the input still lacks its bias.
+    pub(crate) biased: bool,
+}
+
+/// What a row is computed with.
 #[derive(Clone, Copy)]
-struct Norm<'a> {
+struct Of<'a> {
     gamma: &'a [f32],
     beta: &'a [f32],
     epsilon: f64,
     dropout: Option<Dropout>,
 }
 
-/// `norm(dropout(input) + residual)`, in the memory of `input` when nothing else uses it. When asked to, keeps what the backward pass needs: the rows before scale and
-/// shift, and what each was multiplied by.
+/// `norm(dropout(input + bias) + residual)`, in the memory of `input` when nothing else uses it. When asked to, keeps what the backward pass needs: the rows before scale and
+/// shift, and behind them what each was multiplied by, `[rows (width + 1)]`.
 pub(super) fn forward(
     input: FlexTensor,
+    bias: &FlexTensor,
     residual: &FlexTensor,
     [gamma, beta]: [&FlexTensor; 2],
-    epsilon: f64,
-    dropout: Option<Dropout>,
+    norm: Norm,
     save: bool,
-) -> (FlexTensor, Option<[FlexTensor; 2]>) {
+) -> (FlexTensor, FlexTensor) {
     let [residual, gamma, beta] = [residual, gamma, beta].map(FlexTensor::to_contiguous);
     let shape = [residual.layout().shape()[0], residual.layout().shape()[1]];
-    let norm = Norm { gamma: numbers(&gamma), beta: numbers(&beta), epsilon, dropout };
+    let input = if norm.biased { biased(input, bias) } else { input };
+    let norm = Of { gamma: numbers(&gamma), beta: numbers(&beta), epsilon: norm.epsilon, dropout: norm.dropout };
     let mut output = super::owned(input, shape);
-    let mut inverse = vec![0.0; shape[0]];
-    let mut normal = vec![0.0; if save { shape[0] * shape[1] } else { 0 }];
+    let mut kept = vec![0.0; shape[0] * if save { shape[1] + 1 } else { 1 }];
+    let (normal, inverse) = kept.split_at_mut(if save { shape[0] * shape[1] } else { 0 });
     let size = (ROWS * shape[1]).max(1);
     {
         let output = output.storage_mut::<f32>().par_chunks_mut(size).zip(numbers(&residual).par_chunks(size));
@@ -47,11 +60,12 @@ pub(super) fn forward(
             output.for_each(|(task, ((output, residual), inverse))| rows_forward(output, residual, inverse, &mut [], norm, task * ROWS));
         }
     }
-    (output, save.then(|| [tensor(normal, shape), tensor(inverse, [shape[0]])]))
+    let count = kept.len();
+    (output, tensor(kept, [count]))
 }
 
 widest!(
-    fn rows_forward(output: &mut [f32], residual: &[f32], inverse: &mut [f32], normal: &mut [f32], norm: Norm<'_>, first: usize) = rows_forward_body
+    fn rows_forward(output: &mut [f32], residual: &[f32], inverse: &mut [f32], normal: &mut [f32], norm: Of<'_>, first: usize) = rows_forward_body
 );
 
 #[inline(always)]
@@ -60,7 +74,7 @@ fn rows_forward_body<L: Lanes>(
     residual: &[f32],
     inverse: &mut [f32],
     normal: &mut [f32],
-    norm: Norm<'_>,
+    norm: Of<'_>,
     first: usize,
 ) {
     let width = norm.gamma.len();
@@ -103,18 +117,19 @@ fn rows_forward_body<L: Lanes>(
 pub(super) fn backward(
     gradient: FlexTensor,
     gamma: &FlexTensor,
-    [normal, inverse]: [&FlexTensor; 2],
+    kept: &FlexTensor,
     dropout: Option<Dropout>,
 ) -> [FlexTensor; 4] {
     let gamma = gamma.to_contiguous();
-    let shape = [normal.layout().shape()[0], normal.layout().shape()[1]];
+    let shape = [gradient.layout().shape()[0], gradient.layout().shape()[1]];
+    let (normal, inverse) = numbers(kept).split_at(shape[0] * shape[1]);
     let mut residual = super::owned(gradient, shape);
     let mut input = vec![0.0; if dropout.is_some() { shape[0] * shape[1] } else { 0 }];
-    let norm = Norm { gamma: numbers(&gamma), beta: &[], epsilon: 0.0, dropout };
+    let norm = Of { gamma: numbers(&gamma), beta: &[], epsilon: 0.0, dropout };
     let size = (ROWS * shape[1]).max(1);
     let sums: Vec<Vec<f32>> = {
-        let rows = residual.storage_mut::<f32>().par_chunks_mut(size).zip(numbers(normal).par_chunks(size));
-        let rows = rows.zip(numbers(inverse).par_chunks(ROWS)).enumerate();
+        let rows = residual.storage_mut::<f32>().par_chunks_mut(size).zip(normal.par_chunks(size));
+        let rows = rows.zip(inverse.par_chunks(ROWS)).enumerate();
         if dropout.is_some() {
             let rows = rows.zip(input.par_chunks_mut(size));
             rows.map(|((task, ((gradient, normal), inverse)), input)| rows_backward(gradient, normal, inverse, input, norm, task * ROWS))
@@ -134,7 +149,7 @@ pub(super) fn backward(
 
 widest!(
     /// Gives the sums over these rows: gradient of the scale, then of the shift.
-    fn rows_backward(gradient: &mut [f32], normal: &[f32], inverse: &[f32], input: &mut [f32], norm: Norm<'_>, first: usize) -> Vec<f32> = rows_backward_body
+    fn rows_backward(gradient: &mut [f32], normal: &[f32], inverse: &[f32], input: &mut [f32], norm: Of<'_>, first: usize) -> Vec<f32> = rows_backward_body
 );
 
 #[inline(always)]
@@ -143,7 +158,7 @@ fn rows_backward_body<L: Lanes>(
     normal: &[f32],
     inverse: &[f32],
     input: &mut [f32],
-    norm: Norm<'_>,
+    norm: Of<'_>,
     first: usize,
 ) -> Vec<f32> {
     let width = norm.gamma.len();

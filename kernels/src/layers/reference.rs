@@ -146,6 +146,71 @@ pub(super) fn gelu_slope(x: f64) -> f64 {
     below + x * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()
 }
 
+/// The operands of two linear layers with GELU between them, and what rounding moves.
+pub(super) struct FeedForward<'a> {
+    /// `[rows, width]`, `[width, hidden]`, `[hidden]`, `[hidden, out]`.
+    pub(super) operands: [&'a [f64]; 4],
+    pub(super) width: usize,
+    /// What rounding moves a number by, as a share of it.
+    pub(super) share: f64,
+}
+
+impl FeedForward<'_> {
+    /// The output without the outer bias, and how far it may be off when the inner product and the hidden numbers are rounded: to first order, no error taking from another.
+    pub(super) fn forward(&self) -> (Vec<f64>, Vec<f64>) {
+        let [.., outer] = self.operands;
+        let [_, hidden, off] = self.hidden();
+        let middle = self.operands[2].len();
+        let zeros = vec![0.0; outer.len() / middle];
+        (linear(&hidden, outer, &zeros, middle), linear(&off, &sizes(outer), &zeros, middle))
+    }
+
+    /// What GELU reads, what it gives, and how far that may be off.
+    fn hidden(&self) -> [Vec<f64>; 3] {
+        let [input, inner, bias, _] = self.operands;
+        let sums = linear(input, inner, bias, self.width);
+        let hidden: Vec<f64> = sums.iter().map(|&x| gelu(x)).collect();
+        let at_most = self.products();
+        let off = hidden.iter().zip(at_most).map(|(h, at_most)| self.share * (STEEPEST * at_most + h.abs())).collect();
+        [sums, hidden, off]
+    }
+
+    /// The inner products when no term takes from another.
+    fn products(&self) -> Vec<f64> {
+        let [input, inner, bias, _] = self.operands;
+        linear(&sizes(input), &sizes(inner), &vec![0.0; bias.len()], self.width)
+    }
+
+    /// Gradients of input, inner weights and bias, outer weights and bias, each with how far it may be off.
+    pub(super) fn gradient(&self, gradient: &[f64]) -> [(Vec<f64>, Vec<f64>); 5] {
+        let [input, inner, bias, outer] = self.operands;
+        let middle = bias.len();
+        let [sums, hidden, off] = self.hidden();
+        let [to_hidden, to_outer, to_outer_bias] = linear_gradient(&hidden, outer, gradient, middle);
+        let [hidden_at_most, off_outer, _] = linear_gradient(&off, &sizes(outer), &sizes(gradient), middle);
+        let [_, rounded_outer, _] = linear_gradient(&sizes(&hidden), outer, &sizes(gradient), middle);
+        let to_middle: Vec<f64> = to_hidden.iter().zip(&sums).map(|(g, &x)| g * gelu_slope(x)).collect();
+        let products = self.products();
+        // The gradient and its product are rounded, then the sum that the slope is taken at was: slopes grow by at most .8.
+        let before = |at: usize| self.share * hidden_at_most[at] * (2.0 * STEEPEST + 0.8 * products[at]);
+        let off_middle: Vec<f64> = (0..to_middle.len()).map(before).collect();
+        let rounded: Vec<f64> = (0..to_middle.len()).map(|at| before(at) + self.share * to_middle[at].abs()).collect();
+        let [to_input, to_inner, to_bias] = linear_gradient(input, inner, &to_middle, self.width);
+        let [.., off_bias] = linear_gradient(input, inner, &off_middle, self.width);
+        let [off_input, off_inner, _] = linear_gradient(&sizes(input), &sizes(inner), &rounded, self.width);
+        let off_outer = off_outer.iter().zip(rounded_outer).map(|(off, at_most)| off + self.share * at_most).collect();
+        let none = vec![0.0; to_outer_bias.len()];
+        [(to_input, off_input), (to_inner, off_inner), (to_bias, off_bias), (to_outer, off_outer), (to_outer_bias, none)]
+    }
+}
+
+/// No slope of GELU is larger.
+const STEEPEST: f64 = 1.13;
+
+fn sizes(numbers: &[f64]) -> Vec<f64> {
+    numbers.iter().map(|x| x.abs()).collect()
+}
+
 /// `norm(input x mask + residual)` over rows as wide as `gamma`.
 pub(super) fn residual_norm([input, residual, gamma, beta]: [&[f64]; 4], epsilon: f64, mask: Mask<'_>) -> Vec<f64> {
     let width = gamma.len();

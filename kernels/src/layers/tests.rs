@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::extension::Layers;
 use super::mask::Dropout;
+use super::norm::Norm;
 use super::product::{Target, View, product};
 use super::reference::{self, keep};
 use super::wide::{Lanes, dot, exponential, largest, total};
@@ -213,7 +214,9 @@ fn same_bits_without_a_graph(device: &Device, precision: Precision) {
         let vector = |seed: u64| Tensor::<1>::from_data(TensorData::new(random(16, seed), [16]), &device);
         let mixed = fused_attention([input(1), input(2), input(3)], &shape, mask);
         let (mixed, residual) = (mixed.into_dispatch(), input(4).into_dispatch());
-        let norm = <Dispatch as Layers>::residual_norm(mixed, residual, vector(5).into_dispatch(), vector(6).into_dispatch(), 1e-12, mask);
+        let [bias, gamma, beta] = [7, 5, 6].map(|seed| vector(seed).into_dispatch());
+        let norm = Norm { epsilon: 1e-12, dropout: mask, biased: true };
+        let norm = <Dispatch as Layers>::residual_norm(mixed, bias, residual, gamma, beta, norm);
         let dropped = <Dispatch as Layers>::dropout_layer(norm, dropout);
         super::gelu(Tensor::from_dispatch(dropped)).into_data()
     });
@@ -257,15 +260,18 @@ fn vector(tensor: Tensor<2>) -> Tensor<1> {
 
 /// One shape of the norm, values and gradients, against the reference.
 fn check_norm(rows: usize, width: usize, dropout: Option<Dropout>, device: &Device) {
-    let (matrix, line) = ([rows, width], [1, width]);
+    let (matrix, line, biased) = ([rows, width], [1, width], rows % 3 != 2);
     let [input, residual, outer] = [1, 2, 3].map(|seed| random(rows * width, seed));
-    let [gamma, beta] = [4, 5].map(|seed| random(width, seed));
+    let [gamma, beta, bias] = [4, 5, 6].map(|seed| random(width, seed));
     let inputs = [(input.as_slice(), matrix), (&residual, matrix), (&gamma, line), (&beta, line)];
     let (got, gradients) = differentiate(device, inputs, &outer, |[input, residual, gamma, beta]| {
         let [gamma, beta] = [gamma, beta].map(|line| vector(line).into_dispatch());
         let (input, residual) = (input.into_dispatch(), residual.into_dispatch());
-        Tensor::from_dispatch(<Dispatch as Layers>::residual_norm(input, residual, gamma, beta, 1e-5, dropout))
+        let bias = Tensor::<1>::from_data(TensorData::new(bias.clone(), [width]), device).into_dispatch();
+        let norm = Norm { epsilon: 1e-5, dropout, biased };
+        Tensor::from_dispatch(<Dispatch as Layers>::residual_norm(input, bias, residual, gamma, beta, norm))
     });
+    let input: Vec<f32> = input.iter().enumerate().map(|(at, x)| if biased { x + bias[at % width] } else { *x }).collect();
     let masked = |row: usize, column: usize| dropout.map_or(1.0, |dropout| f64::from(dropout.row(row).factor(column as u32)));
     let [input, residual, outer, gamma, beta] = [&input, &residual, &outer, &gamma, &beta].map(|numbers| doubles(numbers));
     let what = format!("norm of {rows} x {width}, dropout {}", dropout.is_some());

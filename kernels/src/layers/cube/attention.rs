@@ -12,13 +12,17 @@ mod forward;
 mod matrix;
 mod pieces;
 
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::{DType, FloatDType};
+use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::mask::words;
-use super::{UNITS, cubes, empty, matrix};
+use super::mixed::rounded;
+use super::{UNITS, cubes, empty, empty_in, matrix};
 use crate::layers::mask::Dropout;
 use crate::layers::{AttentionShape, Precision};
 use backward::{key_kernel, prepare_kernel, query_kernel};
@@ -101,19 +105,27 @@ impl Call {
         cubes(&self.client, self.tasks * self.width.div_ceil(block))
     }
 
+    /// Of the joint matrix and the mixed values.
+    fn format(&self) -> DType {
+        match self.engine {
+            Engine::Matrix(_) => DType::F16,
+            Engine::Units(_) => DType::F32,
+        }
+    }
+
     fn scaling(&self) -> f32 {
         (1.0 / (self.size as f64).sqrt()) as f32
     }
 }
 
-/// The mixed values, and the logarithm of every (row, head, query).
+/// The mixed values in the format of the joint matrix, and the logarithm of every (row, head, query).
 pub(super) fn forward(joint: CubeTensor, places: CubeTensor, shape: &AttentionShape, dropout: Option<Dropout>) -> [CubeTensor; 2] {
-    let joint = into_contiguous(joint);
-    let call = Call::of(&joint, shape);
+    let (call, format) = (Call::of(&joint, shape), joint.dtype);
+    let joint = cast(joint, call.format());
     let output = empty(&joint, [call.tokens, call.heads * call.size]);
-    let logarithms = empty(&joint, [call.tasks * call.width]);
+    let logarithms = empty_in(&joint, [call.tasks * call.width], DType::F32);
     if call.tasks * call.width == 0 {
-        return [output, logarithms];
+        return [cast(output, format), logarithms];
     }
     let (threshold, scale, low, high) = words(dropout);
     macro_rules! launch {
@@ -149,7 +161,16 @@ pub(super) fn forward(joint: CubeTensor, places: CubeTensor, shape: &AttentionSh
             Engine::Units([block, ..]) => launch!(attention_kernel, block, CubeDim::new_1d((SIDE * SIDE) as u32), block),
         }
     }
-    [output, logarithms]
+    [cast(output, format), logarithms]
+}
+
+/// In one piece, and in the format: f32, or 16 bits as far as they reach.
+fn cast(tensor: CubeTensor, format: DType) -> CubeTensor {
+    match format {
+        _ if tensor.dtype == format => into_contiguous(tensor),
+        DType::F32 => into_contiguous(CubeBackend::float_cast(tensor, FloatDType::F32)),
+        _ => rounded(tensor, None, format),
+    }
 }
 
 /// The gradients of query, key and value, side by side.
@@ -161,15 +182,16 @@ pub(super) fn backward(
     shape: &AttentionShape,
     dropout: Option<Dropout>,
 ) -> CubeTensor {
-    let [joint, gradient] = [joint, gradient].map(into_contiguous);
     let call = Call::of(&joint, shape);
-    let result = empty(&joint, matrix(&joint));
+    let [joint, output] = [joint, output].map(|tensor| cast(tensor, call.format()));
+    let gradient = into_contiguous(gradient);
+    let result = empty(&gradient, matrix(&joint));
     let count = call.tasks * call.width;
     if count == 0 {
         return result;
     }
     let rows = shape.sequences.rows();
-    let facts = empty(&joint, [2 * count + 3 * rows + 4 * call.tasks]);
+    let facts = empty(&gradient, [2 * count + 3 * rows + 4 * call.tasks]);
     let (threshold, scale, low, high) = words(dropout);
     macro_rules! launch {
         ($kernel:ident, $rows:expr, $dim:expr, $tile:expr) => {

@@ -3,14 +3,11 @@
 #![allow(unsafe_code)]
 #![allow(clippy::excessive_precision, clippy::approx_constant, reason = "the constants of the CPU path, as kernels take them")]
 
-use burn::backend::cubecl::dtype_to_elem_type;
-use burn::tensor::DType;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::mixed::{empty_half, held};
 use super::{UNITS, cubes, empty, matrix};
 
 /// e^x for x of at most 0: `wide::exponential`, step by step, for devices promise little about their own.
@@ -50,7 +47,7 @@ fn tail(a: f32) -> f32 {
 }
 
 #[cube]
-fn gelu(x: f32) -> f32 {
+pub(super) fn gelu(x: f32) -> f32 {
     let mut a = x.abs();
     if a > 14.0f32 {
         a = 14.0f32;
@@ -64,7 +61,7 @@ fn gelu(x: f32) -> f32 {
 
 /// P(X < x) + x times the density at x.
 #[cube]
-fn slope(x: f32) -> f32 {
+pub(super) fn slope(x: f32) -> f32 {
     let mut a = x.abs();
     let mut density = x * 0.398_942_3f32;
     if a > 14.0f32 {
@@ -91,21 +88,6 @@ fn gelu_kernel(input: &[f32], output: &mut [f32], count: u32) {
 fn gelu_backward_kernel(gradient: &[f32], input: &[f32], output: &mut [f32], count: u32) {
     if ABSOLUTE_POS < count as usize {
         output[ABSOLUTE_POS] = gradient[ABSOLUTE_POS] * slope(input[ABSOLUTE_POS]);
-    }
-}
-
-/// GELU of the input and the bias of its column, in the format.
-#[cube(launch_unchecked)]
-fn gelu_mixed_kernel<H: Float>(input: &[f32], bias: &[f32], output: &mut [H], count: u32, width: u32, #[define(H)] _half: ElemType) {
-    if ABSOLUTE_POS < count as usize {
-        output[ABSOLUTE_POS] = H::cast_from(held(gelu(input[ABSOLUTE_POS] + bias[ABSOLUTE_POS % width as usize])));
-    }
-}
-
-#[cube(launch_unchecked)]
-fn gelu_mixed_backward_kernel(gradient: &[f32], input: &[f32], bias: &[f32], output: &mut [f32], count: u32, width: u32) {
-    if ABSOLUTE_POS < count as usize {
-        output[ABSOLUTE_POS] = gradient[ABSOLUTE_POS] * slope(input[ABSOLUTE_POS] + bias[ABSOLUTE_POS % width as usize]);
     }
 }
 
@@ -147,56 +129,6 @@ pub(super) fn backward(gradient: CubeTensor, input: CubeTensor) -> CubeTensor {
                 input.into_buffer_arg(),
                 output.clone().into_buffer_arg(),
                 count as u32,
-            );
-        }
-    }
-    output
-}
-
-/// GELU of the input and a bias, in the format.
-pub(super) fn forward_mixed(input: CubeTensor, bias: CubeTensor, half: DType) -> CubeTensor {
-    let [input, bias] = [input, bias].map(into_contiguous);
-    let [rows, width] = matrix(&input);
-    let output = empty_half(&input, [rows, width], half);
-    let (client, count) = (input.client.clone(), rows * width);
-    if count > 0 {
-        // SAFETY: input and output have `count` numbers, the bias `width`, and no unit beyond touches them.
-        unsafe {
-            gelu_mixed_kernel::launch_unchecked(
-                &client,
-                cubes(&client, count.div_ceil(UNITS)),
-                CubeDim::new_1d(UNITS as u32),
-                input.into_buffer_arg(),
-                bias.into_buffer_arg(),
-                output.clone().into_buffer_arg(),
-                count as u32,
-                width as u32,
-                dtype_to_elem_type(half),
-            );
-        }
-    }
-    output
-}
-
-/// The gradient of the input.
-pub(super) fn backward_mixed(gradient: CubeTensor, input: CubeTensor, bias: CubeTensor) -> CubeTensor {
-    let [gradient, input, bias] = [gradient, input, bias].map(into_contiguous);
-    let [rows, width] = matrix(&input);
-    let output = empty(&input, [rows, width]);
-    let (client, count) = (input.client.clone(), rows * width);
-    if count > 0 {
-        // SAFETY: as above.
-        unsafe {
-            gelu_mixed_backward_kernel::launch_unchecked(
-                &client,
-                cubes(&client, count.div_ceil(UNITS)),
-                CubeDim::new_1d(UNITS as u32),
-                gradient.into_buffer_arg(),
-                input.into_buffer_arg(),
-                bias.into_buffer_arg(),
-                output.clone().into_buffer_arg(),
-                count as u32,
-                width as u32,
             );
         }
     }

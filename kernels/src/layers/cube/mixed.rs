@@ -7,19 +7,21 @@
 
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
-use burn::tensor::{DType, Shape};
+use burn::backend::cubecl::dtype_to_elem_type;
+use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
-use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{UNITS, cubes, empty, matrix};
+use super::{UNITS, cubes, empty, empty_in, matrix};
+use crate::layers::feed_forward::STEEPEST;
+use crate::layers::mixed::Leaves;
 
 /// Columns of a cube that adds up columns.
-const LANES: usize = 32;
+pub(super) const LANES: usize = 32;
 
 /// Parts that columns are added up in, at most.
 const PARTS: usize = 64;
@@ -92,9 +94,10 @@ fn round_kernel<H: Float>(input: &[f32], by: &[f32], output: &mut [H], count: u3
 }
 
 #[cube(launch_unchecked)]
-fn bias_kernel(output: &mut [f32], bias: &[f32], count: u32, width: u32) {
+fn bias_kernel<H: Float>(output: &mut [H], bias: &[f32], count: u32, width: u32, #[define(H)] _format: ElemType) {
     if ABSOLUTE_POS < count as usize {
-        output[ABSOLUTE_POS] += bias[ABSOLUTE_POS % width as usize];
+        let sum = f32::cast_from(output[ABSOLUTE_POS]) + bias[ABSOLUTE_POS % width as usize];
+        output[ABSOLUTE_POS] = H::cast_from(held(sum));
     }
 }
 
@@ -103,6 +106,41 @@ fn bias_kernel(output: &mut [f32], bias: &[f32], count: u32, width: u32) {
 fn unscale_kernel(output: &mut [f32], scales: &[f32], count: u32) {
     if ABSOLUTE_POS < count as usize {
         output[ABSOLUTE_POS] *= scales[1];
+    }
+}
+
+/// The sums without signs of the rows of a matrix, the largest of each cube's rows behind `from` other numbers.
+#[cube(launch_unchecked)]
+fn reach_kernel<H: Float>(weight: &[H], parts: &mut [f32], rows: u32, width: u32, from: u32, #[define(H)] _half: ElemType) {
+    let (rows, width) = (rows as usize, width as usize);
+    let unit = UNIT_POS as usize;
+    let row = CUBE_POS * comptime!(UNITS / LANES) + unit / LANES;
+    let mut sums = Shared::<[f32]>::new_slice(UNITS);
+    let mut sum = 0.0f32;
+    if row < rows {
+        let mut column = unit % LANES;
+        while column < width {
+            sum += f32::cast_from(weight[row * width + column]).abs();
+            column += LANES;
+        }
+    }
+    sums[unit] = sum;
+    sync_cube();
+    if unit == 0 {
+        // A cube beyond the last row has nothing to say.
+        if row < rows {
+            let mut largest = 0.0f32;
+            for row in 0..comptime!(UNITS / LANES) {
+                let mut sum = 0.0f32;
+                for lane in 0..LANES {
+                    sum += sums[row * LANES + lane];
+                }
+                if sum > largest {
+                    largest = sum;
+                }
+            }
+            parts[from as usize + CUBE_POS] = largest;
+        }
     }
 }
 
@@ -158,9 +196,10 @@ fn survey_kernel(gradient: &[f32], parts: &mut [f32], rows: u32, width: u32, hei
     }
 }
 
-/// The sums of the parts, and `[2]`: the scale of the largest number, as `mixed::scale`, and its inverse.
+/// The sums of the parts, and `[2]`: the scale of the largest number times how far what follows reaches, as `feed_forward::reaching`, and its inverse. Behind the parts lie the
+/// largest numbers, behind them those of `reach_kernel`.
 #[cube(launch_unchecked)]
-fn settle_kernel(parts: &[f32], sums: &mut [f32], scales: &mut [f32], count: u32, width: u32, largests: u32) {
+fn settle_kernel(parts: &[f32], sums: &mut [f32], scales: &mut [f32], count: u32, width: u32, largests: u32, reaches: u32) {
     let (count, width, end) = (count as usize, width as usize, largests as usize);
     let unit = UNIT_POS as usize;
     let column = ABSOLUTE_POS;
@@ -172,6 +211,7 @@ fn settle_kernel(parts: &[f32], sums: &mut [f32], scales: &mut [f32], count: u32
         sums[column] = sum;
     }
     let mut own = Shared::<[f32]>::new_slice(UNITS);
+    let mut own_reach = Shared::<[f32]>::new_slice(UNITS);
     let mut largest = 0.0f32;
     let mut at = unit;
     while at < end {
@@ -181,12 +221,32 @@ fn settle_kernel(parts: &[f32], sums: &mut [f32], scales: &mut [f32], count: u32
         at += UNITS;
     }
     own[unit] = largest;
+    let mut reach = 0.0f32;
+    let mut at = unit;
+    while at < reaches as usize {
+        if parts[count * width + end + at] > reach {
+            reach = parts[count * width + end + at];
+        }
+        at += UNITS;
+    }
+    own_reach[unit] = reach;
     sync_cube();
     if column == 0 {
         let mut largest = 0.0f32;
+        let mut reach = 0.0f32;
         for other in 0..UNITS {
             if own[other] > largest {
                 largest = own[other];
+            }
+            if own_reach[other] > reach {
+                reach = own_reach[other];
+            }
+        }
+        reach *= STEEPEST;
+        if reach > 1.0f32 {
+            largest *= reach;
+            if largest > 3.402_823_5e38f32 {
+                largest = 3.402_823_5e38f32;
             }
         }
         scales[0] = scale_of(largest);
@@ -194,19 +254,14 @@ fn settle_kernel(parts: &[f32], sums: &mut [f32], scales: &mut [f32], count: u32
     }
 }
 
-/// A new matrix of the format.
-pub(super) fn empty_half(like: &CubeTensor, shape: [usize; 2], half: DType) -> CubeTensor {
-    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), Shape::from(shape), half)
-}
-
 /// Rounded to the format, times the first of `scales` where there are any. What has the format already is taken as it is.
-fn rounded(input: CubeTensor, scales: Option<&CubeTensor>, half: DType) -> CubeTensor {
+pub(super) fn rounded(input: CubeTensor, scales: Option<&CubeTensor>, half: DType) -> CubeTensor {
     let input = into_contiguous(input);
     if input.dtype == half && scales.is_none() {
         return input;
     }
     let shape = matrix(&input);
-    let output = empty_half(&input, shape, half);
+    let output = empty_in(&input, shape, half);
     let (client, count) = (input.client.clone(), shape[0] * shape[1]);
     // SAFETY: both buffers have `count` numbers, and no unit beyond touches them; a kernel that does not scale reads no scale.
     unsafe {
@@ -219,22 +274,27 @@ fn rounded(input: CubeTensor, scales: Option<&CubeTensor>, half: DType) -> CubeT
             output.clone().into_buffer_arg(),
             count as u32,
             scales.is_some(),
-            burn::backend::cubecl::dtype_to_elem_type(half),
+            dtype_to_elem_type(half),
         );
     }
     output
 }
 
-/// A product with an f32 output.
-fn product(left: CubeTensor, right: CubeTensor) -> CubeTensor {
-    into_contiguous(matmul(left, right, None, MatmulStrategy::default(), DType::F32).expect("matrices of one format that fit each other"))
+/// A product in a format, added up in f32.
+pub(super) fn product(left: CubeTensor, right: CubeTensor, format: DType) -> CubeTensor {
+    into_contiguous(matmul(left, right, None, MatmulStrategy::default(), format).expect("matrices of one format that fit each other"))
 }
 
-/// The output, without the bias when `open`, and the rounded operands.
-pub(super) fn forward(input: CubeTensor, weight: CubeTensor, bias: CubeTensor, half: DType, open: bool) -> [CubeTensor; 3] {
+pub(super) fn transposed(matrix: CubeTensor) -> CubeTensor {
+    CubeBackend::float_swap_dims(matrix, 0, 1)
+}
+
+/// What the layer leaves, and the rounded operands.
+pub(super) fn forward(input: CubeTensor, weight: CubeTensor, bias: CubeTensor, half: DType, leaves: Leaves) -> [CubeTensor; 3] {
     let [input, weight] = [input, weight].map(|operand| rounded(operand, None, half));
-    let output = product(input.clone(), weight.clone());
-    if open {
+    let format = if leaves == Leaves::Half { half } else { DType::F32 };
+    let output = product(input.clone(), weight.clone(), format);
+    if leaves == Leaves::Open {
         return [output, input, weight];
     }
     let ([rows, width], client) = (matrix(&output), output.client.clone());
@@ -248,20 +308,28 @@ pub(super) fn forward(input: CubeTensor, weight: CubeTensor, bias: CubeTensor, h
             into_contiguous(bias).into_buffer_arg(),
             (rows * width) as u32,
             width as u32,
+            dtype_to_elem_type(format),
         );
     }
     [output, input, weight]
 }
 
-/// The gradients of input, weight and bias.
-pub(super) fn backward(gradient: CubeTensor, input: CubeTensor, weight: CubeTensor) -> [CubeTensor; 3] {
+/// How sums over rows are divided among cubes: rows of a part, parts, cubes across.
+pub(super) fn division(rows: usize, width: usize) -> [usize; 3] {
+    let height = rows.div_ceil(PARTS).max(UNITS / LANES);
+    [height, rows.div_ceil(height), width.div_ceil(LANES)]
+}
+
+/// A gradient in the format, times the first of the scales that come along with the sums of its columns: such that neither it nor, where it goes on through `outer` weights in the format
+/// and GELU, what comes of it can exceed 2^14.
+pub(super) fn surveyed(gradient: CubeTensor, outer: Option<&CubeTensor>, half: DType) -> [CubeTensor; 3] {
     let gradient = into_contiguous(gradient);
     let ([rows, width], client) = (matrix(&gradient), gradient.client.clone());
-    let height = rows.div_ceil(PARTS).max(UNITS / LANES);
-    let (count, across) = (rows.div_ceil(height), width.div_ceil(LANES));
-    let parts = empty(&gradient, [count * width + count * across]);
-    let (to_bias, scales) = (empty(&gradient, [width]), empty(&gradient, [2]));
-    // SAFETY: the gradient has rows x width numbers, the parts `count` x `width` and one for every cube; what lies beyond is left out.
+    let [height, count, across] = division(rows, width);
+    let reaches = outer.map_or(0, |outer| matrix(outer)[0].div_ceil(UNITS / LANES));
+    let parts = empty(&gradient, [count * width + count * across + reaches]);
+    let (sums, scales) = (empty(&gradient, [width]), empty(&gradient, [2]));
+    // SAFETY: the gradient has rows x width numbers, the parts `count` x `width` and one for every cube of the survey, and one for every UNITS / LANES rows of the weights; what lies beyond is left out.
     unsafe {
         survey_kernel::launch_unchecked(
             &client,
@@ -274,35 +342,57 @@ pub(super) fn backward(gradient: CubeTensor, input: CubeTensor, weight: CubeTens
             height as u32,
             count as u32,
         );
+        if let Some(outer) = outer {
+            let [rows, columns] = matrix(outer);
+            reach_kernel::launch_unchecked(
+                &client,
+                cubes(&client, reaches),
+                CubeDim::new_1d(UNITS as u32),
+                outer.clone().into_buffer_arg(),
+                parts.clone().into_buffer_arg(),
+                rows as u32,
+                columns as u32,
+                (count * width + count * across) as u32,
+                dtype_to_elem_type(half),
+            );
+        }
         settle_kernel::launch_unchecked(
             &client,
             CubeCount::Static(width.div_ceil(UNITS) as u32, 1, 1),
             CubeDim::new_1d(UNITS as u32),
             parts.into_buffer_arg(),
-            to_bias.clone().into_buffer_arg(),
+            sums.clone().into_buffer_arg(),
             scales.clone().into_buffer_arg(),
             count as u32,
             width as u32,
             (count * across) as u32,
+            reaches as u32,
         );
     }
-    let gradient = rounded(gradient, Some(&scales), weight.dtype);
-    let unscaled = |product: CubeTensor| {
-        let count = product.shape().num_elements();
-        // SAFETY: the product has `count` numbers and is nobody else's yet.
-        unsafe {
-            unscale_kernel::launch_unchecked(
-                &client,
-                cubes(&client, count.div_ceil(UNITS)),
-                CubeDim::new_1d(UNITS as u32),
-                product.clone().into_buffer_arg(),
-                scales.clone().into_buffer_arg(),
-                count as u32,
-            );
-        }
-        product
-    };
-    let to_input = unscaled(product(gradient.clone(), CubeBackend::float_swap_dims(weight, 0, 1)));
-    let to_weight = unscaled(product(CubeBackend::float_swap_dims(input, 0, 1), gradient));
+    [rounded(gradient, Some(&scales), half), scales, sums]
+}
+
+/// Each number times the second of the scales, in place.
+pub(super) fn unscaled(product: CubeTensor, scales: &CubeTensor) -> CubeTensor {
+    let (client, count) = (product.client.clone(), product.shape().num_elements());
+    // SAFETY: the product has `count` numbers and is nobody else's yet.
+    unsafe {
+        unscale_kernel::launch_unchecked(
+            &client,
+            cubes(&client, count.div_ceil(UNITS)),
+            CubeDim::new_1d(UNITS as u32),
+            product.clone().into_buffer_arg(),
+            scales.clone().into_buffer_arg(),
+            count as u32,
+        );
+    }
+    product
+}
+
+/// The gradients of input, weight and bias.
+pub(super) fn backward(gradient: CubeTensor, input: CubeTensor, weight: CubeTensor) -> [CubeTensor; 3] {
+    let [gradient, scales, to_bias] = surveyed(gradient, None, weight.dtype);
+    let to_input = unscaled(product(gradient.clone(), transposed(weight), DType::F32), &scales);
+    let to_weight = unscaled(product(transposed(input), gradient, DType::F32), &scales);
     [to_input, to_weight, to_bias]
 }

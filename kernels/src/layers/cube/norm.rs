@@ -15,6 +15,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::mask::{factor, row_key, words};
 use super::{UNITS, cubes, empty, matrix};
 use crate::layers::mask::Dropout;
+use crate::layers::norm::Norm;
 
 /// Units of a row, and columns of a cube that adds up columns.
 const LANES: usize = 32;
@@ -39,12 +40,12 @@ fn gathered(parts: &Shared<[f32]>, first: usize) -> f32 {
 #[allow(clippy::too_many_arguments)]
 fn norm_kernel(
     input: &[f32],
+    bias: &[f32],
     residual: &[f32],
     gamma: &[f32],
     beta: &[f32],
     output: &mut [f32],
-    normal: &mut [f32],
-    inverse: &mut [f32],
+    kept: &mut [f32],
     rows: u32,
     width: u32,
     epsilon: f32,
@@ -52,6 +53,7 @@ fn norm_kernel(
     scale: f32,
     key_low: u32,
     key_high: u32,
+    #[comptime] biased: bool,
     #[comptime] dropped: bool,
     #[comptime] keeping: bool,
 ) {
@@ -70,6 +72,9 @@ fn norm_kernel(
         let mut column = lane;
         while column < width {
             let mut value = input[start + column];
+            if comptime!(biased) {
+                value += bias[column];
+            }
             if comptime!(dropped) {
                 value *= factor(column as u32, low, high, threshold, scale);
             }
@@ -102,14 +107,14 @@ fn norm_kernel(
         while column < width {
             let value = (output[start + column] - mean) * by;
             if comptime!(keeping) {
-                normal[start + column] = value;
+                kept[start + column] = value;
             }
             output[start + column] = value * gamma[column] + beta[column];
             column += LANES;
         }
         if comptime!(keeping) {
             if lane == 0 {
-                inverse[row] = by;
+                kept[rows * width + row] = by;
             }
         }
     }
@@ -120,8 +125,7 @@ fn norm_kernel(
 fn norm_backward_kernel(
     gradient: &[f32],
     gamma: &[f32],
-    normal: &[f32],
-    inverse: &[f32],
+    kept: &[f32],
     residual: &mut [f32],
     input: &mut [f32],
     rows: u32,
@@ -148,7 +152,7 @@ fn norm_backward_kernel(
         while column < width {
             let scaled = gradient[start + column] * gamma[column];
             sum += scaled;
-            slope += scaled * normal[start + column];
+            slope += scaled * kept[start + column];
             column += LANES;
         }
     }
@@ -159,12 +163,12 @@ fn norm_backward_kernel(
     let slope = gathered(&slopes, first) / width as f32;
 
     if row < rows {
-        let by = inverse[row];
+        let by = kept[rows * width + row];
         let (low, high) = row_key(row as u32, key_low, key_high);
         let mut column = lane;
         while column < width {
             let scaled = gradient[start + column] * gamma[column];
-            let value = by * (scaled - (normal[start + column] * slope + mean));
+            let value = by * (scaled - (kept[start + column] * slope + mean));
             residual[start + column] = value;
             if comptime!(dropped) {
                 input[start + column] = value * factor(column as u32, low, high, threshold, scale);
@@ -176,7 +180,7 @@ fn norm_backward_kernel(
 
 /// Sums over a part of the rows, `[parts, 2, width]`: of the gradient times the normal rows, and of the gradient.
 #[cube(launch_unchecked)]
-fn columns_kernel(gradient: &[f32], normal: &[f32], parts: &mut [f32], rows: u32, width: u32, height: u32) {
+fn columns_kernel(gradient: &[f32], kept: &[f32], parts: &mut [f32], rows: u32, width: u32, height: u32) {
     let (rows, width, height) = (rows as usize, width as usize, height as usize);
     let across = UNITS / LANES;
     let unit = UNIT_POS as usize;
@@ -195,7 +199,7 @@ fn columns_kernel(gradient: &[f32], normal: &[f32], parts: &mut [f32], rows: u32
         let mut row = part * height + lane;
         while row < end {
             let value = gradient[row * width + column];
-            scale += value * normal[row * width + column];
+            scale += value * kept[row * width + column];
             shift += value;
             row += across;
         }
@@ -234,53 +238,53 @@ fn parts_kernel(parts: &[f32], scale: &mut [f32], shift: &mut [f32], count: u32,
     }
 }
 
-/// The output, and when asked to keep them the rows before scale and shift, and what each was multiplied by.
-pub(super) fn forward(inputs: [CubeTensor; 4], epsilon: f64, dropout: Option<Dropout>, keeping: bool) -> [CubeTensor; 3] {
-    let [input, residual, gamma, beta] = inputs.map(into_contiguous);
+/// The output, and when asked to keep them the rows before scale and shift, and behind them what each was multiplied by.
+pub(super) fn forward(inputs: [CubeTensor; 5], norm: Norm, keeping: bool) -> (CubeTensor, CubeTensor) {
+    let [input, bias, residual, gamma, beta] = inputs.map(into_contiguous);
     let [rows, width] = matrix(&input);
     let output = empty(&input, [rows, width]);
-    let normal = empty(&input, if keeping { [rows, width] } else { [1, 1] });
-    let inverse = empty(&input, [if keeping { rows } else { 1 }]);
+    let kept = empty(&input, [if keeping { rows * (width + 1) } else { 1 }]);
     if rows * width > 0 {
-        let (threshold, scale, low, high) = words(dropout);
+        let (threshold, scale, low, high) = words(norm.dropout);
         let client = input.client.clone();
-        // SAFETY: matrices have `rows` x `width` numbers, vectors `width` or `rows`; rows beyond and columns beyond are left out. What is not kept is not written.
+        // SAFETY: matrices have `rows` x `width` numbers, vectors `width`, what is kept `rows` more than a matrix; rows beyond and columns beyond are left out. What is not kept is not written.
         unsafe {
             norm_kernel::launch_unchecked(
                 &client,
                 cubes(&client, rows.div_ceil(ROWS)),
                 CubeDim::new_1d((LANES * ROWS) as u32),
                 input.into_buffer_arg(),
+                bias.into_buffer_arg(),
                 residual.into_buffer_arg(),
                 gamma.into_buffer_arg(),
                 beta.into_buffer_arg(),
                 output.clone().into_buffer_arg(),
-                normal.clone().into_buffer_arg(),
-                inverse.clone().into_buffer_arg(),
+                kept.clone().into_buffer_arg(),
                 rows as u32,
                 width as u32,
-                epsilon as f32,
+                norm.epsilon as f32,
                 threshold,
                 scale,
                 low,
                 high,
-                dropout.is_some(),
+                norm.biased,
+                norm.dropout.is_some(),
                 keeping,
             );
         }
     }
-    [output, normal, inverse]
+    (output, kept)
 }
 
 /// Gradients of input, residual, scale and shift.
 pub(super) fn backward(
     gradient: CubeTensor,
     gamma: CubeTensor,
-    [normal, inverse]: [CubeTensor; 2],
+    kept: CubeTensor,
     dropout: Option<Dropout>,
 ) -> [CubeTensor; 4] {
     let [gradient, gamma] = [gradient, gamma].map(into_contiguous);
-    let [rows, width] = matrix(&normal);
+    let [rows, width] = matrix(&gradient);
     let residual = empty(&gradient, [rows, width]);
     let input = empty(&gradient, if dropout.is_some() { [rows, width] } else { [1, 1] });
     let [to_gamma, to_beta] = [(); 2].map(|()| empty(&gradient, [width]));
@@ -290,7 +294,7 @@ pub(super) fn backward(
     let parts = empty(&gradient, [count.max(1), 2, width]);
     let (threshold, scale, low, high) = words(dropout);
     let client = gradient.client.clone();
-    // SAFETY: matrices have `rows` x `width` numbers, vectors `width` or `rows`, the parts `count` x 2 x `width`; a cube leaves out what lies beyond. There are at most
+    // SAFETY: matrices have `rows` x `width` numbers, vectors `width`, what is kept `rows` more than a matrix, the parts `count` x 2 x `width`; a cube leaves out what lies beyond. There are at most
     // `PARTS` cubes down and `width` / `LANES` across. Without dropout the gradient of the input is not written.
     unsafe {
         if rows * width > 0 {
@@ -300,8 +304,7 @@ pub(super) fn backward(
                 CubeDim::new_1d((LANES * ROWS) as u32),
                 gradient.clone().into_buffer_arg(),
                 gamma.into_buffer_arg(),
-                normal.clone().into_buffer_arg(),
-                inverse.into_buffer_arg(),
+                kept.clone().into_buffer_arg(),
                 residual.clone().into_buffer_arg(),
                 input.clone().into_buffer_arg(),
                 rows as u32,
@@ -317,7 +320,7 @@ pub(super) fn backward(
                 CubeCount::Static(width.div_ceil(LANES) as u32, count as u32, 1),
                 CubeDim::new_1d(UNITS as u32),
                 gradient.into_buffer_arg(),
-                normal.into_buffer_arg(),
+                kept.into_buffer_arg(),
                 parts.clone().into_buffer_arg(),
                 rows as u32,
                 width as u32,

@@ -4,11 +4,12 @@ use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, Tensor, TensorData, f16};
 
 use super::{
-    close, differentiate, doubles, fused_attention, lengths, packed, padded, random, same_bits_without_a_graph, vector,
+    close, differentiate, doubles, fused_attention, joint_attention, lengths, packed, padded, random, same_bits_without_a_graph, vector,
     views_and_empty_sequences,
 };
 use crate::layers::extension::Layers;
 use crate::layers::mask::Dropout;
+use crate::layers::mixed::Leaves;
 use crate::layers::{self, AttentionShape, Precision, reference};
 
 /// Rounded to 16-bit floats.
@@ -19,17 +20,19 @@ fn halves(numbers: &[f32]) -> Vec<f64> {
 /// The linear layer in mixed precision, against the reference with rounded operands; without 16-bit floats (`half`), with all their digits.
 fn check_mixed(half: DType, device: &Device) {
     for (rows, inner, columns) in [(1, 1, 1), (5, 3, 7), (33, 64, 20), (300, 192, 130)] {
+        let leaves = if columns == 7 { Leaves::Open } else { Leaves::All };
         let [input, weight, bias] = [(rows * inner, 1), (inner * columns, 2), (columns, 3)].map(|(count, seed)| random(count, seed));
         // Gradients of a mean over many: all of them zero as 16-bit floats.
         let outer: Vec<f32> = random(rows * columns, 4).iter().map(|x| x * 1e-9).collect();
         let inputs = [(input.as_slice(), [rows, inner]), (&weight, [inner, columns]), (&bias, [1, columns])];
         let (got, gradients) = differentiate(device, inputs, &outer, |[x, weight, bias]| {
             let [x, weight, bias] = [x.into_dispatch(), weight.into_dispatch(), vector(bias).into_dispatch()];
-            Tensor::from_dispatch(<Dispatch as Layers>::linear_mixed(x, weight, bias, half, false))
+            Tensor::from_dispatch(<Dispatch as Layers>::linear_mixed(x, weight, bias, half, leaves))
         });
         let round = |numbers: &[f32]| if half == DType::F16 { halves(numbers) } else { doubles(numbers) };
         let (input, weight) = (round(&input), round(&weight));
-        close("mixed linear", &got, &reference::linear(&input, &weight, &doubles(&bias), inner), 2e-5);
+        let added = if leaves == Leaves::Open { vec![0.0; columns] } else { doubles(&bias) };
+        close("mixed linear", &got, &reference::linear(&input, &weight, &added, inner), 2e-5);
         let by = f64::from(layers::mixed::scale(outer.iter().fold(0.0, |largest, x| x.abs().max(largest))));
         let scaled: Vec<f32> = outer.iter().map(|&x| (f64::from(x) * by) as f32).collect();
         let [to_input, to_weight, _] = reference::linear_gradient(&input, &weight, &round(&scaled), inner);
@@ -44,72 +47,100 @@ fn check_mixed(half: DType, device: &Device) {
     }
 }
 
-/// GELU behind an open linear layer, whose product stands for a table of numbers here: the bias is added, the result rounded, and the gradient that of the sum.
-fn check_gelu_mixed(half: DType, device: &Device) {
-    let (rows, width) = (37, 53);
-    let [input, bias, outer] = [(rows * width, 1), (width, 2), (rows * width, 3)].map(|(count, seed)| random(count, seed));
-    let input: Vec<f32> = input.iter().map(|x| 4.0 * x).collect();
-    // Numbers of 16 bits, as the gradient of the cast below is one.
-    let outer: Vec<f32> = outer.iter().map(|&x| f16::from_f32(x).to_f32()).collect();
-    let (got, [gradient]) = differentiate(device, [(&input, [rows, width])], &outer, |[x]| {
-        let bias = Tensor::<1>::from_data(TensorData::new(bias.clone(), [width]), device);
-        let output: Tensor<2> = Tensor::from_dispatch(<Dispatch as Layers>::gelu_mixed(x.into_dispatch(), bias.into_dispatch(), half));
-        output.cast(DType::F32)
+/// What [`layers::linear_half`] leaves, and its gradients, which come in f32 and here from a cast in 16 bits.
+fn check_half(half: DType, device: &Device) {
+    let (rows, inner, columns) = (33, 48, 20);
+    let share = if half == DType::F16 { 1.0 / 2048.0 } else { 1e-6 };
+    let numbers = [(rows * inner, 1), (inner * columns, 2), (columns, 3), (rows * columns, 4)].map(|(count, seed)| random(count, seed));
+    let [input, weight, bias, outer] = numbers.map(|numbers| numbers.iter().map(|&x| f16::from_f32(x).to_f32()).collect::<Vec<_>>());
+    let inputs = [(input.as_slice(), [rows, inner]), (&weight, [inner, columns]), (&bias, [1, columns])];
+    let (got, gradients) = differentiate(device, inputs, &outer, |[x, weight, bias]| {
+        let [x, weight, bias] = [x.into_dispatch(), weight.into_dispatch(), vector(bias).into_dispatch()];
+        Tensor::<2>::from_dispatch(<Dispatch as Layers>::linear_mixed(x, weight, bias, half, Leaves::Half)).cast(DType::F32)
     });
-    let share = if half == DType::F16 { 1.0 / 2048.0 } else { 0.0 };
-    for at in 0..rows * width {
-        let sum = f64::from(input[at] + bias[at % width]);
-        let (value, slope) = (reference::gelu(sum), reference::gelu_slope(sum));
-        assert!(
-            (f64::from(got[at]) - value).abs() <= share * value.abs() + 1e-6 * (1.0 + value.abs()),
-            "gelu({sum}) = {}, expected {value}",
-            got[at]
-        );
-        let expected = f64::from(outer[at]) * slope;
-        assert!(
-            (f64::from(gradient[at]) - expected).abs() <= 1e-6 * (1.0 + expected.abs()),
-            "gradient at {sum}: {}, expected {expected}",
-            gradient[at]
-        );
+    let [input, weight, bias, outer] = [&input, &weight, &bias, &outer].map(|numbers| doubles(numbers));
+    let products = reference::linear(&input, &weight, &vec![0.0; columns], inner);
+    for (at, (&got, product)) in got.iter().zip(products).enumerate() {
+        let expected = product + bias[at % columns];
+        let error = (f64::from(got) - expected).abs();
+        assert!(error <= share * (product.abs() + expected.abs()) + 1e-5, "[{at}]: {got}, expected {expected}");
+        // The CPU rounds too.
+        assert!(half != DType::F16 || got == f16::from_f32(got).to_f32(), "{got} is no 16-bit float");
+    }
+    for (got, expected) in gradients.iter().zip(reference::linear_gradient(&input, &weight, &outer, inner)) {
+        close("gradient", got, &expected, 2e-5);
+    }
+}
+
+/// Two linear layers with GELU between them, values and gradients, against the reference. `by` is what all gradients are multiplied by, `steep` the outer weights.
+fn check_feed_forward([rows, width, middle, columns]: [usize; 4], by: f32, steep: f32, half: DType, device: &Device) {
+    let sizes = [[rows, width], [width, middle], [1, middle], [middle, columns], [1, columns]];
+    let mut numbers: Vec<Vec<f32>> = sizes.iter().zip(1..).map(|(size, seed)| random(size[0] * size[1], seed)).collect();
+    numbers[1].iter_mut().for_each(|x| *x /= (width as f32).sqrt());
+    numbers[3].iter_mut().for_each(|x| *x *= steep);
+    let inputs = std::array::from_fn::<_, 5, _>(|at| (numbers[at].as_slice(), sizes[at]));
+    let outer = random(rows * columns, 9);
+    let scaled: Vec<f32> = outer.iter().map(|x| x * by).collect();
+    let (got, gradients) = differentiate(device, inputs, &scaled, |[x, inner, inner_bias, outer, outer_bias]| {
+        let [x, inner, outer] = [x, inner, outer].map(Tensor::into_dispatch);
+        let [inner_bias, outer_bias] = [inner_bias, outer_bias].map(|bias| vector(bias).into_dispatch());
+        Tensor::from_dispatch(<Dispatch as Layers>::feed_forward(x, inner, inner_bias, outer, outer_bias, half))
+    });
+    let (round, share): (fn(&[f32]) -> Vec<f64>, f64) = if half == DType::F16 { (halves, 1.1 / 2048.0) } else { (doubles, 2e-6) };
+    let [input, inner, outer_weight] = [0, 1, 3].map(|at| round(&numbers[at]));
+    let bias = doubles(&numbers[2]);
+    let reference = reference::FeedForward { operands: [&input, &inner, &bias, &outer_weight], width, share };
+    let near = |name: &str, got: &[f32], (expected, off): (Vec<f64>, Vec<f64>), by: f64| {
+        let largest = expected.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+        for (at, ((&got, expected), off)) in got.iter().zip(expected).zip(off).enumerate() {
+            let error = (f64::from(got) / by - expected).abs();
+            assert!(
+                error <= off + 1e-5 * largest,
+                "{name}[{at}] of {rows} x {width} x {middle} x {columns}: {got} / {by}, expected {expected}, off by at most {off}"
+            );
+        }
+    };
+    near("value", &got, reference.forward(), 1.0);
+    let names = ["input", "inner weights", "inner bias", "outer weights", "outer bias"];
+    for ((name, got), expected) in names.iter().zip(gradients).zip(reference.gradient(&doubles(&outer))) {
+        near(&format!("gradient of {name}"), &got, expected, f64::from(by));
+    }
+}
+
+/// Gradients of a mean over many, and such that 16 bits cannot hold, times weights that would lead beyond what they hold.
+fn check_feed_forwards(half: DType, device: &Device) {
+    for (sizes, by, steep) in [
+        ([1, 1, 1, 1], 1.0, 1.0),
+        ([5, 3, 7, 2], 1e-9, 1.0),
+        ([33, 24, 48, 7], 1e9, 30.0),
+        ([300, 40, 130, 36], 1e-7, 0.1),
+        ([9, 8, 300, 260], 1.0, 100.0),
+    ] {
+        check_feed_forward(sizes, by, steep, half, device);
     }
 }
 
 #[test]
-fn gelu_behind_an_open_linear_layer() {
-    check_gelu_mixed(DType::F16, &Device::flex().autodiff());
-    linear_gelu_is_its_parts(&Device::flex().autodiff());
-}
-
-#[test]
-fn gelu_behind_an_open_linear_layer_on_a_software_gpu() {
-    let Some(device) = crate::test_gpu() else { return };
-    let half = if Precision::Mixed.check(&device).is_ok() { DType::F16 } else { DType::F32 };
-    check_gelu_mixed(half, &device.autodiff());
-}
-
-/// Two linear layers with GELU between them, in one piece and in parts: the same values, and the same gradients of input, weights and biases.
-fn linear_gelu_is_its_parts(device: &Device) {
-    let (rows, inner, hidden, columns) = (33, 24, 48, 7);
-    let sizes = [[rows, inner], [inner, hidden], [1, hidden], [hidden, columns], [1, columns]];
-    let numbers: Vec<Vec<f32>> = sizes.iter().zip(1..).map(|(size, seed)| random(size[0] * size[1], seed)).collect();
-    let inputs = std::array::from_fn::<_, 5, _>(|at| (numbers[at].as_slice(), sizes[at]));
-    let outer: Vec<f32> = random(rows * columns, 9).iter().map(|x| x * 1e-7).collect();
-    let mixed = Precision::Mixed;
-    let [fused, parts] = [true, false].map(|fused| {
-        differentiate(device, inputs, &outer, |[x, weight, bias, second, second_bias]| {
-            let middle = if fused {
-                layers::linear_gelu(x, weight, vector(bias), mixed)
-            } else {
-                layers::gelu(layers::linear(x, weight, vector(bias), mixed))
-            };
-            layers::linear(middle, second, vector(second_bias), mixed)
-        })
-    });
-    close("value", &fused.0, &doubles(&parts.0), 1e-6);
-    for (fused, parts) in fused.1.iter().zip(&parts.1) {
-        let largest = parts.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-        let [fused, parts] = [fused, parts].map(|numbers| numbers.iter().map(|x| x / largest).collect::<Vec<_>>());
-        close("gradient", &fused, &doubles(&parts), 1e-6);
+fn the_feed_forward_rounds_what_lies_between_its_products() {
+    let device = Device::flex().autodiff();
+    check_feed_forwards(DType::F16, &device);
+    check_half(DType::F16, &device);
+    // Through the functions that models call, with the biases: the same as by parts, but for the rounding that parts do not do.
+    let (rows, width, middle) = (19, 12, 20);
+    let input = |[rows, columns]: [usize; 2], seed| Tensor::<2>::from_data(TensorData::new(random(rows * columns, seed), [rows, columns]), &device);
+    let line = |columns, seed| vector(input([1, columns], seed));
+    for (precision, tolerance) in [(Precision::F32, 1e-6), (Precision::Mixed, 1e-2)] {
+        let norm = |x: layers::Projection| layers::residual_norm(x, input([rows, width], 5), line(width, 6), line(width, 7), 1e-5, 0.0);
+        let layer = |from, to, seed| (input([from, to], seed), line(to, seed + 1));
+        let (inner, outer) = (layer(width, middle, 1), layer(middle, width, 3));
+        let x = || input([rows, width], 9);
+        let whole = norm(layers::feed_forward(x(), inner.clone(), outer.clone(), precision));
+        let middle = layers::gelu(layers::linear(x(), inner.0, inner.1, precision));
+        let open = norm(layers::linear_open(middle.clone(), outer.0.clone(), outer.1.clone(), precision));
+        let parts = norm(layers::linear(middle, outer.0, outer.1, precision).into());
+        let [whole, open, parts] = [whole, open, parts].map(|x| x.into_data().iter::<f32>().collect::<Vec<_>>());
+        close("whole", &whole, &doubles(&parts), tolerance);
+        close("open", &open, &doubles(&parts), 1e-6);
     }
 }
 
@@ -123,10 +154,10 @@ fn mixed_precision_on_a_software_gpu() {
     let Some(device) = crate::test_gpu() else { return };
     // Software Vulkan through WGSL has no 16-bit floats: there everything but the rounding is tested.
     let half = if Precision::Mixed.check(&device).is_ok() { DType::F16 } else { DType::F32 };
-    check_mixed(half, &device.clone().autodiff());
-    if half == DType::F16 {
-        linear_gelu_is_its_parts(&device.autodiff());
-    }
+    let device = device.autodiff();
+    check_mixed(half, &device);
+    check_half(half, &device);
+    check_feed_forwards(half, &device);
 }
 
 #[test]
@@ -141,14 +172,21 @@ fn what_16_bits_cannot_hold_stays_what_it_is_or_becomes_their_largest() {
 
 /// Attention in mixed precision, values and gradients, against the reference with rounded operands. What it rounds on its way moves each number by a few times 2^-11 of the sum of
 /// its terms without their signs. `by` is what all gradients are multiplied by.
-fn check_mixed_attention(shape: &AttentionShape, size: usize, dropout: Option<Dropout>, by: f32, device: &Device) {
+/// A joint matrix of `format` gives values of that format.
+fn check_mixed_attention(shape: &AttentionShape, size: usize, dropout: Option<Dropout>, by: f32, format: DType, device: &Device) {
     let shape = &AttentionShape { precision: Precision::Mixed, ..shape.clone() };
     let hidden = shape.heads * size;
     let dims = [shape.sequences.tokens(), hidden];
     let [query, key, value, outer] = [1, 2, 3, 4].map(|seed| random(dims[0] * hidden, seed));
+    // What is cast comes back with gradients of 16 bits, which shall be these.
+    let outer: Vec<f32> = if format == DType::F16 { outer.iter().map(|&x| f16::from_f32(x).to_f32()).collect() } else { outer };
     let scaled: Vec<f32> = outer.iter().map(|x| x * by).collect();
     let inputs = [(query.as_slice(), dims), (&key, dims), (&value, dims)];
-    let (got, gradients) = differentiate(device, inputs, &scaled, |inputs| fused_attention(inputs, shape, dropout));
+    let (got, gradients) = differentiate(device, inputs, &scaled, |inputs| {
+        let output = joint_attention(Tensor::cat(inputs.into(), 1).cast(format), shape, dropout);
+        assert_eq!(output.dtype(), format);
+        output.cast(DType::F32)
+    });
     let rounds = layers::cube::rounds_attention(device, size);
     let round = |numbers: &[f32]| if rounds { halves(numbers) } else { doubles(numbers) };
     let [query, key, value, outer] = [&query, &key, &value, &outer].map(|numbers| round(numbers));
@@ -181,7 +219,7 @@ fn mixed_attention_rounds_its_operands() {
     for (pattern, (heads, width, size)) in [(1, 1, 1), (12, 15, 32), (2, 65, 64), (3, 40, 7)].into_iter().enumerate() {
         for by in [1.0, 1e-9, 1e9] {
             let dropout = (pattern % 2 == 1).then(|| Dropout::new(0.3, pattern as u64));
-            check_mixed_attention(&packed(heads, lengths(pattern + 2, 3, width)), size, dropout, by, &device);
+            check_mixed_attention(&packed(heads, lengths(pattern + 2, 3, width)), size, dropout, by, DType::F32, &device);
         }
     }
     views_and_empty_sequences(&Device::flex(), Precision::Mixed);
@@ -207,8 +245,11 @@ fn attention_by_matrix_units_on_a_software_gpu() {
         (2, vec![7, 200, 0, 150, 1], 32, dropout(3), 1e9),
     ] {
         let width = lengths.iter().copied().max().expect("a sequence");
-        check_mixed_attention(&packed(heads, lengths.clone()), size, dropout, by, &autodiff);
-        check_mixed_attention(&padded(heads, width, lengths), size, dropout, by, &autodiff);
+        check_mixed_attention(&packed(heads, lengths.clone()), size, dropout, by, DType::F32, &autodiff);
+        check_mixed_attention(&padded(heads, width, lengths.clone()), size, dropout, by, DType::F32, &autodiff);
+        if Precision::Mixed.check(&device).is_ok() {
+            check_mixed_attention(&packed(heads, lengths), size, dropout, 1.0, DType::F16, &autodiff);
+        }
     }
     views_and_empty_sequences(&device, Precision::Mixed);
     same_bits_without_a_graph(&device, Precision::Mixed);

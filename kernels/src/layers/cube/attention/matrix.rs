@@ -151,8 +151,8 @@ const fn larger(a: usize, b: usize) -> usize {
 /// Copies `count` vectors of a head from `first` on into the slab from line `at` on, times `by`, rounded; zeros for vectors from `end` on.
 #[cube]
 #[allow(clippy::too_many_arguments)]
-fn fill(
-    from: &[f32],
+fn fill<N: Float>(
+    from: &[N],
     slab: &mut Shared<[f16]>,
     at: usize,
     base: usize,
@@ -174,7 +174,7 @@ fn fill(
         let mut value = 0.0f32;
         if first + line < end {
             if column < size {
-                value = from[base + (first + line) * stride + column] * by;
+                value = f32::cast_from(from[base + (first + line) * stride + column]) * by;
             }
         }
         if line < count {
@@ -265,12 +265,12 @@ fn mix(
 /// Writes a plane's rows of the result through its stage, each times `factors` of its row of the cube and `by`.
 #[cube]
 #[allow(clippy::too_many_arguments)]
-fn write(
+fn write<N: Float>(
     sums: &Sequence<Matrix<f32>>,
     stage: &mut Shared<[f32]>,
     factors: &Shared<[f32]>,
     by: f32,
-    into: &mut [f32],
+    into: &mut [N],
     base: usize,
     stride: usize,
     begin: usize,
@@ -298,8 +298,9 @@ fn write(
             let column = part * n + place % n;
             if begin + line < end {
                 if column < size {
-                    into[base + (begin + line) * stride + column] =
-                        stage[stage_at + place / n * comptime!(tile.stage_stride()) + place % n] * factors[line] * by;
+                    let value = stage[stage_at + place / n * comptime!(tile.stage_stride()) + place % n] * factors[line] * by;
+                    // A mean of 16-bit numbers is one of them or lies between two.
+                    into[base + (begin + line) * stride + column] = N::cast_from(value);
                 }
             }
         }

@@ -25,9 +25,9 @@ const READERS: usize = 8;
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(in super::super) fn survey_kernel(
-    joint: &[f32],
+    joint: &[f16],
     gradient: &[f32],
-    output: &[f32],
+    output: &[f16],
     logarithms: &[f32],
     places: &[i32],
     facts: &mut [f32],
@@ -67,7 +67,7 @@ pub(in super::super) fn survey_kernel(
             largest = given;
         }
         if line < length {
-            let value = held(joint[base + 2 * start * hidden + (3 * line + 2) * hidden + column]).abs();
+            let value = f32::cast_from(joint[base + 2 * start * hidden + (3 * line + 2) * hidden + column]).abs();
             if value > largest_value {
                 largest_value = value;
             }
@@ -98,7 +98,7 @@ pub(in super::super) fn survey_kernel(
             let mut number = unit % READERS;
             while number < size {
                 let rounded = f32::cast_from(f16::cast_from(held(gradient[at + number] * by)));
-                sum += rounded * output[at + number];
+                sum += rounded * f32::cast_from(output[at + number]);
                 number += READERS;
             }
         }
@@ -173,7 +173,7 @@ fn know(
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(in super::super) fn query_kernel(
-    joint: &[f32],
+    joint: &[f16],
     gradient: &[f32],
     facts: &[f32],
     to_joint: &mut [f32],
@@ -238,12 +238,12 @@ pub(in super::super) fn query_kernel(
     let weights_at = plane * comptime!(m * tile.weight_stride());
 
     know(facts, &mut logarithms, &mut means, &mut lows, &mut highs, task * width, begin, end, count, key_low, key_high, rows, tile);
-    fill(joint, &mut slab, 0usize, base, stride, begin, end, 1.0f32, rows, size, tile);
+    fill::<f16>(joint, &mut slab, 0usize, base, stride, begin, end, 1.0f32, rows, size, tile);
     sync_cube();
     let mut queries = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut queries, size, tile);
     sync_cube();
-    fill(gradient, &mut slab, 0usize, single, hidden, begin, end, by, rows, size, tile);
+    fill::<f32>(gradient, &mut slab, 0usize, single, hidden, begin, end, by, rows, size, tile);
     sync_cube();
     let mut gradients = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut gradients, size, tile);
@@ -253,8 +253,8 @@ pub(in super::super) fn query_kernel(
 
     for step in 0..keys.div_ceil(columns) {
         let first = step * columns;
-        fill(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, columns, size, tile);
-        fill(joint, &mut slab, columns, base + 2 * hidden, stride, first, keys, 1.0f32, columns, size, tile);
+        fill::<f16>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, columns, size, tile);
+        fill::<f16>(joint, &mut slab, columns, base + 2 * hidden, stride, first, keys, 1.0f32, columns, size, tile);
         sync_cube();
         #[unroll]
         for j in 0..comptime!(columns / n) {
@@ -289,13 +289,13 @@ pub(in super::super) fn query_kernel(
         line += comptime!(tile.units());
     }
     sync_cube();
-    write(&sums, &mut scores, &means, back_score, to_joint, base, stride, begin, end, size, tile);
+    write::<f32>(&sums, &mut scores, &means, back_score, to_joint, base, stride, begin, end, size, tile);
 }
 
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(in super::super) fn key_kernel(
-    joint: &[f32],
+    joint: &[f16],
     gradient: &[f32],
     facts: &[f32],
     to_joint: &mut [f32],
@@ -363,12 +363,12 @@ pub(in super::super) fn key_kernel(
     let stage_at = plane * comptime!(tile.stage());
     let weights_at = plane * comptime!(m * tile.weight_stride());
 
-    fill(joint, &mut slab, 0usize, base + hidden, stride, begin, keys, 1.0f32, rows, size, tile);
+    fill::<f16>(joint, &mut slab, 0usize, base + hidden, stride, begin, keys, 1.0f32, rows, size, tile);
     sync_cube();
     let mut own_keys = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut own_keys, size, tile);
     sync_cube();
-    fill(joint, &mut slab, 0usize, base + 2 * hidden, stride, begin, keys, 1.0f32, rows, size, tile);
+    fill::<f16>(joint, &mut slab, 0usize, base + 2 * hidden, stride, begin, keys, 1.0f32, rows, size, tile);
     sync_cube();
     let mut own_values = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut own_values, size, tile);
@@ -380,8 +380,8 @@ pub(in super::super) fn key_kernel(
 
     for step in 0..queries.div_ceil(columns) {
         let first = step * columns;
-        fill(joint, &mut slab, 0usize, base, stride, first, queries, 1.0f32, columns, size, tile);
-        fill(gradient, &mut slab, columns, single, hidden, first, queries, by, columns, size, tile);
+        fill::<f16>(joint, &mut slab, 0usize, base, stride, first, queries, 1.0f32, columns, size, tile);
+        fill::<f32>(gradient, &mut slab, columns, single, hidden, first, queries, by, columns, size, tile);
         know(
             facts,
             &mut logarithms,
@@ -439,6 +439,6 @@ pub(in super::super) fn key_kernel(
         line += comptime!(tile.units());
     }
     sync_cube();
-    write(&value_sums, &mut scores, &factors, 1.0f32, to_joint, base + 2 * hidden, stride, begin, end, size, tile);
-    write(&key_sums, &mut scores, &factors, back_score * scaling, to_joint, base + hidden, stride, begin, end, size, tile);
+    write::<f32>(&value_sums, &mut scores, &factors, 1.0f32, to_joint, base + 2 * hidden, stride, begin, end, size, tile);
+    write::<f32>(&key_sums, &mut scores, &factors, back_score * scaling, to_joint, base + hidden, stride, begin, end, size, tile);
 }
