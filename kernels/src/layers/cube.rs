@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod attention;
+mod columns;
 mod embedding;
 mod feed_forward;
 mod gelu;
@@ -34,6 +35,11 @@ use super::norm::Norm;
 /// Units of a cube that works through numbers one by one; WebGPU promises 256.
 pub(crate) const UNITS: usize = 256;
 
+/// Numbers of a row that a unit reads and writes at once. A card moves bytes at its full speed only when every unit waits for several.
+pub(super) fn together(width: usize) -> usize {
+    if width.is_multiple_of(4) { 4 } else { 1 }
+}
+
 /// At least so many cubes, in as many dimensions as the device asks for. A kernel must leave out those beyond.
 ///
 /// # Panics
@@ -52,6 +58,8 @@ pub(crate) fn empty<const D: usize>(like: &CubeTensor, shape: [usize; D]) -> Cub
 pub(crate) fn empty_in<const D: usize>(like: &CubeTensor, shape: [usize; D], format: DType) -> CubeTensor {
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), Shape::from(shape), format)
 }
+
+pub(super) use norm::kept as kept_by_norm;
 
 /// What has another format than f32, as the gradient of what was read otherwise than by a layer may have, is cast to it.
 fn in_f32(tensor: CubeTensor) -> CubeTensor {

@@ -9,6 +9,7 @@ use burn::backend::{Backend, Flex, backend_extension};
 use burn::tensor::{DType, Shape};
 use burn_flex::FlexTensor;
 
+use super::cube::kept_by_norm;
 use super::mask::Dropout;
 use super::mixed::Leaves;
 use super::norm::Norm;
@@ -177,8 +178,8 @@ pub(crate) trait Passes: Backend {
     #[fusion(dtype = gradient, shape = gradient)]
     fn gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// The output, and in one piece the rows before scale and shift and behind them what each was multiplied by, `[rows (width + 1)]`.
-    #[fusion(meta = |input, _bias, _residual, _gamma, _beta, _norm| (input.clone(), with_shape(input, [input.shape[0] * (input.shape[1] + 1)])))]
+    /// The output, and in one piece the rows before scale and shift and behind them what each was multiplied by.
+    #[fusion(meta = |input, _bias, _residual, _gamma, _beta, _norm| (input.clone(), with_shape(input, [kept_by_norm(input.shape[0], input.shape[1])])))]
     fn residual_norm_keeping(
         input: FloatTensor<Self>,
         bias: FloatTensor<Self>,

@@ -15,26 +15,38 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::gelu::{gelu, slope};
-use super::mixed::{LANES, division, held, product, rounded, surveyed, transposed, unscaled};
-use super::{UNITS, cubes, empty, empty_in, matrix};
+use super::mixed::{narrowed, product, rounded, surveyed, transposed, unscaled};
+use super::columns::{DOWN, Division, LANES, gather, total};
+use super::{UNITS, cubes, empty, empty_in, matrix, together};
 
 /// GELU of the input and the bias of its column, in the format.
 #[cube(launch_unchecked)]
-fn gelu_kernel<H: Float>(input: &[H], bias: &[f32], output: &mut [H], count: u32, width: u32, #[define(H)] _half: ElemType) {
+fn gelu_kernel<H: Float, N: Size>(
+    input: &[Vector<H, N>],
+    bias: &[Vector<f32, N>],
+    output: &mut [Vector<H, N>],
+    count: u32,
+    width: u32,
+    #[define(H)] _half: ElemType,
+) {
     if ABSOLUTE_POS < count as usize {
-        let sum = f32::cast_from(input[ABSOLUTE_POS]) + bias[ABSOLUTE_POS % width as usize];
-        output[ABSOLUTE_POS] = H::cast_from(held(gelu(sum)));
+        let mut values = Vector::<f32, N>::cast_from(input[ABSOLUTE_POS]) + bias[ABSOLUTE_POS % width as usize];
+        #[unroll]
+        for lane in 0..N::value() {
+            values.insert(lane, gelu(values.extract(lane)));
+        }
+        output[ABSOLUTE_POS] = narrowed::<H, N>(values);
     }
 }
 
-/// The gradient times the slope of GELU, in the format, and its sums over a part of the rows, `[parts, width]`, before rounding. A cube has a few columns of a part.
+/// The gradient times the slope of GELU, in the format, and its sums over a part of the rows, `[parts, width]`, before rounding. Widths are in vectors here.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
-fn slope_kernel<H: Float>(
-    gradient: &[H],
-    input: &[H],
-    bias: &[f32],
-    output: &mut [H],
+fn slope_kernel<H: Float, N: Size>(
+    gradient: &[Vector<H, N>],
+    input: &[Vector<H, N>],
+    bias: &[Vector<f32, N>],
+    output: &mut [Vector<H, N>],
     parts: &mut [f32],
     rows: u32,
     width: u32,
@@ -42,50 +54,45 @@ fn slope_kernel<H: Float>(
     #[define(H)] _half: ElemType,
 ) {
     let (rows, width, height) = (rows as usize, width as usize, height as usize);
-    let across = UNITS / LANES;
     let unit = UNIT_POS as usize;
-    let lane = unit / LANES;
     let column = CUBE_POS_X as usize * LANES + unit % LANES;
     let part = CUBE_POS_Y as usize;
-    let mut sums = Shared::<[f32]>::new_slice(UNITS);
+    let mut sums = Shared::<[Vector<f32, N>]>::new_slice(UNITS);
     let mut end = (part + 1) * height;
     if end > rows {
         end = rows;
     }
-    let mut sum = 0.0f32;
+    let mut sum = Vector::<f32, N>::from_int(0);
     if column < width {
         let own = bias[column];
-        let mut row = part * height + lane;
+        let mut row = part * height + unit / LANES;
         while row < end {
             let at = row * width + column;
-            let value = f32::cast_from(gradient[at]) * slope(f32::cast_from(input[at]) + own);
-            sum += value;
-            output[at] = H::cast_from(held(value));
-            row += across;
-        }
-    }
-    sums[unit] = sum;
-    sync_cube();
-    if lane == 0 {
-        if column < width {
-            let mut sum = 0.0f32;
-            for other in 0..across {
-                sum += sums[other * LANES + unit];
+            let mut values = Vector::<f32, N>::cast_from(input[at]) + own;
+            #[unroll]
+            for lane in 0..N::value() {
+                values.insert(lane, slope(values.extract(lane)));
             }
-            parts[part * width + column] = sum;
+            values *= Vector::cast_from(gradient[at]);
+            sum += values;
+            output[at] = narrowed::<H, N>(values);
+            row += DOWN;
         }
     }
+    gather(sum, &mut sums, parts, (part * width + column) * N::value(), column < width);
 }
 
-/// The sums of the parts, times `scales[1]`.
+/// The sums of the parts, times `scales[1]`. A cube has `LANES` columns.
 #[cube(launch_unchecked)]
 fn sums_kernel(parts: &[f32], scales: &[f32], sums: &mut [f32], count: u32, width: u32) {
-    if ABSOLUTE_POS < width as usize {
-        let mut sum = 0.0f32;
-        for part in 0..count as usize {
-            sum += parts[part * width as usize + ABSOLUTE_POS];
+    let (count, width) = (count as usize, width as usize);
+    let column = CUBE_POS * LANES + UNIT_POS as usize % LANES;
+    let mut own = Shared::<[f32]>::new_slice(UNITS);
+    let sum = total(parts, &mut own, 0usize, width, count, column, width);
+    if (UNIT_POS as usize) < LANES {
+        if column < width {
+            sums[column] = sum * scales[1];
         }
-        sums[ABSOLUTE_POS] = sum * scales[1];
     }
 }
 
@@ -95,19 +102,21 @@ pub(super) fn forward(input: CubeTensor, inner: CubeTensor, bias: CubeTensor, ou
     let middle = product(input.clone(), inner.clone(), half);
     let [rows, width] = matrix(&middle);
     let hidden = empty_in(&middle, [rows, width], half);
-    let client = middle.client.clone();
-    if rows * width > 0 {
+    let (client, lanes) = (middle.client.clone(), together(width));
+    let count = rows * width / lanes;
+    if count > 0 {
         // SAFETY: product and hidden numbers are rows x width, the bias `width`, and no unit beyond touches them.
         unsafe {
             gelu_kernel::launch_unchecked(
                 &client,
-                cubes(&client, (rows * width).div_ceil(UNITS)),
+                cubes(&client, count.div_ceil(UNITS)),
                 CubeDim::new_1d(UNITS as u32),
+                lanes,
                 middle.clone().into_buffer_arg(),
                 into_contiguous(bias).into_buffer_arg(),
                 hidden.clone().into_buffer_arg(),
-                (rows * width) as u32,
-                width as u32,
+                count as u32,
+                (width / lanes) as u32,
                 dtype_to_elem_type(half),
             );
         }
@@ -130,34 +139,35 @@ pub(super) fn backward(
     let to_outer = unscaled(product(transposed(hidden), gradient.clone(), DType::F32), &scales);
     let to_hidden = product(gradient, transposed(outer), half);
     let [rows, width] = matrix(&middle);
-    let [height, count, across] = division(rows, width);
+    let (division, lanes) = (Division::of(rows, width), together(width));
     let to_middle = empty_in(&middle, [rows, width], half);
-    let (parts, to_inner_bias) = (empty(&scales, [count * width]), empty(&scales, [width]));
+    let (parts, to_inner_bias) = (empty(&scales, [division.parts * width]), empty(&scales, [width]));
     let client = middle.client.clone();
-    // SAFETY: matrices are rows x width, the bias and its gradient `width`, the parts `count` x `width`; what lies beyond is left out.
+    // SAFETY: matrices are rows x width, the bias and its gradient `width`, the parts as many times `width`; what lies beyond is left out.
     unsafe {
         slope_kernel::launch_unchecked(
             &client,
-            CubeCount::Static(across as u32, count as u32, 1),
+            division.cubes(),
             CubeDim::new_1d(UNITS as u32),
+            lanes,
             to_hidden.into_buffer_arg(),
             middle.into_buffer_arg(),
             into_contiguous(bias).into_buffer_arg(),
             to_middle.clone().into_buffer_arg(),
             parts.clone().into_buffer_arg(),
             rows as u32,
-            width as u32,
-            height as u32,
+            (width / lanes) as u32,
+            division.height as u32,
             dtype_to_elem_type(half),
         );
         sums_kernel::launch_unchecked(
             &client,
-            cubes(&client, width.div_ceil(UNITS)),
+            CubeCount::Static(width.div_ceil(LANES) as u32, 1, 1),
             CubeDim::new_1d(UNITS as u32),
             parts.into_buffer_arg(),
             scales.clone().into_buffer_arg(),
             to_inner_bias.clone().into_buffer_arg(),
-            count as u32,
+            division.parts as u32,
             width as u32,
         );
     }

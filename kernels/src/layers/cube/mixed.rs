@@ -5,7 +5,6 @@
 #![allow(clippy::collapsible_if)]
 #![allow(clippy::manual_clamp, reason = "NaN must stay")]
 
-use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::cubecl::dtype_to_elem_type;
 use burn::tensor::DType;
@@ -16,15 +15,10 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{UNITS, cubes, empty, empty_in, matrix};
+use super::columns::{DOWN, Division, LANES, gather, total};
+use super::{UNITS, cubes, empty, empty_in, matrix, together};
 use crate::layers::feed_forward::STEEPEST;
 use crate::layers::mixed::Leaves;
-
-/// Columns of a cube that adds up columns.
-pub(super) const LANES: usize = 32;
-
-/// Parts that columns are added up in, at most.
-const PARTS: usize = 64;
 
 /// A number as far as 16 bits reach. What is infinite stays so, to be seen.
 #[cube]
@@ -81,31 +75,55 @@ pub(super) fn scale_back(largest: f32) -> f32 {
     back
 }
 
+/// Numbers in a format, as far as it reaches.
+#[cube]
+pub(super) fn narrowed<H: Float, N: Size>(values: Vector<f32, N>) -> Vector<H, N> {
+    let mut values = values;
+    #[unroll]
+    for lane in 0..N::value() {
+        values.insert(lane, held(values.extract(lane)));
+    }
+    Vector::cast_from(values)
+}
+
 /// The numbers times `by[0]` when `scaled`, as far as the format reaches.
 #[cube(launch_unchecked)]
-fn round_kernel<H: Float>(input: &[f32], by: &[f32], output: &mut [H], count: u32, #[comptime] scaled: bool, #[define(H)] _half: ElemType) {
+fn round_kernel<H: Float, N: Size>(
+    input: &[Vector<f32, N>],
+    by: &[f32],
+    output: &mut [Vector<H, N>],
+    count: u32,
+    #[comptime] scaled: bool,
+    #[define(H)] _half: ElemType,
+) {
     if ABSOLUTE_POS < count as usize {
-        let mut value = input[ABSOLUTE_POS];
+        let mut values = input[ABSOLUTE_POS];
         if comptime!(scaled) {
-            value *= by[0];
+            values *= Vector::new(by[0]);
         }
-        output[ABSOLUTE_POS] = H::cast_from(held(value));
+        output[ABSOLUTE_POS] = narrowed::<H, N>(values);
     }
 }
 
 #[cube(launch_unchecked)]
-fn bias_kernel<H: Float>(output: &mut [H], bias: &[f32], count: u32, width: u32, #[define(H)] _format: ElemType) {
+fn bias_kernel<H: Float, N: Size>(
+    output: &mut [Vector<H, N>],
+    bias: &[Vector<f32, N>],
+    count: u32,
+    width: u32,
+    #[define(H)] _format: ElemType,
+) {
     if ABSOLUTE_POS < count as usize {
-        let sum = f32::cast_from(output[ABSOLUTE_POS]) + bias[ABSOLUTE_POS % width as usize];
-        output[ABSOLUTE_POS] = H::cast_from(held(sum));
+        let sum = Vector::<f32, N>::cast_from(output[ABSOLUTE_POS]) + bias[ABSOLUTE_POS % width as usize];
+        output[ABSOLUTE_POS] = narrowed::<H, N>(sum);
     }
 }
 
 /// Each number times `scales[1]`.
 #[cube(launch_unchecked)]
-fn unscale_kernel(output: &mut [f32], scales: &[f32], count: u32) {
+fn unscale_kernel<N: Size>(output: &mut [Vector<f32, N>], scales: &[f32], count: u32) {
     if ABSOLUTE_POS < count as usize {
-        output[ABSOLUTE_POS] *= scales[1];
+        output[ABSOLUTE_POS] *= Vector::new(scales[1]);
     }
 }
 
@@ -114,7 +132,7 @@ fn unscale_kernel(output: &mut [f32], scales: &[f32], count: u32) {
 fn reach_kernel<H: Float>(weight: &[H], parts: &mut [f32], rows: u32, width: u32, from: u32, #[define(H)] _half: ElemType) {
     let (rows, width) = (rows as usize, width as usize);
     let unit = UNIT_POS as usize;
-    let row = CUBE_POS * comptime!(UNITS / LANES) + unit / LANES;
+    let row = CUBE_POS * DOWN + unit / LANES;
     let mut sums = Shared::<[f32]>::new_slice(UNITS);
     let mut sum = 0.0f32;
     if row < rows {
@@ -130,7 +148,7 @@ fn reach_kernel<H: Float>(weight: &[H], parts: &mut [f32], rows: u32, width: u32
         // A cube beyond the last row has nothing to say.
         if row < rows {
             let mut largest = 0.0f32;
-            for row in 0..comptime!(UNITS / LANES) {
+            for row in 0..DOWN {
                 let mut sum = 0.0f32;
                 for lane in 0..LANES {
                     sum += sums[row * LANES + lane];
@@ -144,47 +162,38 @@ fn reach_kernel<H: Float>(weight: &[H], parts: &mut [f32], rows: u32, width: u32
     }
 }
 
-/// Sums over a part of the rows, `[parts, width]`, and behind them the largest absolute number of each cube.
+/// Sums over a part of the rows, `[parts, width]`, and behind them the largest absolute number of each cube. Widths are in vectors here.
 #[cube(launch_unchecked)]
-fn survey_kernel(gradient: &[f32], parts: &mut [f32], rows: u32, width: u32, height: u32, count: u32) {
+fn survey_kernel<N: Size>(gradient: &[Vector<f32, N>], parts: &mut [f32], rows: u32, width: u32, height: u32, count: u32) {
     let (rows, width, height) = (rows as usize, width as usize, height as usize);
-    let across = UNITS / LANES;
     let unit = UNIT_POS as usize;
-    let lane = unit / LANES;
     let column = CUBE_POS_X as usize * LANES + unit % LANES;
     let part = CUBE_POS_Y as usize;
-    let mut sums = Shared::<[f32]>::new_slice(UNITS);
+    let mut sums = Shared::<[Vector<f32, N>]>::new_slice(UNITS);
     let mut largests = Shared::<[f32]>::new_slice(UNITS);
     let mut end = (part + 1) * height;
     if end > rows {
         end = rows;
     }
-    let mut sum = 0.0f32;
+    let mut sum = Vector::<f32, N>::from_int(0);
     let mut largest = 0.0f32;
     if column < width {
-        let mut row = part * height + lane;
+        let mut row = part * height + unit / LANES;
         while row < end {
-            let value = gradient[row * width + column];
-            sum += value;
-            let size = value.abs();
-            if size > largest {
-                largest = size;
+            let values = gradient[row * width + column];
+            sum += values;
+            #[unroll]
+            for lane in 0..N::value() {
+                let size = values.extract(lane).abs();
+                if size > largest {
+                    largest = size;
+                }
             }
-            row += across;
+            row += DOWN;
         }
     }
-    sums[unit] = sum;
     largests[unit] = largest;
-    sync_cube();
-    if lane == 0 {
-        if column < width {
-            let mut sum = 0.0f32;
-            for other in 0..across {
-                sum += sums[other * LANES + unit];
-            }
-            parts[part * width + column] = sum;
-        }
-    }
+    gather(sum, &mut sums, parts, (part * width + column) * N::value(), column < width);
     if unit == 0 {
         let mut largest = 0.0f32;
         for other in 0..UNITS {
@@ -192,65 +201,61 @@ fn survey_kernel(gradient: &[f32], parts: &mut [f32], rows: u32, width: u32, hei
                 largest = largests[other];
             }
         }
-        parts[count as usize * width + CUBE_POS] = largest;
+        parts[count as usize * width * N::value() + CUBE_POS] = largest;
     }
 }
 
-/// The sums of the parts, and `[2]`: the scale of the largest number times how far what follows reaches, as `feed_forward::reaching`, and its inverse. Behind the parts lie the
-/// largest numbers, behind them those of `reach_kernel`.
-#[cube(launch_unchecked)]
-fn settle_kernel(parts: &[f32], sums: &mut [f32], scales: &mut [f32], count: u32, width: u32, largests: u32, reaches: u32) {
-    let (count, width, end) = (count as usize, width as usize, largests as usize);
+/// The largest of `count` numbers from `first` on, for every unit of the cube. Called by all of them, outside of branches.
+#[cube]
+fn largest_of(numbers: &[f32], own: &mut Shared<[f32]>, first: usize, count: usize) -> f32 {
     let unit = UNIT_POS as usize;
-    let column = ABSOLUTE_POS;
-    if column < width {
-        let mut sum = 0.0f32;
-        for part in 0..count {
-            sum += parts[part * width + column];
-        }
-        sums[column] = sum;
-    }
-    let mut own = Shared::<[f32]>::new_slice(UNITS);
-    let mut own_reach = Shared::<[f32]>::new_slice(UNITS);
     let mut largest = 0.0f32;
     let mut at = unit;
-    while at < end {
-        if parts[count * width + at] > largest {
-            largest = parts[count * width + at];
+    while at < count {
+        if numbers[first + at] > largest {
+            largest = numbers[first + at];
         }
         at += UNITS;
     }
-    own[unit] = largest;
-    let mut reach = 0.0f32;
-    let mut at = unit;
-    while at < reaches as usize {
-        if parts[count * width + end + at] > reach {
-            reach = parts[count * width + end + at];
-        }
-        at += UNITS;
-    }
-    own_reach[unit] = reach;
     sync_cube();
-    if column == 0 {
-        let mut largest = 0.0f32;
-        let mut reach = 0.0f32;
-        for other in 0..UNITS {
-            if own[other] > largest {
-                largest = own[other];
-            }
-            if own_reach[other] > reach {
-                reach = own_reach[other];
-            }
+    own[unit] = largest;
+    sync_cube();
+    let mut largest = 0.0f32;
+    for other in 0..UNITS {
+        if own[other] > largest {
+            largest = own[other];
         }
-        reach *= STEEPEST;
-        if reach > 1.0f32 {
-            largest *= reach;
-            if largest > 3.402_823_5e38f32 {
-                largest = 3.402_823_5e38f32;
-            }
+    }
+    largest
+}
+
+/// The sums of the parts, and `[2]`: the scale of the largest number times how far what follows reaches, as `feed_forward::reaching`, and its inverse. Behind the parts lie the
+/// largest numbers, behind them those of `reach_kernel`. A cube has `LANES` columns.
+#[cube(launch_unchecked)]
+fn settle_kernel(parts: &[f32], sums: &mut [f32], scales: &mut [f32], count: u32, width: u32, largests: u32, reaches: u32) {
+    let (count, width, largests) = (count as usize, width as usize, largests as usize);
+    let unit = UNIT_POS as usize;
+    let column = CUBE_POS * LANES + unit % LANES;
+    let mut own = Shared::<[f32]>::new_slice(UNITS);
+    let sum = total(parts, &mut own, 0usize, width, count, column, width);
+    if unit < LANES {
+        if column < width {
+            sums[column] = sum;
         }
-        scales[0] = scale_of(largest);
-        scales[1] = scale_back(largest);
+    }
+    let mut largest = largest_of(parts, &mut own, count * width, largests);
+    let reach = largest_of(parts, &mut own, count * width + largests, reaches as usize) * STEEPEST;
+    if reach > 1.0f32 {
+        largest *= reach;
+        if largest > 3.402_823_5e38f32 {
+            largest = f32::new(3.402_823_5e38);
+        }
+    }
+    if CUBE_POS == 0 {
+        if unit == 0 {
+            scales[0] = scale_of(largest);
+            scales[1] = scale_back(largest);
+        }
     }
 }
 
@@ -262,13 +267,15 @@ pub(super) fn rounded(input: CubeTensor, scales: Option<&CubeTensor>, half: DTyp
     }
     let shape = matrix(&input);
     let output = empty_in(&input, shape, half);
-    let (client, count) = (input.client.clone(), shape[0] * shape[1]);
-    // SAFETY: both buffers have `count` numbers, and no unit beyond touches them; a kernel that does not scale reads no scale.
+    let (client, lanes) = (input.client.clone(), together(shape[1]));
+    let count = shape[0] * shape[1] / lanes;
+    // SAFETY: both buffers have `count` vectors, and no unit beyond touches them; a kernel that does not scale reads no scale.
     unsafe {
         round_kernel::launch_unchecked(
             &client,
             cubes(&client, count.div_ceil(UNITS)),
             CubeDim::new_1d(UNITS as u32),
+            lanes,
             input.clone().into_buffer_arg(),
             scales.unwrap_or(&input).clone().into_buffer_arg(),
             output.clone().into_buffer_arg(),
@@ -298,26 +305,23 @@ pub(super) fn forward(input: CubeTensor, weight: CubeTensor, bias: CubeTensor, h
         return [output, input, weight];
     }
     let ([rows, width], client) = (matrix(&output), output.client.clone());
+    let lanes = together(width);
+    let count = rows * width / lanes;
     // SAFETY: the output has rows x width numbers, the bias `width`; no unit beyond touches them.
     unsafe {
         bias_kernel::launch_unchecked(
             &client,
-            cubes(&client, (rows * width).div_ceil(UNITS)),
+            cubes(&client, count.div_ceil(UNITS)),
             CubeDim::new_1d(UNITS as u32),
+            lanes,
             output.clone().into_buffer_arg(),
             into_contiguous(bias).into_buffer_arg(),
-            (rows * width) as u32,
-            width as u32,
+            count as u32,
+            (width / lanes) as u32,
             dtype_to_elem_type(format),
         );
     }
     [output, input, weight]
-}
-
-/// How sums over rows are divided among cubes: rows of a part, parts, cubes across.
-pub(super) fn division(rows: usize, width: usize) -> [usize; 3] {
-    let height = rows.div_ceil(PARTS).max(UNITS / LANES);
-    [height, rows.div_ceil(height), width.div_ceil(LANES)]
 }
 
 /// A gradient in the format, times the first of the scales that come along with the sums of its columns: such that neither it nor, where it goes on through `outer` weights in the format
@@ -325,22 +329,24 @@ pub(super) fn division(rows: usize, width: usize) -> [usize; 3] {
 pub(super) fn surveyed(gradient: CubeTensor, outer: Option<&CubeTensor>, half: DType) -> [CubeTensor; 3] {
     let gradient = into_contiguous(gradient);
     let ([rows, width], client) = (matrix(&gradient), gradient.client.clone());
-    let [height, count, across] = division(rows, width);
-    let reaches = outer.map_or(0, |outer| matrix(outer)[0].div_ceil(UNITS / LANES));
-    let parts = empty(&gradient, [count * width + count * across + reaches]);
+    let (division, lanes) = (Division::of(rows, width), together(width));
+    let largests = division.parts * division.across;
+    let reaches = outer.map_or(0, |outer| matrix(outer)[0].div_ceil(DOWN));
+    let parts = empty(&gradient, [division.parts * width + largests + reaches]);
     let (sums, scales) = (empty(&gradient, [width]), empty(&gradient, [2]));
-    // SAFETY: the gradient has rows x width numbers, the parts `count` x `width` and one for every cube of the survey, and one for every UNITS / LANES rows of the weights; what lies beyond is left out.
+    // SAFETY: the gradient has rows x width numbers, the parts as many times `width`, one for every cube of the survey, and one for every `DOWN` rows of the weights; what lies beyond is left out.
     unsafe {
         survey_kernel::launch_unchecked(
             &client,
-            CubeCount::Static(across as u32, count as u32, 1),
+            division.cubes(),
             CubeDim::new_1d(UNITS as u32),
+            lanes,
             gradient.clone().into_buffer_arg(),
             parts.clone().into_buffer_arg(),
             rows as u32,
-            width as u32,
-            height as u32,
-            count as u32,
+            (width / lanes) as u32,
+            division.height as u32,
+            division.parts as u32,
         );
         if let Some(outer) = outer {
             let [rows, columns] = matrix(outer);
@@ -352,20 +358,20 @@ pub(super) fn surveyed(gradient: CubeTensor, outer: Option<&CubeTensor>, half: D
                 parts.clone().into_buffer_arg(),
                 rows as u32,
                 columns as u32,
-                (count * width + count * across) as u32,
+                (division.parts * width + largests) as u32,
                 dtype_to_elem_type(half),
             );
         }
         settle_kernel::launch_unchecked(
             &client,
-            CubeCount::Static(width.div_ceil(UNITS) as u32, 1, 1),
+            CubeCount::Static(width.div_ceil(LANES) as u32, 1, 1),
             CubeDim::new_1d(UNITS as u32),
             parts.into_buffer_arg(),
             sums.clone().into_buffer_arg(),
             scales.clone().into_buffer_arg(),
-            count as u32,
+            division.parts as u32,
             width as u32,
-            (count * across) as u32,
+            largests as u32,
             reaches as u32,
         );
     }
@@ -374,13 +380,16 @@ pub(super) fn surveyed(gradient: CubeTensor, outer: Option<&CubeTensor>, half: D
 
 /// Each number times the second of the scales, in place.
 pub(super) fn unscaled(product: CubeTensor, scales: &CubeTensor) -> CubeTensor {
-    let (client, count) = (product.client.clone(), product.shape().num_elements());
-    // SAFETY: the product has `count` numbers and is nobody else's yet.
+    let [rows, width] = matrix(&product);
+    let (client, lanes) = (product.client.clone(), together(width));
+    let count = rows * width / lanes;
+    // SAFETY: the product has `count` vectors and is nobody else's yet.
     unsafe {
         unscale_kernel::launch_unchecked(
             &client,
             cubes(&client, count.div_ceil(UNITS)),
             CubeDim::new_1d(UNITS as u32),
+            lanes,
             product.clone().into_buffer_arg(),
             scales.clone().into_buffer_arg(),
             count as u32,

@@ -1,7 +1,7 @@
 //! Dropout, residual connection and layer norm on GPUs.
 //!
 //! [`LANES`] units share a row and [`ROWS`] rows a cube. Each unit adds up its part and then, behind one barrier, all parts, in one order. The gradients of scale and shift are
-//! sums over rows: cubes add up parts of them, and a second kernel the parts.
+//! sums over rows (`columns`).
 
 #![allow(unsafe_code)]
 // A kernel computes both sides of `&&` when they have no effects: nested ifs are what skips work there.
@@ -12,19 +12,14 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::columns::{DOWN, Division, LANES, gather, total};
 use super::mask::{factor, row_key, words};
-use super::{UNITS, cubes, empty, matrix};
+use super::{UNITS, cubes, empty, matrix, together};
 use crate::layers::mask::Dropout;
 use crate::layers::norm::Norm;
 
-/// Units of a row, and columns of a cube that adds up columns.
-const LANES: usize = 32;
-
 /// Rows of a cube.
 const ROWS: usize = 4;
-
-/// Parts that columns are added up in, at most.
-const PARTS: usize = 64;
 
 /// The sum of the parts of the row that starts at `first`.
 #[cube]
@@ -36,16 +31,28 @@ fn gathered(parts: &Shared<[f32]>, first: usize) -> f32 {
     sum
 }
 
+/// The sum of the numbers of a vector.
+#[cube]
+fn across<N: Size>(values: Vector<f32, N>) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for lane in 0..N::value() {
+        sum += values.extract(lane);
+    }
+    sum
+}
+
+/// Widths are in vectors here and in the kernels below. What is kept: the rows before scale and shift, behind them a vector of each row with what it was multiplied by.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
-fn norm_kernel(
-    input: &[f32],
-    bias: &[f32],
-    residual: &[f32],
-    gamma: &[f32],
-    beta: &[f32],
-    output: &mut [f32],
-    kept: &mut [f32],
+fn norm_kernel<N: Size>(
+    input: &[Vector<f32, N>],
+    bias: &[Vector<f32, N>],
+    residual: &[Vector<f32, N>],
+    gamma: &[Vector<f32, N>],
+    beta: &[Vector<f32, N>],
+    output: &mut [Vector<f32, N>],
+    kept: &mut [Vector<f32, N>],
     rows: u32,
     width: u32,
     epsilon: f32,
@@ -58,6 +65,7 @@ fn norm_kernel(
     #[comptime] keeping: bool,
 ) {
     let (rows, width) = (rows as usize, width as usize);
+    let count = f32::cast_from((width * N::value()) as u32);
     let unit = UNIT_POS as usize;
     let lane = unit % LANES;
     let first = unit - lane;
@@ -66,30 +74,30 @@ fn norm_kernel(
     let mut sums = Shared::<[f32]>::new_slice(LANES * ROWS);
     let mut squares = Shared::<[f32]>::new_slice(LANES * ROWS);
 
-    let mut sum = 0.0f32;
+    let mut sum = Vector::<f32, N>::from_int(0);
     if row < rows {
         let (low, high) = row_key(row as u32, key_low, key_high);
         let mut column = lane;
         while column < width {
-            let mut value = input[start + column];
+            let mut values = input[start + column];
             if comptime!(biased) {
-                value += bias[column];
+                values += bias[column];
             }
             if comptime!(dropped) {
-                value *= factor(column as u32, low, high, threshold, scale);
+                values *= factors::<N>(column, low, high, threshold, scale);
             }
-            value += residual[start + column];
+            values += residual[start + column];
             // Its own unit reads it again.
-            output[start + column] = value;
-            sum += value;
+            output[start + column] = values;
+            sum += values;
             column += LANES;
         }
     }
-    sums[unit] = sum;
+    sums[unit] = across(sum);
     sync_cube();
-    let mean = gathered(&sums, first) / width as f32;
+    let mean = Vector::new(gathered(&sums, first) / count);
 
-    let mut square = 0.0f32;
+    let mut square = Vector::<f32, N>::from_int(0);
     if row < rows {
         let mut column = lane;
         while column < width {
@@ -98,18 +106,18 @@ fn norm_kernel(
             column += LANES;
         }
     }
-    squares[unit] = square;
+    squares[unit] = across(square);
     sync_cube();
-    let by = 1.0f32 / (gathered(&squares, first) / width as f32 + epsilon).sqrt();
+    let by = Vector::new(1.0f32 / (gathered(&squares, first) / count + epsilon).sqrt());
 
     if row < rows {
         let mut column = lane;
         while column < width {
-            let value = (output[start + column] - mean) * by;
+            let values = (output[start + column] - mean) * by;
             if comptime!(keeping) {
-                kept[start + column] = value;
+                kept[start + column] = values;
             }
-            output[start + column] = value * gamma[column] + beta[column];
+            output[start + column] = values * gamma[column] + beta[column];
             column += LANES;
         }
         if comptime!(keeping) {
@@ -120,14 +128,25 @@ fn norm_kernel(
     }
 }
 
+/// What the numbers of a vector are multiplied by.
+#[cube]
+fn factors<N: Size>(column: usize, low: u32, high: u32, threshold: u32, scale: f32) -> Vector<f32, N> {
+    let mut factors = Vector::<f32, N>::new(scale);
+    #[unroll]
+    for lane in 0..N::value() {
+        factors.insert(lane, factor((column * N::value() + lane) as u32, low, high, threshold, scale));
+    }
+    factors
+}
+
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
-fn norm_backward_kernel(
-    gradient: &[f32],
-    gamma: &[f32],
-    kept: &[f32],
-    residual: &mut [f32],
-    input: &mut [f32],
+fn norm_backward_kernel<N: Size>(
+    gradient: &[Vector<f32, N>],
+    gamma: &[Vector<f32, N>],
+    kept: &[Vector<f32, N>],
+    residual: &mut [Vector<f32, N>],
+    input: &mut [Vector<f32, N>],
     rows: u32,
     width: u32,
     threshold: u32,
@@ -137,6 +156,7 @@ fn norm_backward_kernel(
     #[comptime] dropped: bool,
 ) {
     let (rows, width) = (rows as usize, width as usize);
+    let count = f32::cast_from((width * N::value()) as u32);
     let unit = UNIT_POS as usize;
     let lane = unit % LANES;
     let first = unit - lane;
@@ -145,8 +165,8 @@ fn norm_backward_kernel(
     let mut sums = Shared::<[f32]>::new_slice(LANES * ROWS);
     let mut slopes = Shared::<[f32]>::new_slice(LANES * ROWS);
 
-    let mut sum = 0.0f32;
-    let mut slope = 0.0f32;
+    let mut sum = Vector::<f32, N>::from_int(0);
+    let mut slope = Vector::<f32, N>::from_int(0);
     if row < rows {
         let mut column = lane;
         while column < width {
@@ -156,11 +176,11 @@ fn norm_backward_kernel(
             column += LANES;
         }
     }
-    sums[unit] = sum;
-    slopes[unit] = slope;
+    sums[unit] = across(sum);
+    slopes[unit] = across(slope);
     sync_cube();
-    let mean = gathered(&sums, first) / width as f32;
-    let slope = gathered(&slopes, first) / width as f32;
+    let mean = Vector::new(gathered(&sums, first) / count);
+    let slope = Vector::new(gathered(&slopes, first) / count);
 
     if row < rows {
         let by = kept[rows * width + row];
@@ -168,10 +188,10 @@ fn norm_backward_kernel(
         let mut column = lane;
         while column < width {
             let scaled = gradient[start + column] * gamma[column];
-            let value = by * (scaled - (kept[start + column] * slope + mean));
-            residual[start + column] = value;
+            let values = by * (scaled - (kept[start + column] * slope + mean));
+            residual[start + column] = values;
             if comptime!(dropped) {
-                input[start + column] = value * factor(column as u32, low, high, threshold, scale);
+                input[start + column] = values * factors::<N>(column, low, high, threshold, scale);
             }
             column += LANES;
         }
@@ -180,79 +200,69 @@ fn norm_backward_kernel(
 
 /// Sums over a part of the rows, `[parts, 2, width]`: of the gradient times the normal rows, and of the gradient.
 #[cube(launch_unchecked)]
-fn columns_kernel(gradient: &[f32], kept: &[f32], parts: &mut [f32], rows: u32, width: u32, height: u32) {
+fn columns_kernel<N: Size>(gradient: &[Vector<f32, N>], kept: &[Vector<f32, N>], parts: &mut [f32], rows: u32, width: u32, height: u32) {
     let (rows, width, height) = (rows as usize, width as usize, height as usize);
-    let across = UNITS / LANES;
     let unit = UNIT_POS as usize;
-    let lane = unit / LANES;
     let column = CUBE_POS_X as usize * LANES + unit % LANES;
     let part = CUBE_POS_Y as usize;
-    let mut scales = Shared::<[f32]>::new_slice(UNITS);
-    let mut shifts = Shared::<[f32]>::new_slice(UNITS);
+    let mut scales = Shared::<[Vector<f32, N>]>::new_slice(UNITS);
+    let mut shifts = Shared::<[Vector<f32, N>]>::new_slice(UNITS);
     let mut end = (part + 1) * height;
     if end > rows {
         end = rows;
     }
-    let mut scale = 0.0f32;
-    let mut shift = 0.0f32;
+    let mut scale = Vector::<f32, N>::from_int(0);
+    let mut shift = Vector::<f32, N>::from_int(0);
     if column < width {
-        let mut row = part * height + lane;
+        let mut row = part * height + unit / LANES;
         while row < end {
-            let value = gradient[row * width + column];
-            scale += value * kept[row * width + column];
-            shift += value;
-            row += across;
+            let values = gradient[row * width + column];
+            scale += values * kept[row * width + column];
+            shift += values;
+            row += DOWN;
         }
     }
-    scales[unit] = scale;
-    shifts[unit] = shift;
-    sync_cube();
-    if lane == 0 {
-        if column < width {
-            let mut scale = 0.0f32;
-            let mut shift = 0.0f32;
-            for other in 0..across {
-                scale += scales[other * LANES + unit];
-                shift += shifts[other * LANES + unit];
-            }
-            parts[part * 2 * width + column] = scale;
-            parts[(part * 2 + 1) * width + column] = shift;
-        }
-    }
+    gather(scale, &mut scales, parts, (part * 2 * width + column) * N::value(), column < width);
+    gather(shift, &mut shifts, parts, ((part * 2 + 1) * width + column) * N::value(), column < width);
 }
 
-/// The sums of the parts.
+/// The sums of the parts. A cube has `LANES` columns. The width is in numbers.
 #[cube(launch_unchecked)]
 fn parts_kernel(parts: &[f32], scale: &mut [f32], shift: &mut [f32], count: u32, width: u32) {
     let (count, width) = (count as usize, width as usize);
-    let column = ABSOLUTE_POS;
-    if column < width {
-        let mut first = 0.0f32;
-        let mut second = 0.0f32;
-        for part in 0..count {
-            first += parts[part * 2 * width + column];
-            second += parts[(part * 2 + 1) * width + column];
+    let column = CUBE_POS * LANES + UNIT_POS as usize % LANES;
+    let mut own = Shared::<[f32]>::new_slice(UNITS);
+    let first = total(parts, &mut own, 0usize, 2 * width, count, column, width);
+    let second = total(parts, &mut own, width, 2 * width, count, column, width);
+    if (UNIT_POS as usize) < LANES {
+        if column < width {
+            scale[column] = first;
+            shift[column] = second;
         }
-        scale[column] = first;
-        shift[column] = second;
     }
 }
 
-/// The output, and when asked to keep them the rows before scale and shift, and behind them what each was multiplied by.
+/// Numbers that are kept of so many rows.
+pub(in crate::layers) fn kept(rows: usize, width: usize) -> usize {
+    rows * (width + together(width))
+}
+
+/// The output, and when asked to keep it what [`norm_kernel`] says.
 pub(super) fn forward(inputs: [CubeTensor; 5], norm: Norm, keeping: bool) -> (CubeTensor, CubeTensor) {
     let [input, bias, residual, gamma, beta] = inputs.map(into_contiguous);
     let [rows, width] = matrix(&input);
     let output = empty(&input, [rows, width]);
-    let kept = empty(&input, [if keeping { rows * (width + 1) } else { 1 }]);
+    let kept = empty(&input, [if keeping { kept(rows, width) } else { together(width) }]);
     if rows * width > 0 {
         let (threshold, scale, low, high) = words(norm.dropout);
-        let client = input.client.clone();
-        // SAFETY: matrices have `rows` x `width` numbers, vectors `width`, what is kept `rows` more than a matrix; rows beyond and columns beyond are left out. What is not kept is not written.
+        let (client, lanes) = (input.client.clone(), together(width));
+        // SAFETY: matrices have `rows` x `width` numbers, lines `width`, what is kept a vector for each row more than a matrix; rows beyond and columns beyond are left out. What is not kept is not written.
         unsafe {
             norm_kernel::launch_unchecked(
                 &client,
                 cubes(&client, rows.div_ceil(ROWS)),
                 CubeDim::new_1d((LANES * ROWS) as u32),
+                lanes,
                 input.into_buffer_arg(),
                 bias.into_buffer_arg(),
                 residual.into_buffer_arg(),
@@ -261,7 +271,7 @@ pub(super) fn forward(inputs: [CubeTensor; 5], norm: Norm, keeping: bool) -> (Cu
                 output.clone().into_buffer_arg(),
                 kept.clone().into_buffer_arg(),
                 rows as u32,
-                width as u32,
+                (width / lanes) as u32,
                 norm.epsilon as f32,
                 threshold,
                 scale,
@@ -286,29 +296,28 @@ pub(super) fn backward(
     let [gradient, gamma] = [gradient, gamma].map(into_contiguous);
     let [rows, width] = matrix(&gradient);
     let residual = empty(&gradient, [rows, width]);
-    let input = empty(&gradient, if dropout.is_some() { [rows, width] } else { [1, 1] });
+    let input = empty(&gradient, [if dropout.is_some() { rows } else { 1 }, width]);
     let [to_gamma, to_beta] = [(); 2].map(|()| empty(&gradient, [width]));
-    // As few parts as keep a cube busy, so that the second kernel is short.
-    let height = rows.div_ceil(PARTS).max(UNITS / LANES);
-    let count = rows.div_ceil(height);
-    let parts = empty(&gradient, [count.max(1), 2, width]);
+    let (division, lanes) = (Division::of(rows, width), together(width));
+    let parts = empty(&gradient, [division.parts.max(1), 2, width]);
     let (threshold, scale, low, high) = words(dropout);
     let client = gradient.client.clone();
-    // SAFETY: matrices have `rows` x `width` numbers, vectors `width`, what is kept `rows` more than a matrix, the parts `count` x 2 x `width`; a cube leaves out what lies beyond. There are at most
-    // `PARTS` cubes down and `width` / `LANES` across. Without dropout the gradient of the input is not written.
+    // SAFETY: matrices have `rows` x `width` numbers, lines `width`, what is kept a vector for each row more than a matrix, the parts as many times 2 x `width`; a cube leaves out what
+    // lies beyond. Without dropout the gradient of the input is not written.
     unsafe {
         if rows * width > 0 {
             norm_backward_kernel::launch_unchecked(
                 &client,
                 cubes(&client, rows.div_ceil(ROWS)),
                 CubeDim::new_1d((LANES * ROWS) as u32),
+                lanes,
                 gradient.clone().into_buffer_arg(),
                 gamma.into_buffer_arg(),
                 kept.clone().into_buffer_arg(),
                 residual.clone().into_buffer_arg(),
                 input.clone().into_buffer_arg(),
                 rows as u32,
-                width as u32,
+                (width / lanes) as u32,
                 threshold,
                 scale,
                 low,
@@ -317,24 +326,25 @@ pub(super) fn backward(
             );
             columns_kernel::launch_unchecked(
                 &client,
-                CubeCount::Static(width.div_ceil(LANES) as u32, count as u32, 1),
+                division.cubes(),
                 CubeDim::new_1d(UNITS as u32),
+                lanes,
                 gradient.into_buffer_arg(),
                 kept.into_buffer_arg(),
                 parts.clone().into_buffer_arg(),
                 rows as u32,
-                width as u32,
-                height as u32,
+                (width / lanes) as u32,
+                division.height as u32,
             );
         }
         parts_kernel::launch_unchecked(
             &client,
-            cubes(&client, width.div_ceil(UNITS).max(1)),
+            CubeCount::Static(width.div_ceil(LANES).max(1) as u32, 1, 1),
             CubeDim::new_1d(UNITS as u32),
             parts.into_buffer_arg(),
             to_gamma.clone().into_buffer_arg(),
             to_beta.clone().into_buffer_arg(),
-            count as u32,
+            division.parts as u32,
             width as u32,
         );
     }

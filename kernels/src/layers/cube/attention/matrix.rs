@@ -21,7 +21,7 @@ use burn_cubecl::cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use burn_cubecl::cubecl::prelude::*;
 
 use crate::fragments::Fragment;
-use crate::layers::cube::mixed::held;
+use crate::layers::cube::mixed::narrowed;
 
 pub(super) use backward::{key_kernel, query_kernel, survey_kernel};
 pub(super) use forward::attention_kernel;
@@ -148,11 +148,12 @@ const fn larger(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-/// Copies `count` vectors of a head from `first` on into the slab from line `at` on, times `by`, rounded; zeros for vectors from `end` on.
+/// Copies `count` lines of a head from `first` on into the slab from line `at` on, times `by`, rounded; zeros for lines from `end` on. `base` and `stride` count numbers, of which a vector
+/// has a few.
 #[cube]
 #[allow(clippy::too_many_arguments)]
-fn fill<N: Float>(
-    from: &[N],
+fn fill<E: Float, N: Size>(
+    from: &[Vector<E, N>],
     slab: &mut Shared<[f16]>,
     at: usize,
     base: usize,
@@ -164,21 +165,26 @@ fn fill<N: Float>(
     #[comptime] size: usize,
     #[comptime] tile: Tile,
 ) {
-    let wide = comptime!(tile.wide(size));
     let own = comptime!(tile.stride(size));
-    let loads = comptime!((count * wide).div_ceil(tile.units()));
+    let lanes = N::value();
+    let vectors = comptime!(tile.wide(size) / lanes);
+    let loads = comptime!((count * vectors).div_ceil(tile.units()));
     for load in 0..loads {
         let place = load * comptime!(tile.units()) + UNIT_POS as usize;
-        let line = place / wide;
-        let column = place % wide;
-        let mut value = 0.0f32;
+        let line = place / vectors;
+        let column = place % vectors * lanes;
+        let mut values = Vector::<f32, N>::from_int(0);
         if first + line < end {
             if column < size {
-                value = f32::cast_from(from[base + (first + line) * stride + column]) * by;
+                values = Vector::cast_from(from[(base + (first + line) * stride + column) / lanes]) * Vector::new(by);
             }
         }
         if line < count {
-            slab[(at + line) * own + column] = f16::cast_from(held(value));
+            let rounded = narrowed::<f16, N>(values);
+            #[unroll]
+            for lane in 0..lanes {
+                slab[(at + line) * own + column + lane] = rounded.extract(lane);
+            }
         }
     }
 }

@@ -172,9 +172,9 @@ fn know(
 
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
-pub(in super::super) fn query_kernel(
-    joint: &[f16],
-    gradient: &[f32],
+pub(in super::super) fn query_kernel<N: Size>(
+    joint: &[Vector<f16, N>],
+    gradient: &[Vector<f32, N>],
     facts: &[f32],
     to_joint: &mut [f32],
     tasks: u32,
@@ -238,12 +238,12 @@ pub(in super::super) fn query_kernel(
     let weights_at = plane * comptime!(m * tile.weight_stride());
 
     know(facts, &mut logarithms, &mut means, &mut lows, &mut highs, task * width, begin, end, count, key_low, key_high, rows, tile);
-    fill::<f16>(joint, &mut slab, 0usize, base, stride, begin, end, 1.0f32, rows, size, tile);
+    fill::<f16, N>(joint, &mut slab, 0usize, base, stride, begin, end, 1.0f32, rows, size, tile);
     sync_cube();
     let mut queries = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut queries, size, tile);
     sync_cube();
-    fill::<f32>(gradient, &mut slab, 0usize, single, hidden, begin, end, by, rows, size, tile);
+    fill::<f32, N>(gradient, &mut slab, 0usize, single, hidden, begin, end, by, rows, size, tile);
     sync_cube();
     let mut gradients = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut gradients, size, tile);
@@ -253,8 +253,8 @@ pub(in super::super) fn query_kernel(
 
     for step in 0..keys.div_ceil(columns) {
         let first = step * columns;
-        fill::<f16>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, columns, size, tile);
-        fill::<f16>(joint, &mut slab, columns, base + 2 * hidden, stride, first, keys, 1.0f32, columns, size, tile);
+        fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, columns, size, tile);
+        fill::<f16, N>(joint, &mut slab, columns, base + 2 * hidden, stride, first, keys, 1.0f32, columns, size, tile);
         sync_cube();
         #[unroll]
         for j in 0..comptime!(columns / n) {
@@ -294,9 +294,9 @@ pub(in super::super) fn query_kernel(
 
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
-pub(in super::super) fn key_kernel(
-    joint: &[f16],
-    gradient: &[f32],
+pub(in super::super) fn key_kernel<N: Size>(
+    joint: &[Vector<f16, N>],
+    gradient: &[Vector<f32, N>],
     facts: &[f32],
     to_joint: &mut [f32],
     tasks: u32,
@@ -363,12 +363,12 @@ pub(in super::super) fn key_kernel(
     let stage_at = plane * comptime!(tile.stage());
     let weights_at = plane * comptime!(m * tile.weight_stride());
 
-    fill::<f16>(joint, &mut slab, 0usize, base + hidden, stride, begin, keys, 1.0f32, rows, size, tile);
+    fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, begin, keys, 1.0f32, rows, size, tile);
     sync_cube();
     let mut own_keys = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut own_keys, size, tile);
     sync_cube();
-    fill::<f16>(joint, &mut slab, 0usize, base + 2 * hidden, stride, begin, keys, 1.0f32, rows, size, tile);
+    fill::<f16, N>(joint, &mut slab, 0usize, base + 2 * hidden, stride, begin, keys, 1.0f32, rows, size, tile);
     sync_cube();
     let mut own_values = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut own_values, size, tile);
@@ -380,8 +380,8 @@ pub(in super::super) fn key_kernel(
 
     for step in 0..queries.div_ceil(columns) {
         let first = step * columns;
-        fill::<f16>(joint, &mut slab, 0usize, base, stride, first, queries, 1.0f32, columns, size, tile);
-        fill::<f32>(gradient, &mut slab, columns, single, hidden, first, queries, by, columns, size, tile);
+        fill::<f16, N>(joint, &mut slab, 0usize, base, stride, first, queries, 1.0f32, columns, size, tile);
+        fill::<f32, N>(gradient, &mut slab, columns, single, hidden, first, queries, by, columns, size, tile);
         know(
             facts,
             &mut logarithms,

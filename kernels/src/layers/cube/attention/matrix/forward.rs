@@ -19,8 +19,8 @@ use crate::layers::cube::mixed::held;
 /// As the kernel of plain units: the mixed values, and the logarithm of every (row, head, query).
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
-pub(in super::super) fn attention_kernel(
-    joint: &[f16],
+pub(in super::super) fn attention_kernel<N: Size>(
+    joint: &[Vector<f16, N>],
     places: &[i32],
     output: &mut [f16],
     logarithms: &mut [f32],
@@ -91,7 +91,7 @@ pub(in super::super) fn attention_kernel(
         highs[i] = high;
     }
 
-    fill::<f16>(joint, &mut slab, 0usize, base, stride, begin, end, 1.0f32, rows, size, tile);
+    fill::<f16, N>(joint, &mut slab, 0usize, base, stride, begin, end, 1.0f32, rows, size, tile);
     sync_cube();
     let mut queries = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut queries, size, tile);
@@ -102,7 +102,7 @@ pub(in super::super) fn attention_kernel(
     let steps = keys.div_ceil(columns);
     for step in 0..steps {
         let first = step * columns;
-        fill::<f16>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, columns, size, tile);
+        fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, columns, size, tile);
         sync_cube();
         #[unroll]
         for j in 0..comptime!(columns / n) {
@@ -144,8 +144,8 @@ pub(in super::super) fn attention_kernel(
 
     for step in 0..steps {
         let first = step * columns;
-        fill::<f16>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, columns, size, tile);
-        fill::<f16>(joint, &mut slab, columns, base + 2 * hidden, stride, first, keys, 1.0f32, columns, size, tile);
+        fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, columns, size, tile);
+        fill::<f16, N>(joint, &mut slab, columns, base + 2 * hidden, stride, first, keys, 1.0f32, columns, size, tile);
         sync_cube();
         #[unroll]
         for j in 0..comptime!(columns / n) {

@@ -1,0 +1,84 @@
+//! Sums over the rows of a matrix, column by column: cubes add up parts of the rows, a second kernel the parts. All in one order, so the sums are the same every time.
+//!
+//! Units beside each other have columns beside each other, and the lines of a cube rows below each other.
+
+#![allow(clippy::collapsible_if)]
+
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::prelude::*;
+
+use super::{UNITS, together};
+
+/// Units beside each other in a cube that adds up columns, each with a vector of them.
+pub(super) const LANES: usize = 32;
+
+/// Rows that such a cube reads at once.
+pub(super) const DOWN: usize = UNITS / LANES;
+
+/// Parts that rows are divided into, at most: enough for every core of a card.
+const PARTS: usize = 256;
+
+/// How rows are divided among cubes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Division {
+    /// Rows of a part.
+    pub(super) height: usize,
+    /// Parts, cubes down.
+    pub(super) parts: usize,
+    /// Cubes across.
+    pub(super) across: usize,
+}
+
+impl Division {
+    pub(super) fn of(rows: usize, width: usize) -> Self {
+        let height = rows.div_ceil(PARTS).max(DOWN);
+        Self { height, parts: rows.div_ceil(height), across: (width / together(width)).div_ceil(LANES) }
+    }
+
+    pub(super) fn cubes(&self) -> CubeCount {
+        CubeCount::Static(self.across as u32, self.parts as u32, 1)
+    }
+}
+
+/// Adds up what the units of a cube found in the same columns, and writes it from `at` on when `within`. Called by all of them, outside of branches.
+#[cube]
+pub(super) fn gather<N: Size>(sum: Vector<f32, N>, sums: &mut Shared<[Vector<f32, N>]>, into: &mut [f32], at: usize, within: bool) {
+    let unit = UNIT_POS as usize;
+    sums[unit] = sum;
+    sync_cube();
+    if unit < LANES {
+        if within {
+            let mut sum = sums[unit];
+            for other in 1..DOWN {
+                sum += sums[other * LANES + unit];
+            }
+            #[unroll]
+            for lane in 0..N::value() {
+                into[at + lane] = sum.extract(lane);
+            }
+        }
+    }
+}
+
+/// Adds up a column of `count` rows that lie `stride` apart, for the `LANES` columns of a cube that start at `column`; each unit gets the sum of its own, 0 beyond the last. Called by all
+/// of them, outside of branches.
+#[cube]
+pub(super) fn total(parts: &[f32], sums: &mut Shared<[f32]>, first: usize, stride: usize, count: usize, column: usize, width: usize) -> f32 {
+    let unit = UNIT_POS as usize;
+    let mut sum = 0.0f32;
+    if column < width {
+        let mut part = unit / LANES;
+        while part < count {
+            sum += parts[first + part * stride + column];
+            part += DOWN;
+        }
+    }
+    sync_cube();
+    sums[unit] = sum;
+    sync_cube();
+    let mut total = 0.0f32;
+    for other in 0..DOWN {
+        total += sums[other * LANES + unit % LANES];
+    }
+    total
+}
