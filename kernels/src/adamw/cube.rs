@@ -10,15 +10,15 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{AdamWFactors, Update};
-use crate::layers::cube::{UNITS, cubes, owned};
+use crate::layers::cube::{UNITS, cubes, owned, together};
 
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
-fn adamw_kernel(
-    parameter: &mut [f32],
-    gradient: &[f32],
-    first: &mut [f32],
-    second: &mut [f32],
+fn adamw_kernel<N: Size>(
+    parameter: &mut [Vector<f32, N>],
+    gradient: &[Vector<f32, N>],
+    first: &mut [Vector<f32, N>],
+    second: &mut [Vector<f32, N>],
     clip: &[f32],
     count: u32,
     scale: f32,
@@ -32,12 +32,13 @@ fn adamw_kernel(
 ) {
     let at = ABSOLUTE_POS;
     if at < count as usize {
-        let slope = gradient[at] * scale * clip[0];
-        let one = first[at] + (slope - first[at]) * by_first;
-        let two = second[at] * by_second + slope * slope * by_square;
+        let slope = gradient[at] * Vector::new(scale) * Vector::new(clip[0]);
+        let one = first[at] + (slope - first[at]) * Vector::new(by_first);
+        let two = second[at] * Vector::new(by_second) + slope * slope * Vector::new(by_square);
         first[at] = one;
         second[at] = two;
-        parameter[at] = parameter[at] * kept - one / (two.sqrt() / root + epsilon) * rate;
+        parameter[at] =
+            parameter[at] * Vector::new(kept) - one / (two.sqrt() / Vector::new(root) + Vector::new(epsilon)) * Vector::new(rate);
     }
 }
 
@@ -52,14 +53,17 @@ impl Update for CubeBackend {
     ) -> (CubeTensor, CubeTensor, CubeTensor) {
         let gradient = into_contiguous(gradient);
         let [parameter, first, second] = [parameter, first, second].map(owned);
-        let (client, count) = (parameter.client.clone(), parameter.shape().num_elements());
+        let (client, numbers) = (parameter.client.clone(), parameter.shape().num_elements());
+        let lanes = together(numbers);
+        let count = numbers / lanes;
         if count > 0 {
-            // SAFETY: four buffers of `count` numbers, of which nothing else uses those that are written, and the factor; no unit beyond touches them.
+            // SAFETY: four buffers of `count` vectors, of which nothing else uses those that are written, and the factor; no unit beyond touches them.
             unsafe {
                 adamw_kernel::launch_unchecked(
                     &client,
                     cubes(&client, count.div_ceil(UNITS)),
                     CubeDim::new_1d(UNITS as u32),
+                    lanes,
                     parameter.clone().into_buffer_arg(),
                     gradient.into_buffer_arg(),
                     first.clone().into_buffer_arg(),

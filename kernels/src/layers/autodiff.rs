@@ -272,9 +272,7 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
                 let (output, input, product, hidden, inner, outer) = B::feed_forward_keeping(input, inner, bias.clone(), outer, half);
                 prepared.finish(([input, product, hidden, inner, outer], bias), output)
             }
-            OpsKind::UnTracked(prepared) => {
-                prepared.finish(B::feed_forward(input, inner, bias, outer, outer_bias.into_primitive(), half))
-            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::feed_forward(input, inner, bias, outer, outer_bias.into_primitive(), half)),
         }
     }
 

@@ -35,8 +35,8 @@ use super::norm::Norm;
 /// Units of a cube that works through numbers one by one; WebGPU promises 256.
 pub(crate) const UNITS: usize = 256;
 
-/// Numbers of a row that a unit reads and writes at once. A card moves bytes at its full speed only when every unit waits for several.
-pub(super) fn together(width: usize) -> usize {
+/// Numbers that a unit reads and writes at once, of so many in a row. A card moves bytes at its full speed only when every unit waits for several.
+pub(crate) fn together(width: usize) -> usize {
     if width.is_multiple_of(4) { 4 } else { 1 }
 }
 

@@ -3,6 +3,8 @@
 //! [`Layers`] is what callers reach, with or without a graph. [`Passes`] is what a backend without a graph offers for one with it: a forward pass that hands out
 //! what its backward pass needs, as tensors, and that backward pass. So `autodiff` serves every backend with the same code.
 
+#![allow(clippy::type_complexity, reason = "the extension reads tuples of tensors, not names for them")]
+
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Flex, backend_extension};

@@ -69,14 +69,7 @@ widest!(
 );
 
 #[inline(always)]
-fn rows_forward_body<L: Lanes>(
-    output: &mut [f32],
-    residual: &[f32],
-    inverse: &mut [f32],
-    normal: &mut [f32],
-    norm: Of<'_>,
-    first: usize,
-) {
+fn rows_forward_body<L: Lanes>(output: &mut [f32], residual: &[f32], inverse: &mut [f32], normal: &mut [f32], norm: Of<'_>, first: usize) {
     let width = norm.gamma.len();
     let (gamma, beta) = (norm.gamma, &norm.beta[..width]);
     for (place, inverse) in inverse.iter_mut().enumerate() {
@@ -114,12 +107,7 @@ fn rows_forward_body<L: Lanes>(
 }
 
 /// Gradients of input, residual, scale and shift.
-pub(super) fn backward(
-    gradient: FlexTensor,
-    gamma: &FlexTensor,
-    kept: &FlexTensor,
-    dropout: Option<Dropout>,
-) -> [FlexTensor; 4] {
+pub(super) fn backward(gradient: FlexTensor, gamma: &FlexTensor, kept: &FlexTensor, dropout: Option<Dropout>) -> [FlexTensor; 4] {
     let gamma = gamma.to_contiguous();
     let shape = [gradient.layout().shape()[0], gradient.layout().shape()[1]];
     let (normal, inverse) = numbers(kept).split_at(shape[0] * shape[1]);

@@ -10,19 +10,24 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{PARTS, Parts};
-use crate::layers::cube::{UNITS, owned};
+use crate::layers::cube::{UNITS, owned, together};
 
 /// Every part is written, those without numbers as 0.
 #[cube(launch_unchecked)]
-fn squares_kernel(input: &[f32], sums: &mut [f32], count: u32, first: u32) {
+fn squares_kernel<N: Size>(input: &[Vector<f32, N>], sums: &mut [f32], count: u32, first: u32) {
     let count = count as usize;
     let unit = UNIT_POS as usize;
     let mut own = Shared::<[f32]>::new_slice(UNITS);
-    let mut sum = 0.0f32;
+    let mut squares = Vector::<f32, N>::from_int(0);
     let mut at = CUBE_POS * UNITS + unit;
     while at < count {
-        sum += input[at] * input[at];
+        squares += input[at] * input[at];
         at += comptime!(UNITS * PARTS);
+    }
+    let mut sum = 0.0f32;
+    #[unroll]
+    for lane in 0..N::value() {
+        sum += squares.extract(lane);
     }
     own[unit] = sum;
     sync_cube();
@@ -50,16 +55,18 @@ fn squares_kernel(input: &[f32], sums: &mut [f32], count: u32, first: u32) {
 impl Parts for CubeBackend {
     fn squares(input: CubeTensor, sums: CubeTensor, place: usize) -> CubeTensor {
         let (input, sums) = (into_contiguous(input), owned(sums));
-        let client = sums.client.clone();
-        // SAFETY: numbers are read below their count; `PARTS` sums are written from `place` x `PARTS` on, which the caller has room for.
+        let (client, numbers) = (sums.client.clone(), input.shape().num_elements());
+        let lanes = together(numbers);
+        // SAFETY: vectors are read below their count; `PARTS` sums are written from `place` x `PARTS` on, which the caller has room for.
         unsafe {
             squares_kernel::launch_unchecked(
                 &client,
                 CubeCount::Static(PARTS as u32, 1, 1),
                 CubeDim::new_1d(UNITS as u32),
-                input.clone().into_buffer_arg(),
+                lanes,
+                input.into_buffer_arg(),
                 sums.clone().into_buffer_arg(),
-                input.shape().num_elements() as u32,
+                (numbers / lanes) as u32,
                 (place * PARTS) as u32,
             );
         }

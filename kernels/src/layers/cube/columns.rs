@@ -63,7 +63,15 @@ pub(super) fn gather<N: Size>(sum: Vector<f32, N>, sums: &mut Shared<[Vector<f32
 /// Adds up a column of `count` rows that lie `stride` apart, for the `LANES` columns of a cube that start at `column`; each unit gets the sum of its own, 0 beyond the last. Called by all
 /// of them, outside of branches.
 #[cube]
-pub(super) fn total(parts: &[f32], sums: &mut Shared<[f32]>, first: usize, stride: usize, count: usize, column: usize, width: usize) -> f32 {
+pub(super) fn total(
+    parts: &[f32],
+    sums: &mut Shared<[f32]>,
+    first: usize,
+    stride: usize,
+    count: usize,
+    column: usize,
+    width: usize,
+) -> f32 {
     let unit = UNIT_POS as usize;
     let mut sum = 0.0f32;
     if column < width {

@@ -14,9 +14,9 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::gelu::{gelu, slope};
-use super::mixed::{narrowed, product, rounded, surveyed, transposed, unscaled};
 use super::columns::{DOWN, Division, LANES, gather, total};
+use super::gelu::{gelus, slopes};
+use super::mixed::{narrowed, product, rounded, surveyed, transposed, unscaled};
 use super::{UNITS, cubes, empty, empty_in, matrix, together};
 
 /// GELU of the input and the bias of its column, in the format.
@@ -30,12 +30,8 @@ fn gelu_kernel<H: Float, N: Size>(
     #[define(H)] _half: ElemType,
 ) {
     if ABSOLUTE_POS < count as usize {
-        let mut values = Vector::<f32, N>::cast_from(input[ABSOLUTE_POS]) + bias[ABSOLUTE_POS % width as usize];
-        #[unroll]
-        for lane in 0..N::value() {
-            values.insert(lane, gelu(values.extract(lane)));
-        }
-        output[ABSOLUTE_POS] = narrowed::<H, N>(values);
+        let sum = Vector::<f32, N>::cast_from(input[ABSOLUTE_POS]) + bias[ABSOLUTE_POS % width as usize];
+        output[ABSOLUTE_POS] = narrowed::<H, N>(gelus::<N>(sum));
     }
 }
 
@@ -68,12 +64,7 @@ fn slope_kernel<H: Float, N: Size>(
         let mut row = part * height + unit / LANES;
         while row < end {
             let at = row * width + column;
-            let mut values = Vector::<f32, N>::cast_from(input[at]) + own;
-            #[unroll]
-            for lane in 0..N::value() {
-                values.insert(lane, slope(values.extract(lane)));
-            }
-            values *= Vector::cast_from(gradient[at]);
+            let values = slopes::<N>(Vector::<f32, N>::cast_from(input[at]) + own) * Vector::cast_from(gradient[at]);
             sum += values;
             output[at] = narrowed::<H, N>(values);
             row += DOWN;

@@ -8,7 +8,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{UNITS, cubes, empty, matrix};
+use super::{UNITS, cubes, empty, matrix, together};
 
 /// e^x for x of at most 0: `wide::exponential`, step by step, for devices promise little about their own.
 #[cube]
@@ -47,7 +47,7 @@ fn tail(a: f32) -> f32 {
 }
 
 #[cube]
-pub(super) fn gelu(x: f32) -> f32 {
+fn gelu(x: f32) -> f32 {
     let mut a = x.abs();
     if a > 14.0f32 {
         a = 14.0f32;
@@ -61,7 +61,7 @@ pub(super) fn gelu(x: f32) -> f32 {
 
 /// P(X < x) + x times the density at x.
 #[cube]
-pub(super) fn slope(x: f32) -> f32 {
+fn slope(x: f32) -> f32 {
     let mut a = x.abs();
     let mut density = x * 0.398_942_3f32;
     if a > 14.0f32 {
@@ -77,17 +77,39 @@ pub(super) fn slope(x: f32) -> f32 {
     fma(density, bell, below)
 }
 
+/// GELU of the numbers of a vector.
+#[cube]
+pub(super) fn gelus<N: Size>(values: Vector<f32, N>) -> Vector<f32, N> {
+    let mut values = values;
+    #[unroll]
+    for lane in 0..N::value() {
+        values.insert(lane, gelu(values.extract(lane)));
+    }
+    values
+}
+
+/// The slopes at the numbers of a vector.
+#[cube]
+pub(super) fn slopes<N: Size>(values: Vector<f32, N>) -> Vector<f32, N> {
+    let mut values = values;
+    #[unroll]
+    for lane in 0..N::value() {
+        values.insert(lane, slope(values.extract(lane)));
+    }
+    values
+}
+
 #[cube(launch_unchecked)]
-fn gelu_kernel(input: &[f32], output: &mut [f32], count: u32) {
+fn gelu_kernel<N: Size>(input: &[Vector<f32, N>], output: &mut [Vector<f32, N>], count: u32) {
     if ABSOLUTE_POS < count as usize {
-        output[ABSOLUTE_POS] = gelu(input[ABSOLUTE_POS]);
+        output[ABSOLUTE_POS] = gelus::<N>(input[ABSOLUTE_POS]);
     }
 }
 
 #[cube(launch_unchecked)]
-fn gelu_backward_kernel(gradient: &[f32], input: &[f32], output: &mut [f32], count: u32) {
+fn gelu_backward_kernel<N: Size>(gradient: &[Vector<f32, N>], input: &[Vector<f32, N>], output: &mut [Vector<f32, N>], count: u32) {
     if ABSOLUTE_POS < count as usize {
-        output[ABSOLUTE_POS] = gradient[ABSOLUTE_POS] * slope(input[ABSOLUTE_POS]);
+        output[ABSOLUTE_POS] = gradient[ABSOLUTE_POS] * slopes::<N>(input[ABSOLUTE_POS]);
     }
 }
 
@@ -95,14 +117,16 @@ pub(super) fn forward(input: CubeTensor) -> CubeTensor {
     let input = into_contiguous(input);
     let [rows, width] = matrix(&input);
     let output = empty(&input, [rows, width]);
-    let (client, count) = (input.client.clone(), rows * width);
+    let (client, lanes) = (input.client.clone(), together(width));
+    let count = rows * width / lanes;
     if count > 0 {
-        // SAFETY: both buffers have `count` numbers, and no unit beyond touches them.
+        // SAFETY: both buffers have `count` vectors, and no unit beyond touches them.
         unsafe {
             gelu_kernel::launch_unchecked(
                 &client,
                 cubes(&client, count.div_ceil(UNITS)),
                 CubeDim::new_1d(UNITS as u32),
+                lanes,
                 input.into_buffer_arg(),
                 output.clone().into_buffer_arg(),
                 count as u32,
@@ -117,7 +141,8 @@ pub(super) fn backward(gradient: CubeTensor, input: CubeTensor) -> CubeTensor {
     let [gradient, input] = [gradient, input].map(into_contiguous);
     let [rows, width] = matrix(&input);
     let output = empty(&input, [rows, width]);
-    let (client, count) = (input.client.clone(), rows * width);
+    let (client, lanes) = (input.client.clone(), together(width));
+    let count = rows * width / lanes;
     if count > 0 {
         // SAFETY: as above, for three buffers.
         unsafe {
@@ -125,6 +150,7 @@ pub(super) fn backward(gradient: CubeTensor, input: CubeTensor) -> CubeTensor {
                 &client,
                 cubes(&client, count.div_ceil(UNITS)),
                 CubeDim::new_1d(UNITS as u32),
+                lanes,
                 gradient.into_buffer_arg(),
                 input.into_buffer_arg(),
                 output.clone().into_buffer_arg(),

@@ -5,8 +5,8 @@
 #![allow(clippy::collapsible_if)]
 #![allow(clippy::manual_clamp, reason = "NaN must stay")]
 
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::cubecl::dtype_to_elem_type;
+use burn::backend::ops::FloatTensorOps;
 use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl;

@@ -287,12 +287,7 @@ pub(super) fn forward(inputs: [CubeTensor; 5], norm: Norm, keeping: bool) -> (Cu
 }
 
 /// Gradients of input, residual, scale and shift.
-pub(super) fn backward(
-    gradient: CubeTensor,
-    gamma: CubeTensor,
-    kept: CubeTensor,
-    dropout: Option<Dropout>,
-) -> [CubeTensor; 4] {
+pub(super) fn backward(gradient: CubeTensor, gamma: CubeTensor, kept: CubeTensor, dropout: Option<Dropout>) -> [CubeTensor; 4] {
     let [gradient, gamma] = [gradient, gamma].map(into_contiguous);
     let [rows, width] = matrix(&gradient);
     let residual = empty(&gradient, [rows, width]);

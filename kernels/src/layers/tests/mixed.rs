@@ -86,7 +86,9 @@ fn check_feed_forward([rows, width, middle, columns]: [usize; 4], by: f32, steep
         let [inner_bias, outer_bias] = [inner_bias, outer_bias].map(|bias| vector(bias).into_dispatch());
         Tensor::from_dispatch(<Dispatch as Layers>::feed_forward(x, inner, inner_bias, outer, outer_bias, half))
     });
-    let (round, share): (fn(&[f32]) -> Vec<f64>, f64) = if half == DType::F16 { (halves, 1.1 / 2048.0) } else { (doubles, 2e-6) };
+    let rounds = half == DType::F16;
+    let round = |numbers: &[f32]| if rounds { halves(numbers) } else { doubles(numbers) };
+    let share = if rounds { 1.1 / 2048.0 } else { 2e-6 };
     let [input, inner, outer_weight] = [0, 1, 3].map(|at| round(&numbers[at]));
     let bias = doubles(&numbers[2]);
     let reference = reference::FeedForward { operands: [&input, &inner, &bias, &outer_weight], width, share };
@@ -127,7 +129,8 @@ fn the_feed_forward_rounds_what_lies_between_its_products() {
     check_half(DType::F16, &device);
     // Through the functions that models call, with the biases: the same as by parts, but for the rounding that parts do not do.
     let (rows, width, middle) = (19, 12, 20);
-    let input = |[rows, columns]: [usize; 2], seed| Tensor::<2>::from_data(TensorData::new(random(rows * columns, seed), [rows, columns]), &device);
+    let input =
+        |[rows, columns]: [usize; 2], seed| Tensor::<2>::from_data(TensorData::new(random(rows * columns, seed), [rows, columns]), &device);
     let line = |columns, seed| vector(input([1, columns], seed));
     for (precision, tolerance) in [(Precision::F32, 1e-6), (Precision::Mixed, 1e-2)] {
         let norm = |x: layers::Projection| layers::residual_norm(x, input([rows, width], 5), line(width, 6), line(width, 7), 1e-5, 0.0);
