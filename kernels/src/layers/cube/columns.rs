@@ -15,6 +15,9 @@ pub(super) const LANES: usize = 32;
 /// Rows that such a cube reads at once.
 pub(super) const DOWN: usize = UNITS / LANES;
 
+/// Columns of a cube that adds up parts: whole sectors of memory, and many units for each column.
+pub(super) const SUMMED: usize = 8;
+
 /// Parts that rows are divided into, at most: enough for every core of a card.
 const PARTS: usize = 256;
 
@@ -60,33 +63,65 @@ pub(super) fn gather<N: Size>(sum: Vector<f32, N>, sums: &mut Shared<[Vector<f32
     }
 }
 
-/// Adds up a column of `count` rows that lie `stride` apart, for the `LANES` columns of a cube that start at `column`; each unit gets the sum of its own, 0 beyond the last. Called by all
-/// of them, outside of branches.
+/// Adds up `width` columns of `count` rows that lie `stride` apart behind `first` others: [`SUMMED`] of them a cube, as few for each of its units to read as can be. Each unit gets the sum
+/// of column [`summed()`], 0 beyond the last. Called by all units, outside of branches.
 #[cube]
-pub(super) fn total(
-    parts: &[f32],
-    sums: &mut Shared<[f32]>,
-    first: usize,
-    stride: usize,
-    count: usize,
-    column: usize,
-    width: usize,
-) -> f32 {
+pub(super) fn total(parts: &[f32], sums: &mut Shared<[f32]>, first: usize, stride: usize, count: usize, width: usize) -> f32 {
     let unit = UNIT_POS as usize;
+    let column = summed();
     let mut sum = 0.0f32;
     if column < width {
-        let mut part = unit / LANES;
+        let mut part = unit / SUMMED;
         while part < count {
             sum += parts[first + part * stride + column];
-            part += DOWN;
+            part += comptime!(UNITS / SUMMED);
         }
     }
     sync_cube();
     sums[unit] = sum;
     sync_cube();
     let mut total = 0.0f32;
-    for other in 0..DOWN {
-        total += sums[other * LANES + unit % LANES];
+    for other in 0..comptime!(UNITS / SUMMED) {
+        total += sums[other * SUMMED + unit % SUMMED];
     }
     total
+}
+
+/// The column whose sum this unit gets from [`total()`].
+#[cube]
+pub(super) fn summed() -> usize {
+    CUBE_POS * SUMMED + UNIT_POS as usize % SUMMED
+}
+
+/// Cubes that add up parts of so many columns.
+pub(super) fn totals(width: usize) -> CubeCount {
+    CubeCount::Static(width.div_ceil(SUMMED) as u32, 1, 1)
+}
+
+/// The largest number of a cube's units, for all of them, none below 0. Called by all of them, outside of branches.
+#[cube]
+pub(super) fn largest(own: f32, numbers: &mut Shared<[f32]>) -> f32 {
+    let unit = UNIT_POS as usize;
+    sync_cube();
+    numbers[unit] = own;
+    sync_cube();
+    // Sixteen of sixteen, then one: short chains.
+    let mut largest = own;
+    if unit < 16 {
+        for other in 0..comptime!(UNITS / 16) {
+            if numbers[other * 16 + unit] > largest {
+                largest = numbers[other * 16 + unit];
+            }
+        }
+    }
+    sync_cube();
+    numbers[unit] = largest;
+    sync_cube();
+    let mut largest = 0.0f32;
+    for other in 0..16 {
+        if numbers[other] > largest {
+            largest = numbers[other];
+        }
+    }
+    largest
 }

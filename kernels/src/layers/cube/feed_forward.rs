@@ -14,7 +14,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::columns::{DOWN, Division, LANES, gather, total};
+use super::columns::{DOWN, Division, LANES, SUMMED, gather, summed, total, totals};
 use super::gelu::{gelus, slopes};
 use super::mixed::{narrowed, product, rounded, surveyed, transposed, unscaled};
 use super::{UNITS, cubes, empty, empty_in, matrix, together};
@@ -73,16 +73,15 @@ fn slope_kernel<H: Float, N: Size>(
     gather(sum, &mut sums, parts, (part * width + column) * N::value(), column < width);
 }
 
-/// The sums of the parts, times `scales[1]`. A cube has `LANES` columns.
+/// The sums of the parts, times `scales[1]`.
 #[cube(launch_unchecked)]
 fn sums_kernel(parts: &[f32], scales: &[f32], sums: &mut [f32], count: u32, width: u32) {
     let (count, width) = (count as usize, width as usize);
-    let column = CUBE_POS * LANES + UNIT_POS as usize % LANES;
     let mut own = Shared::<[f32]>::new_slice(UNITS);
-    let sum = total(parts, &mut own, 0usize, width, count, column, width);
-    if (UNIT_POS as usize) < LANES {
-        if column < width {
-            sums[column] = sum * scales[1];
+    let sum = total(parts, &mut own, 0usize, width, count, width);
+    if (UNIT_POS as usize) < SUMMED {
+        if summed() < width {
+            sums[summed()] = sum * scales[1];
         }
     }
 }
@@ -153,7 +152,7 @@ pub(super) fn backward(
         );
         sums_kernel::launch_unchecked(
             &client,
-            CubeCount::Static(width.div_ceil(LANES) as u32, 1, 1),
+            totals(width),
             CubeDim::new_1d(UNITS as u32),
             parts.into_buffer_arg(),
             scales.clone().into_buffer_arg(),

@@ -15,7 +15,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::columns::{DOWN, Division, LANES, gather, total};
+use super::columns::{self, DOWN, Division, LANES, SUMMED, gather, summed, total, totals};
 use super::{UNITS, cubes, empty, empty_in, matrix, together};
 use crate::layers::feed_forward::STEEPEST;
 use crate::layers::mixed::Leaves;
@@ -192,15 +192,9 @@ fn survey_kernel<N: Size>(gradient: &[Vector<f32, N>], parts: &mut [f32], rows: 
             row += DOWN;
         }
     }
-    largests[unit] = largest;
+    let largest = columns::largest(largest, &mut largests);
     gather(sum, &mut sums, parts, (part * width + column) * N::value(), column < width);
     if unit == 0 {
-        let mut largest = 0.0f32;
-        for other in 0..UNITS {
-            if largests[other] > largest {
-                largest = largests[other];
-            }
-        }
         parts[count as usize * width * N::value() + CUBE_POS] = largest;
     }
 }
@@ -217,30 +211,20 @@ fn largest_of(numbers: &[f32], own: &mut Shared<[f32]>, first: usize, count: usi
         }
         at += UNITS;
     }
-    sync_cube();
-    own[unit] = largest;
-    sync_cube();
-    let mut largest = 0.0f32;
-    for other in 0..UNITS {
-        if own[other] > largest {
-            largest = own[other];
-        }
-    }
-    largest
+    columns::largest(largest, own)
 }
 
 /// The sums of the parts, and `[2]`: the scale of the largest number times how far what follows reaches, as `feed_forward::reaching`, and its inverse. Behind the parts lie the
-/// largest numbers, behind them those of `reach_kernel`. A cube has `LANES` columns.
+/// largest numbers, behind them those of `reach_kernel`.
 #[cube(launch_unchecked)]
 fn settle_kernel(parts: &[f32], sums: &mut [f32], scales: &mut [f32], count: u32, width: u32, largests: u32, reaches: u32) {
     let (count, width, largests) = (count as usize, width as usize, largests as usize);
     let unit = UNIT_POS as usize;
-    let column = CUBE_POS * LANES + unit % LANES;
     let mut own = Shared::<[f32]>::new_slice(UNITS);
-    let sum = total(parts, &mut own, 0usize, width, count, column, width);
-    if unit < LANES {
-        if column < width {
-            sums[column] = sum;
+    let sum = total(parts, &mut own, 0usize, width, count, width);
+    if unit < SUMMED {
+        if summed() < width {
+            sums[summed()] = sum;
         }
     }
     let mut largest = largest_of(parts, &mut own, count * width, largests);
@@ -364,7 +348,7 @@ pub(super) fn surveyed(gradient: CubeTensor, outer: Option<&CubeTensor>, half: D
         }
         settle_kernel::launch_unchecked(
             &client,
-            CubeCount::Static(width.div_ceil(LANES) as u32, 1, 1),
+            totals(width),
             CubeDim::new_1d(UNITS as u32),
             parts.into_buffer_arg(),
             sums.clone().into_buffer_arg(),

@@ -12,7 +12,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::columns::{DOWN, Division, LANES, gather, total};
+use super::columns::{DOWN, Division, LANES, SUMMED, gather, summed, total, totals};
 use super::mask::{factor, row_key, words};
 use super::{UNITS, cubes, empty, matrix, together};
 use crate::layers::mask::Dropout;
@@ -226,18 +226,17 @@ fn columns_kernel<N: Size>(gradient: &[Vector<f32, N>], kept: &[Vector<f32, N>],
     gather(shift, &mut shifts, parts, ((part * 2 + 1) * width + column) * N::value(), column < width);
 }
 
-/// The sums of the parts. A cube has `LANES` columns. The width is in numbers.
+/// The sums of the parts. The width is in numbers.
 #[cube(launch_unchecked)]
 fn parts_kernel(parts: &[f32], scale: &mut [f32], shift: &mut [f32], count: u32, width: u32) {
     let (count, width) = (count as usize, width as usize);
-    let column = CUBE_POS * LANES + UNIT_POS as usize % LANES;
     let mut own = Shared::<[f32]>::new_slice(UNITS);
-    let first = total(parts, &mut own, 0usize, 2 * width, count, column, width);
-    let second = total(parts, &mut own, width, 2 * width, count, column, width);
-    if (UNIT_POS as usize) < LANES {
-        if column < width {
-            scale[column] = first;
-            shift[column] = second;
+    let first = total(parts, &mut own, 0usize, 2 * width, count, width);
+    let second = total(parts, &mut own, width, 2 * width, count, width);
+    if (UNIT_POS as usize) < SUMMED {
+        if summed() < width {
+            scale[summed()] = first;
+            shift[summed()] = second;
         }
     }
 }
@@ -334,7 +333,7 @@ pub(super) fn backward(gradient: CubeTensor, gamma: CubeTensor, kept: CubeTensor
         }
         parts_kernel::launch_unchecked(
             &client,
-            CubeCount::Static(width.div_ceil(LANES).max(1) as u32, 1, 1),
+            totals(width.max(1)),
             CubeDim::new_1d(UNITS as u32),
             parts.into_buffer_arg(),
             to_gamma.clone().into_buffer_arg(),
