@@ -103,7 +103,7 @@ pub(crate) fn fused_for<const D: usize>(tensor: &Tensor<D>) -> bool {
 }
 
 /// Multi-head attention: per sequence and head, `dropout(softmax(Q K' / sqrt(head width))) V` over the keys that are no padding. Query, key and value come side by side in
-/// `[tokens, 3 hidden]`, heads side by side in each, in f32 or as [`linear_half`] gives them; the result is `[tokens, hidden]` in the same format. `places` is [`Sequences::on_device`]. `dropout` is the probability to apply now: 0
+/// `[tokens, 3 hidden]`, heads side by side in each, in f32 or as [`linear_for_attention`] gives them; the result is `[tokens, hidden]` in the same format. `places` is [`Sequences::on_device`]. `dropout` is the probability to apply now: 0
 /// outside training.
 ///
 /// # Panics
@@ -111,10 +111,7 @@ pub(crate) fn fused_for<const D: usize>(tensor: &Tensor<D>) -> bool {
 pub fn attention(joint: Tensor<2>, places: Tensor<1, Int>, shape: AttentionShape, dropout: f64) -> Tensor<2> {
     let [tokens, width] = joint.dims();
     let sequences = &shape.sequences;
-    assert!(
-        fused(&joint.device()) && formats(shape.precision).contains(&joint.dtype()),
-        "attention is fused for some formats on some devices only; ask `attends` first"
-    );
+    assert!(takes(&joint, shape.precision), "attention is fused for some formats on some devices only; ask `attends` first");
     assert!(
         places.dims() == [2 * sequences.rows() + 1] && places.dtype() == DType::I32,
         "places of other sequences: ask `on_device` for them"
@@ -165,9 +162,10 @@ fn integers(numbers: Vec<i32>, device: &Device) -> IntTensor<Dispatch> {
     Tensor::<1, Int>::from_data(TensorData::new(numbers, [count]), (device, DType::I32)).into_dispatch()
 }
 
-/// The formats of operands in that precision.
-fn formats(precision: Precision) -> [DType; 2] {
-    [DType::F32, precision.half().unwrap_or(DType::F32)]
+/// Whether a layer in that precision is fused for the tensor: for f32, and on a GPU for what another such layer left in 16 bits.
+fn takes(tensor: &Tensor<2>, precision: Precision) -> bool {
+    let half = Some(tensor.dtype()) == precision.half() && !on_cpu(&tensor.device());
+    fused(&tensor.device()) && (tensor.dtype() == DType::F32 || half)
 }
 
 /// `input x weight + bias`: `[rows, in]`, `[in, out]`, `[out]`. Mixed precision is for f32 operands and 16-bit input; [`Precision::check`] says whether the device
@@ -182,11 +180,11 @@ pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: P
     }
 }
 
-/// [`linear()`] for [`attention()`] to read: on a GPU in mixed precision the numbers are 16-bit floats.
+/// [`linear()`] for [`attention()`] to read: on a GPU in mixed precision the numbers are 16-bit floats, and infinite where the product is beyond 65504.
 ///
 /// # Panics
 /// When the shapes do not fit.
-pub fn linear_half(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
+pub fn linear_for_attention(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
     match mixed_for(&input, precision) {
         Some(half) => linear_mixed(input, weight, bias, half, Leaves::Half),
         None => linear_f32(input, weight, bias),
@@ -197,14 +195,14 @@ pub fn linear_half(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precisi
 ///
 /// # Panics
 /// When the shapes do not fit.
-pub fn linear_open(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Projection {
+pub fn linear_for_norm(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Projection {
     match mixed_for(&input, precision) {
         Some(half) => Projection { product: linear_mixed(input, weight, bias.clone(), half, Leaves::Open), bias: Some(bias) },
         None => linear_f32(input, weight, bias).into(),
     }
 }
 
-/// `gelu(input x inner + its bias) x outer + its bias`, for [`residual_norm()`] to read: weights `[in, hidden]` and `[hidden, out]`, each with its bias.
+/// `gelu(input x inner + its bias) x outer + its bias`, in mixed precision with 16-bit numbers between the products (infinite where the inner product is beyond 65504), for [`residual_norm()`] to read: weights `[in, hidden]` and `[hidden, out]`, each with its bias.
 ///
 /// # Panics
 /// When the shapes do not fit.
@@ -228,7 +226,7 @@ pub fn feed_forward(
 
 /// The format to round operands to, when this input is multiplied in mixed precision.
 fn mixed_for(input: &Tensor<2>, precision: Precision) -> Option<DType> {
-    precision.half().filter(|_| fused(&input.device()) && formats(precision).contains(&input.dtype()))
+    precision.half().filter(|_| takes(input, precision))
 }
 
 fn linear_mixed(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, half: DType, leaves: Leaves) -> Tensor<2> {
@@ -288,6 +286,7 @@ pub fn residual_norm(
 ) -> Tensor<2> {
     let Projection { product: input, bias } = input.into();
     if !fused_for(&input) {
+        assert!(bias.is_none(), "only fused layers leave a bias to be added");
         return layer_norm(plain_dropout(input, dropout) + residual, gamma, Some(beta), epsilon);
     }
     let width = input.dims()[1];

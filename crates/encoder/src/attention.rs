@@ -35,7 +35,7 @@ impl SelfAttention {
     pub(crate) fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision) -> Tensor<2> {
         match mask {
             Mask::Places { shape, places } => {
-                let joint = linear_half(&self.joint, x, precision);
+                let joint = linear_for_attention(&self.joint, x, precision);
                 let dropout = active(&self.dropout, &joint.device());
                 layers::attention(joint, places.clone(), shape.clone(), dropout)
             }
@@ -76,17 +76,17 @@ pub(crate) fn linear(layer: &Linear, x: Tensor<2>, precision: Precision) -> Tens
 }
 
 /// [`linear()`] for fused attention to read.
-fn linear_half(layer: &Linear, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+fn linear_for_attention(layer: &Linear, x: Tensor<2>, precision: Precision) -> Tensor<2> {
     match &layer.bias {
-        Some(bias) => layers::linear_half(x, layer.weight.val(), bias.val(), precision),
+        Some(bias) => layers::linear_for_attention(x, layer.weight.val(), bias.val(), precision),
         None => layer.forward(x),
     }
 }
 
 /// [`linear()`] for the norm behind it to read.
-pub(crate) fn linear_open(layer: &Linear, x: Tensor<2>, precision: Precision) -> Projection {
+pub(crate) fn linear_for_norm(layer: &Linear, x: Tensor<2>, precision: Precision) -> Projection {
     match &layer.bias {
-        Some(bias) => layers::linear_open(x, layer.weight.val(), bias.val(), precision),
+        Some(bias) => layers::linear_for_norm(x, layer.weight.val(), bias.val(), precision),
         None => layer.forward(x).into(),
     }
 }
@@ -97,7 +97,7 @@ pub(crate) fn feed_forward(inner: &Linear, outer: &Linear, x: Tensor<2>, precisi
         (Some(inner_bias), Some(outer_bias)) => {
             layers::feed_forward(x, (inner.weight.val(), inner_bias.val()), (outer.weight.val(), outer_bias.val()), precision)
         }
-        _ => linear_open(outer, layers::gelu(linear(inner, x, precision)), precision),
+        _ => linear_for_norm(outer, layers::gelu(linear(inner, x, precision)), precision),
     }
 }
 

@@ -14,7 +14,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::layers::{self, AttentionShape, Precision, Projection, Sequences};
 
 use crate::architecture::{Activation, Architecture, Family};
-use crate::attention::{Mask, SelfAttention, active, feed_forward, linear, linear_open, padding_bias, relative_buckets};
+use crate::attention::{Mask, SelfAttention, active, feed_forward, linear, linear_for_norm, padding_bias, relative_buckets};
 use crate::batch::TokenBatch;
 use crate::names::{self, LayerNames};
 use crate::states::States;
@@ -187,15 +187,15 @@ impl Layer {
     }
 
     fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision) -> Tensor<2> {
-        let mixed = linear_open(&self.attention_output, self.attention.forward(x.clone(), mask, precision), precision);
+        let mixed = linear_for_norm(&self.attention_output, self.attention.forward(x.clone(), mask, precision), precision);
         let dropout = |of: &Dropout| active(of, &x.device());
         let (first, second) = (dropout(&self.attention_dropout), dropout(&self.output_dropout));
         let x = residual_norm(&self.attention_norm, self.epsilon, mixed, x, first);
         let inner = || linear(&self.inner, x.clone(), precision);
         let fed = match self.activation {
             Activation::Gelu => feed_forward(&self.inner, &self.outer, x.clone(), precision),
-            Activation::GeluTanh => linear_open(&self.outer, gelu_approximate(inner()), precision),
-            Activation::Relu => linear_open(&self.outer, relu(inner()), precision),
+            Activation::GeluTanh => linear_for_norm(&self.outer, gelu_approximate(inner()), precision),
+            Activation::Relu => linear_for_norm(&self.outer, relu(inner()), precision),
         };
         residual_norm(&self.output_norm, self.epsilon, fed, x, second)
     }

@@ -10,7 +10,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{AdamWFactors, Update};
-use crate::layers::cube::{UNITS, cubes, owned, together};
+use crate::layers::cube::{UNITS, cubes, owned, vector_width};
 
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
@@ -54,7 +54,7 @@ impl Update for CubeBackend {
         let gradient = into_contiguous(gradient);
         let [parameter, first, second] = [parameter, first, second].map(owned);
         let (client, numbers) = (parameter.client.clone(), parameter.shape().num_elements());
-        let lanes = together(numbers);
+        let lanes = vector_width(numbers);
         let count = numbers / lanes;
         if count > 0 {
             // SAFETY: four buffers of `count` vectors, of which nothing else uses those that are written, and the factor; no unit beyond touches them.

@@ -36,7 +36,7 @@ use super::norm::Norm;
 pub(crate) const UNITS: usize = 256;
 
 /// Numbers that a unit reads and writes at once, of so many in a row. A card moves bytes at its full speed only when every unit waits for several.
-pub(crate) fn together(width: usize) -> usize {
+pub(crate) fn vector_width(width: usize) -> usize {
     if width.is_multiple_of(4) { 4 } else { 1 }
 }
 

@@ -7,7 +7,7 @@ use burn::backend::Flex;
 use burn::backend::ops::ModuleOps;
 use burn_flex::FlexTensor;
 
-use super::mixed::{biased, divided, largest_of_all, product, rounded, scale};
+use super::mixed::{biased, divided, kept_product, largest_of_all, product, rounded, scale};
 use super::{gelu, numbers};
 
 /// No slope of GELU is larger: 1.1289 at the square root of 2.
@@ -16,7 +16,7 @@ pub(super) const STEEPEST: f32 = 1.13;
 /// The output without its bias, and rounded: input, inner product, hidden numbers, inner and outer weights.
 pub(super) fn forward(input: FlexTensor, inner: FlexTensor, bias: &FlexTensor, outer: FlexTensor) -> [FlexTensor; 6] {
     let [input, inner, outer] = [input, inner, outer].map(|operand| rounded(operand, 1.0));
-    let middle = rounded(product(&input, &inner), 1.0);
+    let middle = kept_product(&input, &inner);
     let hidden = rounded(gelu::forward(biased(middle.clone(), bias)), 1.0);
     [product(&hidden, &outer), input, middle, hidden, inner, outer]
 }

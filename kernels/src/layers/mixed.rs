@@ -1,9 +1,11 @@
 //! Mixed precision, and the linear layer in it: operands rounded to 16-bit floats, products added up in f32, on the CPU the same numbers in f32.
 //!
-//! Attention rounds the operands of its products too where matrix units compute it, and on the CPU, which shows what that does. Everything else stays f32: master weights, bias, residual stream, norms, softmax, loss and optimiser. Operands beyond the largest 16-bit number, 65504, become that.
+//! Attention rounds the operands of its products too where matrix units compute it, and on the CPU, which shows what that does. In 16 bits are also what lies between the products of a
+//! feed-forward, and query, key and value. Everything else stays f32: master weights, bias, residual stream, norms, softmax, loss and optimiser. Operands beyond the largest 16-bit number, 65504, become
+//! that; products that are kept in 16 bits become infinite, to be seen.
 //! Gradients of a mean loss can be too small for 16 bits, so each is first multiplied by the power of two that brings its largest number to [2^13, 2^14), and the
-//! products are divided by it again, which is exact: nothing finite becomes infinite, and what loses digits is below 2^-27 of the largest. So no scale of the loss is needed. What is infinite or not
-//! a number stays so.
+//! products are divided by it again, which is exact: nothing finite becomes infinite, and what loses digits is below 2^-27 of the largest (in the feed-forward, whose gradients have one scale, by what its outer weights can make of
+//! it more). So no scale of the loss is needed. What is infinite or not a number stays so.
 
 use std::fmt;
 
@@ -105,6 +107,14 @@ fn half(value: f32) -> f32 {
     f32::from_bits(kept.to_bits() | (bits & SIGN))
 }
 
+/// A product rounded to 16-bit floats and widened again: infinite beyond their largest.
+pub(super) fn kept_product(input: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
+    let mut output = product(input, weight);
+    let infinite = |x: f32| if x.abs() < 65520.0 { half(x) } else { x * f32::INFINITY };
+    output.storage_mut::<f32>().par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|x| *x = infinite(*x)));
+    output
+}
+
 /// The numbers times `by`, rounded to 16-bit floats and widened again.
 pub(super) fn rounded(input: FlexTensor, by: f32) -> FlexTensor {
     let shape = [input.layout().shape()[0], input.layout().shape()[1]];
@@ -148,7 +158,7 @@ pub(super) fn forward(input: FlexTensor, weight: FlexTensor, bias: &FlexTensor, 
     let output = match leaves {
         Leaves::All => linear::forward(&input, &weight, bias),
         Leaves::Open => product(&input, &weight),
-        Leaves::Half => rounded(biased(rounded(product(&input, &weight), 1.0), bias), 1.0),
+        Leaves::Half => rounded(biased(kept_product(&input, &weight), bias), 1.0),
     };
     [output, input, weight]
 }

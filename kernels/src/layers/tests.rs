@@ -430,7 +430,7 @@ fn norm_gelu_and_dropout_agree_with_the_reference_on_a_software_gpu() {
     let autodiff = device.clone().autodiff();
     check_dropout(&autodiff);
     check_gelu(&autodiff);
-    for (rows, width) in [(1, 1), (1, 2), (2, 3), (31, 16), (32, 17), (33, 64), (65, 384), (100, 31), (3, 1536), (700, 40)] {
+    for (rows, width) in [(1, 1), (1, 2), (2, 3), (31, 16), (32, 17), (33, 64), (65, 384), (100, 31), (3, 1536), (700, 40), (2100, 8)] {
         check_norm(rows, width, None, &autodiff);
         check_norm(rows, width, Some(Dropout::new(0.25, 8)), &autodiff);
     }

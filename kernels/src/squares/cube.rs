@@ -10,7 +10,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{PARTS, Parts};
-use crate::layers::cube::{UNITS, owned, together};
+use crate::layers::cube::{UNITS, owned, vector_width};
 
 /// Every part is written, those without numbers as 0.
 #[cube(launch_unchecked)]
@@ -56,7 +56,7 @@ impl Parts for CubeBackend {
     fn squares(input: CubeTensor, sums: CubeTensor, place: usize) -> CubeTensor {
         let (input, sums) = (into_contiguous(input), owned(sums));
         let (client, numbers) = (sums.client.clone(), input.shape().num_elements());
-        let lanes = together(numbers);
+        let lanes = vector_width(numbers);
         // SAFETY: vectors are read below their count; `PARTS` sums are written from `place` x `PARTS` on, which the caller has room for.
         unsafe {
             squares_kernel::launch_unchecked(

@@ -22,7 +22,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::mask::words;
 use super::mixed::rounded;
-use super::{UNITS, cubes, empty, empty_in, matrix, together};
+use super::{UNITS, cubes, empty, empty_in, matrix, vector_width};
 use crate::layers::mask::Dropout;
 use crate::layers::{AttentionShape, Precision};
 use backward::{key_kernel, prepare_kernel, query_kernel};
@@ -129,12 +129,12 @@ pub(super) fn forward(joint: CubeTensor, places: CubeTensor, shape: &AttentionSh
     }
     let (threshold, scale, low, high) = words(dropout);
     macro_rules! launch {
-        ($kernel:ident, $rows:expr, $dim:expr, $tile:expr $(, $together:expr)?) => {
+        ($kernel:ident, $rows:expr, $dim:expr, $tile:expr $(, $vector:expr)?) => {
             $kernel::launch_unchecked(
                 &call.client,
                 call.cubes($rows),
                 $dim,
-                $($together,)?
+                $($vector,)?
                 joint.into_buffer_arg(),
                 into_contiguous(places).into_buffer_arg(),
                 output.clone().into_buffer_arg(),
@@ -158,7 +158,7 @@ pub(super) fn forward(joint: CubeTensor, places: CubeTensor, shape: &AttentionSh
     // leads beyond the tokens; a slab has room for every line and a little beyond, or for whole fragments.
     unsafe {
         match call.engine {
-            Engine::Matrix(tile) => launch!(matrix_attention_kernel, tile.rows(), tile.dim(), tile, together(call.size)),
+            Engine::Matrix(tile) => launch!(matrix_attention_kernel, tile.rows(), tile.dim(), tile, vector_width(call.size)),
             Engine::Units([block, ..]) => launch!(attention_kernel, block, CubeDim::new_1d((SIDE * SIDE) as u32), block),
         }
     }
@@ -195,12 +195,12 @@ pub(super) fn backward(
     let facts = empty(&gradient, [2 * count + 3 * rows + 4 * call.tasks]);
     let (threshold, scale, low, high) = words(dropout);
     macro_rules! launch {
-        ($kernel:ident, $rows:expr, $dim:expr, $tile:expr $(, $together:expr)?) => {
+        ($kernel:ident, $rows:expr, $dim:expr, $tile:expr $(, $vector:expr)?) => {
             $kernel::launch_unchecked(
                 &call.client,
                 call.cubes($rows),
                 $dim,
-                $($together,)?
+                $($vector,)?
                 joint.clone().into_buffer_arg(),
                 gradient.clone().into_buffer_arg(),
                 facts.clone().into_buffer_arg(),
@@ -240,8 +240,8 @@ pub(super) fn backward(
                     scale,
                     call.size,
                 );
-                launch!(matrix_query_kernel, tile.rows(), tile.dim(), tile, together(call.size));
-                launch!(matrix_key_kernel, tile.rows(), tile.dim(), tile, together(call.size));
+                launch!(matrix_query_kernel, tile.rows(), tile.dim(), tile, vector_width(call.size));
+                launch!(matrix_key_kernel, tile.rows(), tile.dim(), tile, vector_width(call.size));
             }
             Engine::Units([_, query_block, key_block]) => {
                 prepare_kernel::launch_unchecked(

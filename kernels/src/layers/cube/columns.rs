@@ -7,7 +7,7 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::{UNITS, together};
+use super::{UNITS, vector_width};
 
 /// Units beside each other in a cube that adds up columns, each with a vector of them.
 pub(super) const LANES: usize = 32;
@@ -35,7 +35,7 @@ pub(super) struct Division {
 impl Division {
     pub(super) fn of(rows: usize, width: usize) -> Self {
         let height = rows.div_ceil(PARTS).max(DOWN);
-        Self { height, parts: rows.div_ceil(height), across: (width / together(width)).div_ceil(LANES) }
+        Self { height, parts: rows.div_ceil(height), across: (width / vector_width(width)).div_ceil(LANES) }
     }
 
     pub(super) fn cubes(&self) -> CubeCount {

@@ -17,7 +17,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::columns::{DOWN, Division, LANES, SUMMED, gather, summed, total, totals};
 use super::gelu::{gelus, slopes};
 use super::mixed::{narrowed, product, rounded, surveyed, transposed, unscaled};
-use super::{UNITS, cubes, empty, empty_in, matrix, together};
+use super::{UNITS, cubes, empty, empty_in, matrix, vector_width};
 
 /// GELU of the input and the bias of its column, in the format.
 #[cube(launch_unchecked)]
@@ -92,7 +92,7 @@ pub(super) fn forward(input: CubeTensor, inner: CubeTensor, bias: CubeTensor, ou
     let middle = product(input.clone(), inner.clone(), half);
     let [rows, width] = matrix(&middle);
     let hidden = empty_in(&middle, [rows, width], half);
-    let (client, lanes) = (middle.client.clone(), together(width));
+    let (client, lanes) = (middle.client.clone(), vector_width(width));
     let count = rows * width / lanes;
     if count > 0 {
         // SAFETY: product and hidden numbers are rows x width, the bias `width`, and no unit beyond touches them.
@@ -129,7 +129,7 @@ pub(super) fn backward(
     let to_outer = unscaled(product(transposed(hidden), gradient.clone(), DType::F32), &scales);
     let to_hidden = product(gradient, transposed(outer), half);
     let [rows, width] = matrix(&middle);
-    let (division, lanes) = (Division::of(rows, width), together(width));
+    let (division, lanes) = (Division::of(rows, width), vector_width(width));
     let to_middle = empty_in(&middle, [rows, width], half);
     let (parts, to_inner_bias) = (empty(&scales, [division.parts * width]), empty(&scales, [width]));
     let client = middle.client.clone();

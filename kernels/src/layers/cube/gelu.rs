@@ -8,7 +8,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{UNITS, cubes, empty, matrix, together};
+use super::{UNITS, cubes, empty, matrix, vector_width};
 
 /// e^x for x of at most 0: `wide::exponential`, step by step, for devices promise little about their own.
 #[cube]
@@ -117,7 +117,7 @@ pub(super) fn forward(input: CubeTensor) -> CubeTensor {
     let input = into_contiguous(input);
     let [rows, width] = matrix(&input);
     let output = empty(&input, [rows, width]);
-    let (client, lanes) = (input.client.clone(), together(width));
+    let (client, lanes) = (input.client.clone(), vector_width(width));
     let count = rows * width / lanes;
     if count > 0 {
         // SAFETY: both buffers have `count` vectors, and no unit beyond touches them.
@@ -141,7 +141,7 @@ pub(super) fn backward(gradient: CubeTensor, input: CubeTensor) -> CubeTensor {
     let [gradient, input] = [gradient, input].map(into_contiguous);
     let [rows, width] = matrix(&input);
     let output = empty(&input, [rows, width]);
-    let (client, lanes) = (input.client.clone(), together(width));
+    let (client, lanes) = (input.client.clone(), vector_width(width));
     let count = rows * width / lanes;
     if count > 0 {
         // SAFETY: as above, for three buffers.

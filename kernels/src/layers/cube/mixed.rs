@@ -16,7 +16,7 @@ use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::columns::{self, DOWN, Division, LANES, SUMMED, gather, summed, total, totals};
-use super::{UNITS, cubes, empty, empty_in, matrix, together};
+use super::{UNITS, cubes, empty, empty_in, matrix, vector_width};
 use crate::layers::feed_forward::STEEPEST;
 use crate::layers::mixed::Leaves;
 
@@ -75,7 +75,7 @@ pub(super) fn scale_back(largest: f32) -> f32 {
     back
 }
 
-/// Numbers in a format, as far as it reaches.
+/// Numbers in 16 bits, as far as those reach.
 #[cube]
 pub(super) fn narrowed<H: Float, N: Size>(values: Vector<f32, N>) -> Vector<H, N> {
     let mut values = values;
@@ -111,11 +111,16 @@ fn bias_kernel<H: Float, N: Size>(
     bias: &[Vector<f32, N>],
     count: u32,
     width: u32,
+    #[comptime] half: bool,
     #[define(H)] _format: ElemType,
 ) {
     if ABSOLUTE_POS < count as usize {
         let sum = Vector::<f32, N>::cast_from(output[ABSOLUTE_POS]) + bias[ABSOLUTE_POS % width as usize];
-        output[ABSOLUTE_POS] = narrowed::<H, N>(sum);
+        if comptime!(half) {
+            output[ABSOLUTE_POS] = narrowed::<H, N>(sum);
+        } else {
+            output[ABSOLUTE_POS] = Vector::cast_from(sum);
+        }
     }
 }
 
@@ -127,9 +132,16 @@ fn unscale_kernel<N: Size>(output: &mut [Vector<f32, N>], scales: &[f32], count:
     }
 }
 
-/// The sums without signs of the rows of a matrix, the largest of each cube's rows behind `from` other numbers.
+/// The largest sum of sizes in a row of a matrix, of the rows of each cube, behind `from` other numbers. The width is in vectors.
 #[cube(launch_unchecked)]
-fn reach_kernel<H: Float>(weight: &[H], parts: &mut [f32], rows: u32, width: u32, from: u32, #[define(H)] _half: ElemType) {
+fn reach_kernel<H: Float, N: Size>(
+    weight: &[Vector<H, N>],
+    parts: &mut [f32],
+    rows: u32,
+    width: u32,
+    from: u32,
+    #[define(H)] _half: ElemType,
+) {
     let (rows, width) = (rows as usize, width as usize);
     let unit = UNIT_POS as usize;
     let row = CUBE_POS * DOWN + unit / LANES;
@@ -138,25 +150,26 @@ fn reach_kernel<H: Float>(weight: &[H], parts: &mut [f32], rows: u32, width: u32
     if row < rows {
         let mut column = unit % LANES;
         while column < width {
-            sum += f32::cast_from(weight[row * width + column]).abs();
+            let values = Vector::<f32, N>::cast_from(weight[row * width + column]);
+            #[unroll]
+            for lane in 0..N::value() {
+                sum += values.extract(lane).abs();
+            }
             column += LANES;
         }
     }
     sums[unit] = sum;
     sync_cube();
+    let mut own = 0.0f32;
+    if unit < DOWN {
+        for lane in 0..LANES {
+            own += sums[unit * LANES + lane];
+        }
+    }
+    let largest = columns::largest(own, &mut sums);
     if unit == 0 {
         // A cube beyond the last row has nothing to say.
         if row < rows {
-            let mut largest = 0.0f32;
-            for row in 0..DOWN {
-                let mut sum = 0.0f32;
-                for lane in 0..LANES {
-                    sum += sums[row * LANES + lane];
-                }
-                if sum > largest {
-                    largest = sum;
-                }
-            }
             parts[from as usize + CUBE_POS] = largest;
         }
     }
@@ -251,7 +264,7 @@ pub(super) fn rounded(input: CubeTensor, scales: Option<&CubeTensor>, half: DTyp
     }
     let shape = matrix(&input);
     let output = empty_in(&input, shape, half);
-    let (client, lanes) = (input.client.clone(), together(shape[1]));
+    let (client, lanes) = (input.client.clone(), vector_width(shape[1]));
     let count = shape[0] * shape[1] / lanes;
     // SAFETY: both buffers have `count` vectors, and no unit beyond touches them; a kernel that does not scale reads no scale.
     unsafe {
@@ -289,7 +302,7 @@ pub(super) fn forward(input: CubeTensor, weight: CubeTensor, bias: CubeTensor, h
         return [output, input, weight];
     }
     let ([rows, width], client) = (matrix(&output), output.client.clone());
-    let lanes = together(width);
+    let lanes = vector_width(width);
     let count = rows * width / lanes;
     // SAFETY: the output has rows x width numbers, the bias `width`; no unit beyond touches them.
     unsafe {
@@ -302,6 +315,7 @@ pub(super) fn forward(input: CubeTensor, weight: CubeTensor, bias: CubeTensor, h
             into_contiguous(bias).into_buffer_arg(),
             count as u32,
             (width / lanes) as u32,
+            leaves == Leaves::Half,
             dtype_to_elem_type(format),
         );
     }
@@ -313,10 +327,10 @@ pub(super) fn forward(input: CubeTensor, weight: CubeTensor, bias: CubeTensor, h
 pub(super) fn surveyed(gradient: CubeTensor, outer: Option<&CubeTensor>, half: DType) -> [CubeTensor; 3] {
     let gradient = into_contiguous(gradient);
     let ([rows, width], client) = (matrix(&gradient), gradient.client.clone());
-    let (division, lanes) = (Division::of(rows, width), together(width));
+    let (division, lanes) = (Division::of(rows, width), vector_width(width));
     let largests = division.parts * division.across;
     let reaches = outer.map_or(0, |outer| matrix(outer)[0].div_ceil(DOWN));
-    let parts = empty(&gradient, [division.parts * width + largests + reaches]);
+    let parts = empty(&gradient, [(division.parts * width + largests + reaches).max(1)]);
     let (sums, scales) = (empty(&gradient, [width]), empty(&gradient, [2]));
     // SAFETY: the gradient has rows x width numbers, the parts as many times `width`, one for every cube of the survey, and one for every `DOWN` rows of the weights; what lies beyond is left out.
     unsafe {
@@ -334,14 +348,16 @@ pub(super) fn surveyed(gradient: CubeTensor, outer: Option<&CubeTensor>, half: D
         );
         if let Some(outer) = outer {
             let [rows, columns] = matrix(outer);
+            let lanes = vector_width(columns);
             reach_kernel::launch_unchecked(
                 &client,
                 cubes(&client, reaches),
                 CubeDim::new_1d(UNITS as u32),
+                lanes,
                 outer.clone().into_buffer_arg(),
                 parts.clone().into_buffer_arg(),
                 rows as u32,
-                columns as u32,
+                (columns / lanes) as u32,
                 (division.parts * width + largests) as u32,
                 dtype_to_elem_type(half),
             );
@@ -365,7 +381,7 @@ pub(super) fn surveyed(gradient: CubeTensor, outer: Option<&CubeTensor>, half: D
 /// Each number times the second of the scales, in place.
 pub(super) fn unscaled(product: CubeTensor, scales: &CubeTensor) -> CubeTensor {
     let [rows, width] = matrix(&product);
-    let (client, lanes) = (product.client.clone(), together(width));
+    let (client, lanes) = (product.client.clone(), vector_width(width));
     let count = rows * width / lanes;
     // SAFETY: the product has `count` vectors and is nobody else's yet.
     unsafe {
@@ -388,4 +404,44 @@ pub(super) fn backward(gradient: CubeTensor, input: CubeTensor, weight: CubeTens
     let to_input = unscaled(product(gradient.clone(), transposed(weight), DType::F32), &scales);
     let to_weight = unscaled(product(transposed(input), gradient, DType::F32), &scales);
     [to_input, to_weight, to_bias]
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+
+    use super::*;
+    use crate::layers::feed_forward::reaching;
+    use crate::layers::mixed::scale;
+
+    /// The largest numbers stand where the last unit of the last cube finds them, and every loop goes round more than once.
+    #[test]
+    fn the_scale_and_the_sums_of_a_survey_on_a_software_gpu() {
+        let Some(device) = crate::test_gpu() else { return };
+        let device = crate::adapters::cube_device(&device).expect("a GPU");
+        let put = |numbers: &[f32], shape: [usize; 2]| CubeBackend::float_from_data(TensorData::new(numbers.to_vec(), shape), &device);
+        let read = |tensor: CubeTensor| {
+            let data = burn::backend::try_read_sync(CubeBackend::float_into_data(tensor)).expect("at once").expect("computed");
+            data.iter::<f32>().collect::<Vec<_>>()
+        };
+        for (rows, columns, hidden, steep) in [(1, 1, 1, 1e-3), (2100, 36, 2100, 70.0), (300, 259, 7, 1.0), (9, 260, 2100, 70.0)] {
+            let mut gradient: Vec<f32> = (0..rows * columns).map(|at| (at % 13) as f32 * 1e-9 - 6e-9).collect();
+            let mut outer: Vec<f32> = (0..hidden * columns).map(|at| (at % 7) as f32 * 0.01 - 0.03).collect();
+            *gradient.last_mut().expect("a number") = -3e-6;
+            outer[(hidden - 1) * columns..].fill(steep);
+            for outer in [None, Some(&outer)] {
+                let weight = outer.map(|outer| put(outer, [hidden, columns]));
+                let [scaled, scales, sums] = surveyed(put(&gradient, [rows, columns]), weight.as_ref(), DType::F32);
+                let by = outer.map_or(scale(3e-6), |outer| reaching(3e-6, outer, columns));
+                let what = format!("{rows} x {columns}, {hidden} outer rows: {}", outer.is_some());
+                assert_eq!(read(scales), [by, 1.0 / by], "{what}");
+                assert!(read(scaled).iter().zip(&gradient).all(|(scaled, x)| *scaled == x * by), "{what}");
+                for (column, sum) in read(sums).into_iter().enumerate() {
+                    let terms = gradient[column..].iter().step_by(columns).map(|&x| f64::from(x));
+                    let (expected, size) = terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()));
+                    assert!((f64::from(sum) - expected).abs() <= 1e-5 * size, "{what}: column {column} is {sum}, expected {expected}");
+                }
+            }
+        }
+    }
 }

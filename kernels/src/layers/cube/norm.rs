@@ -14,7 +14,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::columns::{DOWN, Division, LANES, SUMMED, gather, summed, total, totals};
 use super::mask::{factor, row_key, words};
-use super::{UNITS, cubes, empty, matrix, together};
+use super::{UNITS, cubes, empty, matrix, vector_width};
 use crate::layers::mask::Dropout;
 use crate::layers::norm::Norm;
 
@@ -243,7 +243,7 @@ fn parts_kernel(parts: &[f32], scale: &mut [f32], shift: &mut [f32], count: u32,
 
 /// Numbers that are kept of so many rows.
 pub(in crate::layers) fn kept(rows: usize, width: usize) -> usize {
-    rows * (width + together(width))
+    rows * (width + vector_width(width))
 }
 
 /// The output, and when asked to keep it what [`norm_kernel`] says.
@@ -251,10 +251,10 @@ pub(super) fn forward(inputs: [CubeTensor; 5], norm: Norm, keeping: bool) -> (Cu
     let [input, bias, residual, gamma, beta] = inputs.map(into_contiguous);
     let [rows, width] = matrix(&input);
     let output = empty(&input, [rows, width]);
-    let kept = empty(&input, [if keeping { kept(rows, width) } else { together(width) }]);
+    let kept = empty(&input, [if keeping { kept(rows, width) } else { vector_width(width) }]);
     if rows * width > 0 {
         let (threshold, scale, low, high) = words(norm.dropout);
-        let (client, lanes) = (input.client.clone(), together(width));
+        let (client, lanes) = (input.client.clone(), vector_width(width));
         // SAFETY: matrices have `rows` x `width` numbers, lines `width`, what is kept a vector for each row more than a matrix; rows beyond and columns beyond are left out. What is not kept is not written.
         unsafe {
             norm_kernel::launch_unchecked(
@@ -292,7 +292,7 @@ pub(super) fn backward(gradient: CubeTensor, gamma: CubeTensor, kept: CubeTensor
     let residual = empty(&gradient, [rows, width]);
     let input = empty(&gradient, [if dropout.is_some() { rows } else { 1 }, width]);
     let [to_gamma, to_beta] = [(); 2].map(|()| empty(&gradient, [width]));
-    let (division, lanes) = (Division::of(rows, width), together(width));
+    let (division, lanes) = (Division::of(rows, width), vector_width(width));
     let parts = empty(&gradient, [division.parts.max(1), 2, width]);
     let (threshold, scale, low, high) = words(dropout);
     let client = gradient.client.clone();

@@ -21,7 +21,7 @@ use burn_cubecl::cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use burn_cubecl::cubecl::prelude::*;
 
 use crate::fragments::Fragment;
-use crate::layers::cube::mixed::narrowed;
+use crate::layers::cube::mixed::held;
 
 pub(super) use backward::{key_kernel, query_kernel, survey_kernel};
 pub(super) use forward::attention_kernel;
@@ -148,7 +148,7 @@ const fn larger(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-/// Copies `count` lines of a head from `first` on into the slab from line `at` on, times `by`, rounded; zeros for lines from `end` on. `base` and `stride` count numbers, of which a vector
+/// Copies `count` lines of a head from `first` on into the slab from line `at` on, when `scaled` times `by` and rounded; zeros for lines from `end` on. `base` and `stride` count numbers, of which a vector
 /// has a few.
 #[cube]
 #[allow(clippy::too_many_arguments)]
@@ -161,6 +161,7 @@ fn fill<E: Float, N: Size>(
     first: usize,
     end: usize,
     by: f32,
+    #[comptime] scaled: bool,
     #[comptime] count: usize,
     #[comptime] size: usize,
     #[comptime] tile: Tile,
@@ -173,17 +174,21 @@ fn fill<E: Float, N: Size>(
         let place = load * comptime!(tile.units()) + UNIT_POS as usize;
         let line = place / vectors;
         let column = place % vectors * lanes;
-        let mut values = Vector::<f32, N>::from_int(0);
+        let mut values = Vector::<E, N>::from_int(0);
         if first + line < end {
             if column < size {
-                values = Vector::cast_from(from[(base + (first + line) * stride + column) / lanes]) * Vector::new(by);
+                values = from[(base + (first + line) * stride + column) / lanes];
             }
         }
         if line < count {
-            let rounded = narrowed::<f16, N>(values);
             #[unroll]
             for lane in 0..lanes {
-                slab[(at + line) * own + column + lane] = rounded.extract(lane);
+                let value = values.extract(lane);
+                if comptime!(scaled) {
+                    slab[(at + line) * own + column + lane] = f16::cast_from(held(f32::cast_from(value) * by));
+                } else {
+                    slab[(at + line) * own + column + lane] = f16::cast_from(value);
+                }
             }
         }
     }
@@ -281,6 +286,7 @@ fn write<N: Float>(
     stride: usize,
     begin: usize,
     end: usize,
+    #[comptime] half: bool,
     #[comptime] size: usize,
     #[comptime] tile: Tile,
 ) {
@@ -305,8 +311,11 @@ fn write<N: Float>(
             if begin + line < end {
                 if column < size {
                     let value = stage[stage_at + place / n * comptime!(tile.stage_stride()) + place % n] * factors[line] * by;
-                    // A mean of 16-bit numbers is one of them or lies between two.
-                    into[base + (begin + line) * stride + column] = N::cast_from(value);
+                    if comptime!(half) {
+                        into[base + (begin + line) * stride + column] = N::cast_from(held(value));
+                    } else {
+                        into[base + (begin + line) * stride + column] = N::cast_from(value);
+                    }
                 }
             }
         }

@@ -238,12 +238,12 @@ pub(in super::super) fn query_kernel<N: Size>(
     let weights_at = plane * comptime!(m * tile.weight_stride());
 
     know(facts, &mut logarithms, &mut means, &mut lows, &mut highs, task * width, begin, end, count, key_low, key_high, rows, tile);
-    fill::<f16, N>(joint, &mut slab, 0usize, base, stride, begin, end, 1.0f32, rows, size, tile);
+    fill::<f16, N>(joint, &mut slab, 0usize, base, stride, begin, end, 1.0f32, false, rows, size, tile);
     sync_cube();
     let mut queries = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut queries, size, tile);
     sync_cube();
-    fill::<f32, N>(gradient, &mut slab, 0usize, single, hidden, begin, end, by, rows, size, tile);
+    fill::<f32, N>(gradient, &mut slab, 0usize, single, hidden, begin, end, by, true, rows, size, tile);
     sync_cube();
     let mut gradients = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut gradients, size, tile);
@@ -253,8 +253,8 @@ pub(in super::super) fn query_kernel<N: Size>(
 
     for step in 0..keys.div_ceil(columns) {
         let first = step * columns;
-        fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, columns, size, tile);
-        fill::<f16, N>(joint, &mut slab, columns, base + 2 * hidden, stride, first, keys, 1.0f32, columns, size, tile);
+        fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, false, columns, size, tile);
+        fill::<f16, N>(joint, &mut slab, columns, base + 2 * hidden, stride, first, keys, 1.0f32, false, columns, size, tile);
         sync_cube();
         #[unroll]
         for j in 0..comptime!(columns / n) {
@@ -289,7 +289,7 @@ pub(in super::super) fn query_kernel<N: Size>(
         line += comptime!(tile.units());
     }
     sync_cube();
-    write::<f32>(&sums, &mut scores, &means, back_score, to_joint, base, stride, begin, end, size, tile);
+    write::<f32>(&sums, &mut scores, &means, back_score, to_joint, base, stride, begin, end, false, size, tile);
 }
 
 #[cube(launch_unchecked)]
@@ -363,12 +363,12 @@ pub(in super::super) fn key_kernel<N: Size>(
     let stage_at = plane * comptime!(tile.stage());
     let weights_at = plane * comptime!(m * tile.weight_stride());
 
-    fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, begin, keys, 1.0f32, rows, size, tile);
+    fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, begin, keys, 1.0f32, false, rows, size, tile);
     sync_cube();
     let mut own_keys = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut own_keys, size, tile);
     sync_cube();
-    fill::<f16, N>(joint, &mut slab, 0usize, base + 2 * hidden, stride, begin, keys, 1.0f32, rows, size, tile);
+    fill::<f16, N>(joint, &mut slab, 0usize, base + 2 * hidden, stride, begin, keys, 1.0f32, false, rows, size, tile);
     sync_cube();
     let mut own_values = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut own_values, size, tile);
@@ -380,8 +380,8 @@ pub(in super::super) fn key_kernel<N: Size>(
 
     for step in 0..queries.div_ceil(columns) {
         let first = step * columns;
-        fill::<f16, N>(joint, &mut slab, 0usize, base, stride, first, queries, 1.0f32, columns, size, tile);
-        fill::<f32, N>(gradient, &mut slab, columns, single, hidden, first, queries, by, columns, size, tile);
+        fill::<f16, N>(joint, &mut slab, 0usize, base, stride, first, queries, 1.0f32, false, columns, size, tile);
+        fill::<f32, N>(gradient, &mut slab, columns, single, hidden, first, queries, by, true, columns, size, tile);
         know(
             facts,
             &mut logarithms,
@@ -439,6 +439,6 @@ pub(in super::super) fn key_kernel<N: Size>(
         line += comptime!(tile.units());
     }
     sync_cube();
-    write::<f32>(&value_sums, &mut scores, &factors, 1.0f32, to_joint, base + 2 * hidden, stride, begin, end, size, tile);
-    write::<f32>(&key_sums, &mut scores, &factors, back_score * scaling, to_joint, base + hidden, stride, begin, end, size, tile);
+    write::<f32>(&value_sums, &mut scores, &factors, 1.0f32, to_joint, base + 2 * hidden, stride, begin, end, false, size, tile);
+    write::<f32>(&key_sums, &mut scores, &factors, back_score * scaling, to_joint, base + hidden, stride, begin, end, false, size, tile);
 }

@@ -91,7 +91,7 @@ pub(in super::super) fn attention_kernel<N: Size>(
         highs[i] = high;
     }
 
-    fill::<f16, N>(joint, &mut slab, 0usize, base, stride, begin, end, 1.0f32, rows, size, tile);
+    fill::<f16, N>(joint, &mut slab, 0usize, base, stride, begin, end, 1.0f32, false, rows, size, tile);
     sync_cube();
     let mut queries = Sequence::<Matrix<f16>>::new();
     left(&slab, plane * m, &mut queries, size, tile);
@@ -102,7 +102,7 @@ pub(in super::super) fn attention_kernel<N: Size>(
     let steps = keys.div_ceil(columns);
     for step in 0..steps {
         let first = step * columns;
-        fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, columns, size, tile);
+        fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, false, columns, size, tile);
         sync_cube();
         #[unroll]
         for j in 0..comptime!(columns / n) {
@@ -144,8 +144,8 @@ pub(in super::super) fn attention_kernel<N: Size>(
 
     for step in 0..steps {
         let first = step * columns;
-        fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, columns, size, tile);
-        fill::<f16, N>(joint, &mut slab, columns, base + 2 * hidden, stride, first, keys, 1.0f32, columns, size, tile);
+        fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, false, columns, size, tile);
+        fill::<f16, N>(joint, &mut slab, columns, base + 2 * hidden, stride, first, keys, 1.0f32, false, columns, size, tile);
         sync_cube();
         #[unroll]
         for j in 0..comptime!(columns / n) {
@@ -199,5 +199,5 @@ pub(in super::super) fn attention_kernel<N: Size>(
             }
         }
     }
-    write::<f16>(&mixed, &mut stage, &factors, 1.0f32, output, single, hidden, begin, end, size, tile);
+    write::<f16>(&mixed, &mut stage, &factors, 1.0f32, output, single, hidden, begin, end, true, size, tile);
 }
