@@ -54,7 +54,7 @@ pub struct AttentionShape {
     pub sequences: Arc<Sequences>,
     /// Heads, which divide the hidden size.
     pub heads: usize,
-    /// What to multiply in. In mixed precision operands are rounded on the CPU and where a GPU has matrix units to multiply them; one that has none computes in f32.
+    /// What to multiply in. In mixed precision operands are rounded on the CPU and where a GPU has matrix units to multiply them; one that has none computes in f32, from and to what it is given.
     pub precision: Precision,
 }
 
