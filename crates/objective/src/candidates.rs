@@ -4,6 +4,7 @@
 //! The batch assembler decides what is blocked (judged documents, duplicates, other groups); the losses only honour it. The
 //! invariant kept here and nowhere else: the target of a query is never blocked for that query, and always its own.
 
+mod cells;
 mod error;
 mod side;
 
@@ -11,6 +12,7 @@ use std::ops::Range;
 
 use burn::tensor::{Int, Tensor, TensorData};
 
+pub(crate) use cells::Cells;
 pub use error::BatchError;
 pub use side::{Guide, Side};
 
@@ -146,47 +148,10 @@ impl Embedded {
         self.documents.dims()[0]
     }
 
-    /// Whether column `column` is a candidate of query `query`: its target, or a column that is neither blocked nor another positive.
-    pub(crate) fn is_candidate(&self, query: usize, column: usize) -> bool {
-        let cell = query * self.columns() + column;
-        self.targets[query] == column || !(flag(&self.blocked, cell) || flag(&self.side.positives, cell))
-    }
-
-    /// Whether column `column` belongs to the query's own group, blocked or not.
-    pub(crate) fn is_own(&self, query: usize, column: usize) -> bool {
-        self.side.own.is_empty() || self.targets[query] == column || self.side.own[query * self.columns() + column]
-    }
-
-    /// Whether column `column` is a candidate out of the query's own group.
-    pub(crate) fn is_own_candidate(&self, query: usize, column: usize) -> bool {
-        self.is_own(query, column) && self.is_candidate(query, column)
-    }
-
-    /// Whether column `column` is an own candidate other than the target.
-    pub(crate) fn is_own_negative(&self, query: usize, column: usize) -> bool {
-        self.targets[query] != column && self.is_own_candidate(query, column)
-    }
-
-    /// Whether column `column` is a positive of query `query`.
-    pub(crate) fn is_positive(&self, query: usize, column: usize) -> bool {
-        self.targets[query] == column || flag(&self.side.positives, query * self.columns() + column)
-    }
-
-    /// The teacher's score of a cell, when it is known.
-    pub(crate) fn teacher_score(&self, query: usize, column: usize) -> Option<f64> {
-        let score = *self.side.teacher.get(query * self.columns() + column)?;
-        (!score.is_nan()).then(|| f64::from(score))
-    }
-
     /// The target columns on the device, `[queries]`.
     pub(crate) fn target_indices(&self) -> Tensor<1, Int> {
         let targets: Vec<i32> = self.targets.iter().map(|&target| target as i32).collect();
         let count = targets.len();
         Tensor::from_data(TensorData::new(targets, [count]), &self.queries.device().without_autodiff())
     }
-}
-
-/// The entry of a list that may be empty, which means `false` everywhere.
-fn flag(list: &[bool], index: usize) -> bool {
-    list.get(index).is_some_and(|&flag| flag)
 }

@@ -158,21 +158,29 @@ pub(crate) fn precision_used(precision: Precision, chosen: &Chosen) -> (serde_js
     let offered = json!({
         "f16": limits.as_ref().is_none_or(|limits| limits.f16), "matrix_units": units.as_ref().ok(), "no_matrix_units": units.as_ref().err(),
     });
-    let (linear, rows, note) = match precision {
-        Precision::F32 => ("f32", "f32", None),
+    let half = "f16 operands, f32 sums";
+    let (linear, attention, rows, note) = match precision {
+        Precision::F32 => ("f32", "f32", "f32", None),
         Precision::Mixed => {
             let by = match (&units, limits.is_some()) {
                 (Ok(shape), _) => format!("matrix units of {shape}"),
                 (Err(reason), true) => format!("no matrix units: {reason}"),
                 (Err(_), false) => "on the CPU the same roundings, and no gain".to_owned(),
             };
-            let note = format!(
-                "mixed precision: 16-bit operands in linear layers and in the search for negatives, everything else in 32 bits; {by}"
-            );
-            ("f16 operands, f32 sums", "f16", Some(note))
+            // Matrix units compute attention too, and the CPU shows what that rounds.
+            let (attention, layers) = match (&units, limits.is_some()) {
+                (Err(_), true) => ("f32", "linear layers"),
+                _ => (half, "linear layers, in attention"),
+            };
+            let note =
+                format!("mixed precision: 16-bit operands in {layers} and in the search for negatives, everything else in 32 bits; {by}");
+            (half, attention, "f16", Some(note))
         }
     };
-    (json!({ "asked": precision, "offered": offered, "linear_layers": linear, "rows_of_negatives": rows, "rest": "f32" }), note)
+    let used = json!({
+        "asked": precision, "offered": offered, "linear_layers": linear, "attention": attention, "rows_of_negatives": rows, "rest": "f32",
+    });
+    (used, note)
 }
 
 /// A built-in encoder, a folder or a hub id. `builtin:tiny` makes its vocabulary from the collection.

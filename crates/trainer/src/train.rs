@@ -20,7 +20,7 @@ mod pace;
 
 use crate::batchlog::BatchLog;
 use crate::checkpoint::{Checkpoint, Position, Tensors};
-use crate::config::Config;
+use crate::config::{Config, Precision};
 use crate::data::Data;
 use crate::device::Chosen;
 use crate::errors::{Interrupted, Usage};
@@ -388,9 +388,11 @@ impl Session {
         let mut number = || numbers.next().context("the device gave fewer numbers than it was asked for");
         let (loss, gradient_norm) = (number()?, number()?);
         if !loss.is_finite() || !gradient_norm.is_finite() {
+            let mixed = self.config.train.precision == Precision::Mixed;
             bail!(
-                "step {}: the loss is {loss} and the gradient norm {gradient_norm}; lower train.learning_rate or raise loss.temperature",
-                pending.step
+                "step {}: the loss is {loss} and the gradient norm {gradient_norm}; lower train.learning_rate or raise loss.temperature{}",
+                pending.step,
+                if mixed { ", or compute with train.precision = \"f32\"" } else { "" }
             );
         }
         let seconds = pending.begun.elapsed().as_secs_f64();

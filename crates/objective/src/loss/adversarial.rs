@@ -48,12 +48,13 @@ impl Loss for Adversarial {
 
 /// `softplus(T_ij − T_i⁺)`, `[queries * columns]`; NaN outside the lists.
 fn weights(batch: &Embedded) -> Vec<f64> {
-    let columns = batch.columns();
+    let cells = batch.cells();
+    let columns = cells.columns();
     let mut weights = vec![f64::NAN; batch.rows() * columns];
     for (query, (row, &target)) in weights.chunks_exact_mut(columns).zip(&batch.targets).enumerate() {
-        let Some(positive) = batch.teacher_score(query, target) else { continue };
-        for (column, cell) in row.iter_mut().enumerate().filter(|&(column, _)| batch.is_own_candidate(query, column)) {
-            *cell = batch.teacher_score(query, column).map_or(f64::NAN, |score| softplus(score - positive));
+        let Some(positive) = cells.teacher_score(query, target) else { continue };
+        for (column, cell) in row.iter_mut().enumerate().filter(|&(column, _)| cells.is_own_candidate(query, column)) {
+            *cell = cells.teacher_score(query, column).map_or(f64::NAN, |score| softplus(score - positive));
         }
         if row.iter().filter(|weight| !weight.is_nan()).count() < 2 {
             row.fill(f64::NAN);

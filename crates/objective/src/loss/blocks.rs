@@ -16,7 +16,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::LossError;
-use crate::candidates::Embedded;
+use crate::candidates::{Cells, Embedded};
 
 /// Columns beside the documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,20 +100,30 @@ impl Part {
     }
 
     /// Whether a cell of this part is excluded whatever the scores are. `rows_of` are the rows that have a document as target.
-    pub(super) fn excludes(&self, batch: &Embedded, rows_of: &[Vec<usize>], row: usize, column: usize) -> bool {
-        let target = batch.targets[row];
+    fn excludes(&self, cells: Cells<'_>, targets: &[usize], rows_of: &[Vec<usize>], row: usize, column: usize) -> bool {
+        let target = targets[row];
         match self {
-            Self::Documents => !batch.is_candidate(row, column),
+            Self::Documents => !cells.is_candidate(row, column),
             Self::Queries => {
-                let other = batch.targets[column];
-                row == column || other == target || !batch.is_candidate(row, other) || !batch.is_candidate(column, target)
+                let other = targets[column];
+                row == column || other == target || !cells.is_candidate(row, other) || !cells.is_candidate(column, target)
             }
             Self::Positives(columns) => {
                 let document = columns[column];
-                let refused = |&other: &usize| !batch.is_candidate(other, target);
-                document == target || !batch.is_candidate(row, document) || rows_of[document].iter().any(refused)
+                let refused = |&other: &usize| !cells.is_candidate(other, target);
+                document == target || !cells.is_candidate(row, document) || rows_of[document].iter().any(refused)
             }
         }
+    }
+
+    /// Appends what of a row is excluded.
+    pub(super) fn excluded(&self, cells: Cells<'_>, targets: &[usize], rows_of: &[Vec<usize>], row: usize, into: &mut Vec<bool>) {
+        let width = match self {
+            Self::Documents => return cells.excluded(row, into),
+            Self::Queries => targets.len(),
+            Self::Positives(columns) => columns.len(),
+        };
+        into.extend((0..width).map(|column| self.excludes(cells, targets, rows_of, row, column)));
     }
 
     /// Whether a generated document stands in a column.

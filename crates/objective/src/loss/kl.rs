@@ -33,9 +33,9 @@ impl Loss for Kl {
     fn value(&self, scored: &Scored<'_>) -> Evaluated {
         let batch = scored.batch;
         let taught = self.taught(batch);
-        let lists = taught.chunks(batch.columns()).filter(|row| row.iter().any(|&log| log > f64::NEG_INFINITY)).count();
-        let unlisted =
-            cells(batch, batch.rows(), batch.columns(), |row, column| taught[row * batch.columns() + column] == f64::NEG_INFINITY);
+        let columns = batch.columns();
+        let lists = taught.chunks(columns).filter(|row| row.iter().any(|&log| log > f64::NEG_INFINITY)).count();
+        let unlisted = cells(batch, batch.rows(), columns, |row, column| taught[row * columns + column] == f64::NEG_INFINITY);
         let logits = exclude(scored.document_logits(), unlisted.clone());
         let learned = logits.clone() - log_sum_exp(&logits, 1);
         let share: Vec<f32> = taught.iter().map(|log| log.exp() as f32).collect();
@@ -53,11 +53,12 @@ impl Loss for Kl {
 impl Kl {
     /// `log softmax` of the teacher over each list, `[queries * candidates]`; minus infinity outside the lists.
     fn taught(&self, batch: &Embedded) -> Vec<f64> {
-        let columns = batch.columns();
+        let cells = batch.cells();
+        let columns = cells.columns();
         let mut taught = vec![f64::NEG_INFINITY; batch.rows() * columns];
         for (query, row) in taught.chunks_exact_mut(columns).enumerate() {
-            for (column, cell) in row.iter_mut().enumerate().filter(|&(column, _)| batch.is_own_candidate(query, column)) {
-                *cell = batch.teacher_score(query, column).map_or(f64::NEG_INFINITY, |score| score / self.teacher_temperature);
+            for (column, cell) in row.iter_mut().enumerate().filter(|&(column, _)| cells.is_own_candidate(query, column)) {
+                *cell = cells.teacher_score(query, column).map_or(f64::NEG_INFINITY, |score| score / self.teacher_temperature);
             }
             if row.iter().filter(|&&score| score > f64::NEG_INFINITY).count() < 2 {
                 row.fill(f64::NEG_INFINITY);

@@ -56,12 +56,13 @@ impl Loss for LambdaMrr {
 
 impl LambdaMrr {
     fn slots(&self, batch: &Embedded) -> Vec<Slot> {
-        let (rows, columns) = (batch.rows(), batch.columns());
+        let cells = batch.cells();
+        let (rows, columns) = (batch.rows(), cells.columns());
         let mut slots: Vec<Slot> = Vec::new();
         for query in 0..rows {
             let positives: Vec<usize> =
-                (0..columns).filter(|&column| batch.is_positive(query, column) && batch.is_own(query, column)).collect();
-            let negatives: Vec<usize> = (0..columns).filter(|&column| batch.is_own_negative(query, column)).collect();
+                (0..columns).filter(|&column| cells.is_positive(query, column) && cells.is_own(query, column)).collect();
+            let negatives: Vec<usize> = (0..columns).filter(|&column| cells.is_own_negative(query, column)).collect();
             let pairs = (positives.len() * negatives.len()) as f64;
             for (number, &positive) in positives.iter().enumerate() {
                 if slots.len() == number {
@@ -70,7 +71,7 @@ impl LambdaMrr {
                 }
                 slots[number].positives[query] = positive as i32;
                 for &negative in &negatives {
-                    let difference = (self.gain(batch, query, positive) - self.gain(batch, query, negative)).abs();
+                    let difference = (self.gain(batch, query * columns + positive) - self.gain(batch, query * columns + negative)).abs();
                     slots[number].weights[query * columns + negative] = (difference / pairs / rows as f64) as f32;
                 }
             }
@@ -78,8 +79,8 @@ impl LambdaMrr {
         slots
     }
 
-    fn gain(&self, batch: &Embedded, query: usize, column: usize) -> f64 {
-        match batch.side.ranks[query * batch.columns() + column] {
+    fn gain(&self, batch: &Embedded, cell: usize) -> f64 {
+        match batch.side.ranks[cell] {
             rank if (1..=self.cut).contains(&rank) => 1.0 / f64::from(rank),
             _ => 0.0,
         }

@@ -57,16 +57,17 @@ impl Loss for MarginMse {
 impl MarginMse {
     /// The teacher's margin and the weight of every cell; both 0 where there is no pair.
     fn pairs(&self, batch: &Embedded) -> (Vec<f32>, Vec<f32>) {
-        let columns = batch.columns();
+        let cells = batch.cells();
+        let columns = cells.columns();
         let mut is_target = vec![false; columns];
         batch.targets.iter().for_each(|&target| is_target[target] = true);
         let mut expected = vec![0.0; batch.rows() * columns];
         let mut groups = vec![None; batch.rows() * columns];
         for (query, &target) in batch.targets.iter().enumerate() {
-            let Some(positive) = batch.teacher_score(query, target) else { continue };
-            for column in (0..columns).filter(|&column| column != target && batch.is_candidate(query, column)) {
-                let Some(negative) = batch.teacher_score(query, column) else { continue };
-                let group = match (batch.is_own_candidate(query, column), is_target[column]) {
+            let Some(positive) = cells.teacher_score(query, target) else { continue };
+            for column in (0..columns).filter(|&column| column != target && cells.is_candidate(query, column)) {
+                let Some(negative) = cells.teacher_score(query, column) else { continue };
+                let group = match (cells.is_own_candidate(query, column), is_target[column]) {
                     (true, _) => Group::Own,
                     (false, true) => Group::ForeignPositive,
                     (false, false) => Group::ForeignNegative,

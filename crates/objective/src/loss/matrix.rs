@@ -148,13 +148,13 @@ impl ScoreMatrix {
 
 /// What the batch itself excludes from the parts, and how many columns stay open in each row beside the target.
 fn excluded(batch: &Embedded, parts: &[Part]) -> (Option<Tensor<2, Bool>>, Vec<f32>) {
-    let rows_of = rows_of_targets(batch);
+    let (rows_of, cells) = (rows_of_targets(batch), batch.cells());
     let width = parts.iter().map(|part| part.width(batch)).sum();
     let (mut excluded, mut open) = (Vec::with_capacity(batch.rows() * width), Vec::with_capacity(batch.rows()));
     for row in 0..batch.rows() {
         let start = excluded.len();
         for part in parts {
-            excluded.extend((0..part.width(batch)).map(|column| part.excludes(batch, &rows_of, row, column)));
+            part.excluded(cells, &batch.targets, &rows_of, row, &mut excluded);
         }
         open.push(excluded[start..].iter().filter(|&&excluded| !excluded).count() as f32 - 1.0);
     }
@@ -195,7 +195,8 @@ impl Scored<'_> {
     pub(super) fn group_logits(&self) -> Tensor<2> {
         let [rows, columns] = self.matrix.document_scores.dims();
         let masked = self.matrix.excluded.clone().map(|excluded| excluded.narrow(1, 0, columns));
-        let foreign = cells(self.batch, rows, columns, |row, column| !self.batch.is_own_candidate(row, column));
+        let known = self.batch.cells();
+        let foreign = cells(self.batch, rows, columns, |row, column| !known.is_own_candidate(row, column));
         let excluded = match (masked, foreign) {
             (Some(masked), Some(foreign)) => Some(masked.bool_or(foreign)),
             (masked, foreign) => masked.or(foreign),

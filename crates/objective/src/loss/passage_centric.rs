@@ -27,8 +27,10 @@ impl Loss for PassageCentric {
     fn value(&self, scored: &Scored<'_>) -> Evaluated {
         let (batch, matrix) = (scored.batch, scored.matrix);
         let (rows, targets) = (batch.rows(), &batch.targets);
-        let mut negatives: Vec<usize> = (0..batch.columns()).collect();
-        negatives.retain(|column| !targets.contains(column));
+        let known = batch.cells();
+        let mut is_target = vec![false; known.columns()];
+        targets.iter().for_each(|&target| is_target[target] = true);
+        let negatives: Vec<usize> = (0..known.columns()).filter(|&column| !is_target[column]).collect();
         let passages = matrix.documents.clone().select(0, matrix.targets.clone());
         let mut scores = passages.clone().matmul(matrix.queries.clone().transpose());
         if !negatives.is_empty() {
@@ -38,8 +40,8 @@ impl Loss for PassageCentric {
             scores = Tensor::cat(vec![scores, passages.matmul(others.transpose())], 1);
         }
         let excluded = cells(batch, rows, rows + negatives.len(), |row, column| match column.checked_sub(rows) {
-            Some(negative) => !batch.is_candidate(row, negatives[negative]),
-            None => row != column && (targets[row] == targets[column] || !batch.is_candidate(column, targets[row])),
+            Some(negative) => !known.is_candidate(row, negatives[negative]),
+            None => row != column && (targets[row] == targets[column] || !known.is_candidate(column, targets[row])),
         });
         let logits = exclude(scored.divide(scores), excluded);
         let diagonal: Vec<i32> = (0..rows as i32).collect();
