@@ -7,7 +7,7 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::pieces::{load, mix, place, products, store};
+use super::pieces::{known_block, load, mix, place, products, store};
 use super::{SIDE, slab};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
@@ -53,13 +53,6 @@ pub(super) fn prepare_kernel(
     }
 }
 
-/// The first row, the rows and the tokens of a sequence, as `prepare_kernel` left them.
-#[cube]
-pub(super) fn known_place(facts: &[f32], count: usize, rows: usize, row: usize) -> (usize, usize, usize) {
-    let at = 2 * count + row;
-    (u32::cast_from(facts[at]) as usize, u32::cast_from(facts[at + rows]) as usize, u32::cast_from(facts[at + 2 * rows]) as usize)
-}
-
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn query_kernel(
@@ -86,22 +79,10 @@ pub(super) fn query_kernel(
     let down = UNIT_POS as usize / SIDE;
     let hidden = heads * size;
     let stride = 3 * hidden;
-    let parts = width.div_ceil(block);
-    let task = CUBE_POS / parts;
-    let begin = (CUBE_POS % parts) * block;
+    let own_block = known_block(facts, tasks, width, heads, block, size);
+    let (task, begin, base, single, end) = (own_block.task, own_block.begin, own_block.base, own_block.single, own_block.end);
+    let mut keys = own_block.keys;
     let count = tasks * width;
-    // Where the head's first query lies in the joint matrix, and its first row in one of a part.
-    let mut base = 0usize;
-    let mut single = 0usize;
-    let mut end = 0usize;
-    let mut keys = 0usize;
-    if task < tasks {
-        let (start, extent, tokens) = known_place(facts, count, tasks / heads, task / heads);
-        single = start * hidden + task % heads * size;
-        base = single + 2 * start * hidden;
-        end = extent;
-        keys = tokens;
-    }
     if begin >= end {
         keys = 0;
     }
@@ -203,22 +184,10 @@ pub(super) fn key_kernel(
     let down = UNIT_POS as usize / SIDE;
     let hidden = heads * size;
     let stride = 3 * hidden;
-    let parts = width.div_ceil(block);
-    let task = CUBE_POS / parts;
-    let begin = (CUBE_POS % parts) * block;
+    let own_block = known_block(facts, tasks, width, heads, block, size);
+    let (task, begin, base, single, end) = (own_block.task, own_block.begin, own_block.base, own_block.single, own_block.end);
+    let keys = own_block.keys;
     let count = tasks * width;
-    // Where the head's first query lies in the joint matrix, and its first row in one of a part.
-    let mut base = 0usize;
-    let mut single = 0usize;
-    let mut end = 0usize;
-    let mut keys = 0usize;
-    if task < tasks {
-        let (start, extent, tokens) = known_place(facts, count, tasks / heads, task / heads);
-        single = start * hidden + task % heads * size;
-        base = single + 2 * start * hidden;
-        end = extent;
-        keys = tokens;
-    }
     // A block of padding has no queries, and its gradients are zeros.
     let mut queries = end;
     if begin >= keys {

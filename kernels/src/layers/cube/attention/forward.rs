@@ -7,7 +7,7 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::pieces::{load, mix, place, products, store};
+use super::pieces::{given_block, load, mix, products, store};
 use super::{LEAST, SIDE, slab};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
@@ -39,23 +39,10 @@ pub(super) fn attention_kernel(
     let down = UNIT_POS as usize / SIDE;
     let hidden = heads * size;
     let stride = 3 * hidden;
-    let parts = width.div_ceil(block);
-    let task = CUBE_POS / parts;
-    let begin = (CUBE_POS % parts) * block;
-    // A cube beyond the last task has neither queries nor keys.
-    // Where the head's first query lies in the joint matrix, and its first row in one of a part.
-    let mut base = 0usize;
-    let mut single = 0usize;
-    let mut end = 0usize;
-    let mut keys = 0usize;
-    if task < tasks {
-        let (start, extent, length) = place(places, tasks / heads, task / heads, tokens as usize, width);
-        single = start * hidden + task % heads * size;
-        base = single + 2 * start * hidden;
-        end = extent;
-        keys = length;
-    }
-    // Nor has one behind the end of its sequence anything to do.
+    let own_block = given_block(places, tasks, tokens as usize, width, heads, block, size);
+    let (task, begin, base, single, end) = (own_block.task, own_block.begin, own_block.base, own_block.single, own_block.end);
+    let mut keys = own_block.keys;
+    // A block behind the end of its sequence has nothing to do.
     if begin >= end {
         keys = 0;
     }

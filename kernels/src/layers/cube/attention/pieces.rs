@@ -134,6 +134,83 @@ pub(super) fn store(
     }
 }
 
+/// A block of rows of one sequence and one head, which a cube works on.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Block {
+    /// The (row, head).
+    pub(super) task: usize,
+    /// The block's first row in its sequence.
+    pub(super) begin: usize,
+    /// Where the head's first query lies in the joint matrix; key and value lie a part and two behind it.
+    pub(super) base: usize,
+    /// Where the head's first row lies in a matrix of one part.
+    pub(super) single: usize,
+    /// Rows of the sequence; none in a cube beyond the last (row, head).
+    pub(super) end: usize,
+    /// Its tokens, the keys that are no padding.
+    pub(super) keys: usize,
+}
+
+/// This cube's block of `rows` rows, from [`crate::layers::Sequences::on_device`].
+#[cube]
+pub(super) fn given_block(
+    places: &[i32],
+    tasks: usize,
+    tokens: usize,
+    width: usize,
+    heads: usize,
+    #[comptime] rows: usize,
+    #[comptime] size: usize,
+) -> Block {
+    let task = min(CUBE_POS / width.div_ceil(rows), tasks - 1);
+    let (start, extent, length) = place(places, tasks / heads, task / heads, tokens, width);
+    block(task, start, extent, length, tasks, width, heads, rows, size)
+}
+
+/// The same, from what `prepare_kernel` left.
+#[cube]
+pub(super) fn known_block(
+    facts: &[f32],
+    tasks: usize,
+    width: usize,
+    heads: usize,
+    #[comptime] rows: usize,
+    #[comptime] size: usize,
+) -> Block {
+    let task = min(CUBE_POS / width.div_ceil(rows), tasks - 1);
+    let at = 2 * tasks * width + task / heads;
+    let start = u32::cast_from(facts[at]) as usize;
+    let extent = u32::cast_from(facts[at + tasks / heads]) as usize;
+    let length = u32::cast_from(facts[at + 2 * (tasks / heads)]) as usize;
+    block(task, start, extent, length, tasks, width, heads, rows, size)
+}
+
+#[cube]
+#[allow(clippy::too_many_arguments)]
+fn block(
+    task: usize,
+    start: usize,
+    extent: usize,
+    length: usize,
+    tasks: usize,
+    width: usize,
+    heads: usize,
+    #[comptime] rows: usize,
+    #[comptime] size: usize,
+) -> Block {
+    let parts = width.div_ceil(rows);
+    let within = u32::cast_from(CUBE_POS / parts < tasks) as usize;
+    let single = start * heads * size + task % heads * size;
+    Block {
+        task,
+        begin: (CUBE_POS % parts) * rows,
+        base: single + 2 * start * heads * size,
+        single,
+        end: extent * within,
+        keys: length * within,
+    }
+}
+
 /// The first row, the rows and the tokens of a sequence, from [`crate::layers::Sequences::on_device`]; nothing of it leads beyond `tokens` rows or `width` of a sequence.
 #[cube]
 pub(super) fn place(places: &[i32], rows: usize, row: usize, tokens: usize, width: usize) -> (usize, usize, usize) {

@@ -9,8 +9,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::cmma::Matrix;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::super::backward::known_place;
-use super::super::pieces::place;
+use super::super::pieces::{known_block, place};
 use super::{ALIGNMENT, SURVEYORS, Tile, fill, left, mix, product, write, zeros};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
@@ -197,31 +196,12 @@ pub(in super::super) fn query_kernel<N: Size>(
     let hidden = heads * size;
     let stride = 3 * hidden;
     let rows = comptime!(tile.rows());
-    let parts = width.div_ceil(rows);
-    let task = CUBE_POS / parts;
-    let begin = (CUBE_POS % parts) * rows;
+    let own_block = known_block(facts, tasks, width, heads, rows, size);
+    let (task, begin, base, single, end) = (own_block.task, own_block.begin, own_block.base, own_block.single, own_block.end);
+    let mut keys = own_block.keys;
     let count = tasks * width;
-    // Where the head's first query lies in the joint matrix, and its first row in one of a part.
-    let mut base = 0usize;
-    let mut single = 0usize;
-    let mut end = 0usize;
-    let mut keys = 0usize;
-    let mut by = 1.0f32;
-    let mut back = 1.0f32;
-    let mut by_score = 1.0f32;
-    let mut back_score = 1.0f32;
-    if task < tasks {
-        let (start, extent, tokens) = known_place(facts, count, tasks / heads, task / heads);
-        single = start * hidden + task % heads * size;
-        base = single + 2 * start * hidden;
-        end = extent;
-        keys = tokens;
-        let at = 2 * count + 3 * (tasks / heads) + 4 * task;
-        by = facts[at];
-        back = facts[at + 1];
-        by_score = facts[at + 2];
-        back_score = facts[at + 3];
-    }
+    let at = 2 * count + 3 * (tasks / heads) + 4 * task;
+    let (by, back, by_score, back_score) = (facts[at], facts[at + 1], facts[at + 2], facts[at + 3]);
     if begin >= end {
         keys = 0;
     }
@@ -319,31 +299,12 @@ pub(in super::super) fn key_kernel<N: Size>(
     let hidden = heads * size;
     let stride = 3 * hidden;
     let rows = comptime!(tile.rows());
-    let parts = width.div_ceil(rows);
-    let task = CUBE_POS / parts;
-    let begin = (CUBE_POS % parts) * rows;
+    let own_block = known_block(facts, tasks, width, heads, rows, size);
+    let (task, begin, base, single, end) = (own_block.task, own_block.begin, own_block.base, own_block.single, own_block.end);
+    let keys = own_block.keys;
     let count = tasks * width;
-    // Where the head's first query lies in the joint matrix, and its first row in one of a part.
-    let mut base = 0usize;
-    let mut single = 0usize;
-    let mut end = 0usize;
-    let mut keys = 0usize;
-    let mut by = 1.0f32;
-    let mut back = 1.0f32;
-    let mut by_score = 1.0f32;
-    let mut back_score = 1.0f32;
-    if task < tasks {
-        let (start, extent, tokens) = known_place(facts, count, tasks / heads, task / heads);
-        single = start * hidden + task % heads * size;
-        base = single + 2 * start * hidden;
-        end = extent;
-        keys = tokens;
-        let at = 2 * count + 3 * (tasks / heads) + 4 * task;
-        by = facts[at];
-        back = facts[at + 1];
-        by_score = facts[at + 2];
-        back_score = facts[at + 3];
-    }
+    let at = 2 * count + 3 * (tasks / heads) + 4 * task;
+    let (by, back, by_score, back_score) = (facts[at], facts[at + 1], facts[at + 2], facts[at + 3]);
     // A block of padding has no queries, and its gradients are zeros.
     let mut queries = end;
     if begin >= keys {

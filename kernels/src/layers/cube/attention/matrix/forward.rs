@@ -10,7 +10,7 @@ use burn_cubecl::cubecl::cmma::Matrix;
 use burn_cubecl::cubecl::prelude::*;
 
 use super::super::LEAST;
-use super::super::pieces::place;
+use super::super::pieces::given_block;
 use super::{ALIGNMENT, Tile, fill, left, mix, product, write, zeros};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
@@ -46,23 +46,10 @@ pub(in super::super) fn attention_kernel<N: Size>(
     let hidden = heads * size;
     let stride = 3 * hidden;
     let rows = comptime!(tile.rows());
-    let parts = width.div_ceil(rows);
-    let task = CUBE_POS / parts;
-    let begin = (CUBE_POS % parts) * rows;
-    // A cube beyond the last task has neither queries nor keys.
-    // Where the head's first query lies in the joint matrix, and its first row in one of a part.
-    let mut base = 0usize;
-    let mut single = 0usize;
-    let mut end = 0usize;
-    let mut keys = 0usize;
-    if task < tasks {
-        let (start, extent, length) = place(places, tasks / heads, task / heads, tokens as usize, width);
-        single = start * hidden + task % heads * size;
-        base = single + 2 * start * hidden;
-        end = extent;
-        keys = length;
-    }
-    // Nor has one behind the end of its sequence anything to do. A plane that has not goes along: a barrier of planes, too, may ask for all of a cube's (Mesa 26 does).
+    let own_block = given_block(places, tasks, tokens as usize, width, heads, rows, size);
+    let (task, begin, base, single, end) = (own_block.task, own_block.begin, own_block.base, own_block.single, own_block.end);
+    let mut keys = own_block.keys;
+    // A block behind the end of its sequence has nothing to do. A plane that has not goes along: a barrier of planes, too, may ask for all of a cube's (Mesa 26 does).
     if begin >= end {
         keys = 0;
     }
