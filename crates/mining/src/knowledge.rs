@@ -138,7 +138,44 @@ impl Knowledge {
     /// Whether `document` has the text of the query, or of a document judged for it.
     pub fn is_copy(&self, query: u32, document: u32) -> bool {
         let class = self.class(document);
-        self.query_class.get(query as usize) == Some(&class) || self.judged(query).any(|judged| self.class(judged) == class)
+        self.copied(query).any(|copied| copied == class)
+    }
+
+    /// The classes of the query's text and of documents judged for it. One may come twice, or be of no document.
+    fn copied(&self, query: u32) -> impl Iterator<Item = u32> {
+        self.query_class.get(query as usize).copied().into_iter().chain(self.judged(query).map(|judged| self.class(judged)))
+    }
+
+    /// Where each text stands among `documents`.
+    pub fn places(&self, documents: &[u32]) -> TextPlaces<'_> {
+        let mut of_class: HashMap<u32, Vec<usize>> = HashMap::with_capacity(documents.len());
+        for (place, &document) in documents.iter().enumerate() {
+            of_class.entry(self.class(document)).or_default().push(place);
+        }
+        TextPlaces { knowledge: self, of_class }
+    }
+}
+
+/// Some documents by their texts, for questions about all of them at once: a query has few copies among many documents, and only these are looked at.
+#[derive(Clone, Debug)]
+pub struct TextPlaces<'a> {
+    knowledge: &'a Knowledge,
+    of_class: HashMap<u32, Vec<usize>>,
+}
+
+impl TextPlaces<'_> {
+    /// Places of documents for which [`Knowledge::is_copy`] holds. One may come twice.
+    pub fn copies(&self, query: u32) -> impl Iterator<Item = usize> {
+        self.knowledge.copied(query).flat_map(|class| self.of_class(class))
+    }
+
+    /// Places of documents that have the text of `document`.
+    pub fn alike(&self, document: u32) -> impl Iterator<Item = usize> {
+        self.of_class(self.knowledge.class(document))
+    }
+
+    fn of_class(&self, class: u32) -> impl Iterator<Item = usize> {
+        self.of_class.get(&class).into_iter().flatten().copied()
     }
 }
 
@@ -159,6 +196,13 @@ mod tests {
         let copies = |query| (0..5).filter(|&document| knowledge.is_copy(query, document)).collect::<Vec<u32>>();
         assert_eq!(copies(0), [0, 2, 3]);
         assert_eq!(copies(1), [1]);
+        let documents = [4, 3, 2, 1, 0, 2];
+        let places = knowledge.places(&documents);
+        for query in 0..2 {
+            let found: std::collections::BTreeSet<usize> = places.copies(query).collect();
+            assert!(found.into_iter().eq((0..6).filter(|&place| knowledge.is_copy(query, documents[place]))));
+        }
+        assert_eq!(places.alike(0).collect::<Vec<_>>(), [2, 4, 5]);
         assert!(knowledge.is_judged(0, 2) && !knowledge.is_judged(0, 0) && knowledge.is_judged(1, 1));
         // Generated texts: a copy of a judged document, one of the query, twice a new one.
         let mut generated = corpus::Records::new();

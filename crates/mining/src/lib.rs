@@ -53,7 +53,7 @@ pub use encoders::{Encoders, Only, PairScorer};
 pub use error::{ConfigError, EncodeError, MiningError};
 pub use filters::{AnswerTexts, Answers, DocumentTexts};
 pub use kmeans::{Clusters, cluster};
-pub use knowledge::Knowledge;
+pub use knowledge::{Knowledge, TextPlaces};
 pub use mine::{MineOptions, MineReport, Mined, mine};
 pub use miner::{Miner, Shortcut, Visit};
 pub use momentum::momentum_update;

@@ -148,8 +148,11 @@ impl Queue {
             return Err(MiningError::Beyond { side: "query", id, count: known });
         }
         // A judged document has its own text, so copies are all there is to ask for.
-        let row = |&query: &u32| self.ids.iter().map(move |&document| knowledge.is_copy(query, document));
-        Ok(queries.par_iter().flat_map_iter(row).collect())
+        let texts = knowledge.places(&self.ids);
+        let mut blocked = vec![false; queries.len() * self.ids.len()];
+        let rows = blocked.par_chunks_mut(self.ids.len().max(1)).zip(queries);
+        rows.for_each(|(row, &query)| texts.copies(query).for_each(|place| row[place] = true));
+        Ok(blocked)
     }
 
     /// The state as named tensors: rows, ids and ages by slot, and the next slot; nothing for an empty queue.

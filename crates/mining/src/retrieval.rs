@@ -100,10 +100,12 @@ impl Retrieval {
         }
         let cells = || queries.iter().zip(positives).flat_map(|pair| columns.iter().map(move |&document| (*pair.0, *pair.1, document)));
         let positive: Vec<bool> = cells().map(|(query, target, document)| self.is_positive(query, target, document)).collect();
-        let alike = |(query, target, document): (u32, u32, u32)| {
-            self.knowledge.is_copy(query, document) || self.knowledge.class(document) == self.knowledge.class(target)
-        };
-        let blocked = cells().zip(&positive).map(|(cell, &positive)| !positive && alike(cell)).collect();
+        let texts = self.knowledge.places(&columns);
+        let mut blocked = vec![false; positive.len()];
+        for (row, (&query, &target)) in queries.iter().zip(positives).enumerate() {
+            let cell = |column: usize| row * columns.len() + column;
+            texts.copies(query).chain(texts.alike(target)).map(cell).for_each(|cell| blocked[cell] = !positive[cell]);
+        }
         Ok(Retrieved {
             rows: self.store.rows(&columns)?,
             own: ranks.iter().map(|&rank| rank > 0).collect(),

@@ -187,31 +187,27 @@ impl Assembler {
     }
 
     fn blocked(&self, pairs: &[(u32, u32)], own: &[Vec<u32>], columns: &[u32], place: &HashMap<u32, usize>) -> Vec<bool> {
-        let count = columns.len();
-        let mut open = vec![false; pairs.len() * count];
-        for (row, negatives) in own.iter().enumerate() {
-            let mut admit = |document: &u32| open[row * count + place[document]] = true;
-            negatives.iter().for_each(&mut admit);
-            if self.in_batch {
-                pairs.iter().map(|pair| &pair.1).for_each(&mut admit);
-            }
-            if self.config.share_negatives {
-                own.iter().flatten().for_each(&mut admit);
-            }
+        let texts = self.miner.knowledge().places(columns);
+        // What no row may be compared with unless it is its own.
+        let mut shared = vec![true; columns.len()];
+        if self.in_batch {
+            pairs.iter().for_each(|(_, positive)| shared[place[positive]] = false);
         }
-        let knowledge = self.miner.knowledge();
-        for (row, &(query, positive)) in pairs.iter().enumerate() {
+        if self.config.share_negatives {
+            own.iter().flatten().for_each(|document| shared[place[document]] = false);
+        }
+        let mut blocked = Vec::with_capacity(pairs.len() * columns.len());
+        for (&(query, positive), negatives) in pairs.iter().zip(own) {
+            let first = blocked.len();
+            blocked.extend_from_slice(&shared);
+            let row = &mut blocked[first..];
+            negatives.iter().for_each(|document| row[place[document]] = false);
             // By text, so that copies count: whatever was judged for the query, with grade 0 as well (dropped by a relabelling, refused by a
             // round trip), the query's own text, and the positive of this row.
-            let target = knowledge.class(positive);
-            for (column, &document) in columns.iter().enumerate() {
-                if knowledge.class(document) == target || knowledge.is_copy(query, document) {
-                    open[row * count + column] = false;
-                }
-            }
-            open[row * count + place[&positive]] = true;
+            texts.copies(query).chain(texts.alike(positive)).for_each(|column| row[column] = true);
+            row[place[&positive]] = false;
         }
-        open.into_iter().map(|open| !open).collect()
+        blocked
     }
 }
 
