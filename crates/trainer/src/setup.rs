@@ -172,8 +172,9 @@ pub(crate) fn precision_used(precision: Precision, chosen: &Chosen) -> (serde_js
                 (Err(_), true) => ("f32", "linear layers"),
                 _ => (half, "linear layers, in attention"),
             };
-            let note =
-                format!("mixed precision: 16-bit operands in {layers} and in the search for negatives, everything else in 32 bits; {by}");
+            let note = format!(
+                "mixed precision: 16-bit operands in {layers} and in the search for negatives, weights, norms, loss and optimiser in 32 bits; {by}"
+            );
             (half, attention, "f16", Some(note))
         }
     };
