@@ -246,7 +246,7 @@ pub(in crate::layers) fn kept(rows: usize, width: usize) -> usize {
     rows * (width + vector_width(width))
 }
 
-/// The output, and when asked to keep it what [`norm_kernel`] says.
+/// The output, and when asked to keep it what [`norm_kernel()`] says.
 pub(super) fn forward(inputs: [CubeTensor; 5], norm: Norm, keeping: bool) -> (CubeTensor, CubeTensor) {
     let [input, bias, residual, gamma, beta] = inputs.map(into_contiguous);
     let [rows, width] = matrix(&input);
