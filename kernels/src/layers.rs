@@ -103,8 +103,8 @@ pub(crate) fn fused_for<const D: usize>(tensor: &Tensor<D>) -> bool {
 }
 
 /// Multi-head attention: per sequence and head, `dropout(softmax(Q K' / sqrt(head width))) V` over the keys that are no padding. Query, key and value come side by side in
-/// `[tokens, 3 hidden]`, heads side by side in each, in f32 or as [`linear_for_attention`] gives them; the result is `[tokens, hidden]` in the same format. `places` is [`Sequences::on_device`]. `dropout` is the probability to apply now: 0
-/// outside training.
+/// `[tokens, 3 hidden]`, heads side by side in each, in f32 or as [`linear_for_attention`] gives them; the result is `[tokens, hidden]` in the same format. `places` is
+/// [`Sequences::on_device`]. `dropout` is the probability to apply now: 0 outside training.
 ///
 /// # Panics
 /// When the tensors or the places do not fit the shape, when [`attends`] says no, or when the numbers have another format.
@@ -202,7 +202,8 @@ pub fn linear_for_norm(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, pre
     }
 }
 
-/// `gelu(input x inner + its bias) x outer + its bias`, in mixed precision with 16-bit numbers between the products (infinite where the inner product is beyond 65504), for [`residual_norm()`] to read: weights `[in, hidden]` and `[hidden, out]`, each with its bias.
+/// `gelu(input x inner + its bias) x outer + its bias`, for [`residual_norm()`] to read: weights `[in, hidden]` and `[hidden, out]`, each with its bias. In mixed precision
+/// the numbers between the products are 16-bit ones, infinite where the inner product is beyond 65504.
 ///
 /// # Panics
 /// When the shapes do not fit.

@@ -9,10 +9,11 @@ use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use kernels::layers::{self, AttentionShape, Precision, Projection};
+use kernels::layers::{self, AttentionShape, Precision};
 
 use crate::architecture::Architecture;
 use crate::batch::TokenBatch;
+use crate::linear::{linear, linear_for_attention};
 
 /// Added to the score of a padding column. Far below any real score, so its probability is exactly 0 in f32, and
 /// finite, so no row can become NaN.
@@ -65,40 +66,6 @@ pub(crate) enum Mask {
     Places { shape: AttentionShape, places: Tensor<1, Int> },
     /// A bias that is broadcast to `[rows, heads, width, width]`: padding, relative positions or both.
     Bias { rows: usize, width: usize, bias: Option<Tensor<4>> },
-}
-
-/// A linear layer on flat hidden states.
-pub(crate) fn linear(layer: &Linear, x: Tensor<2>, precision: Precision) -> Tensor<2> {
-    match &layer.bias {
-        Some(bias) => layers::linear(x, layer.weight.val(), bias.val(), precision),
-        None => layer.forward(x),
-    }
-}
-
-/// [`linear()`] for fused attention to read.
-fn linear_for_attention(layer: &Linear, x: Tensor<2>, precision: Precision) -> Tensor<2> {
-    match &layer.bias {
-        Some(bias) => layers::linear_for_attention(x, layer.weight.val(), bias.val(), precision),
-        None => layer.forward(x),
-    }
-}
-
-/// [`linear()`] for the norm behind it to read.
-pub(crate) fn linear_for_norm(layer: &Linear, x: Tensor<2>, precision: Precision) -> Projection {
-    match &layer.bias {
-        Some(bias) => layers::linear_for_norm(x, layer.weight.val(), bias.val(), precision),
-        None => layer.forward(x).into(),
-    }
-}
-
-/// Two linear layers with GELU between them, for the norm behind them to read.
-pub(crate) fn feed_forward(inner: &Linear, outer: &Linear, x: Tensor<2>, precision: Precision) -> Projection {
-    match (&inner.bias, &outer.bias) {
-        (Some(inner_bias), Some(outer_bias)) => {
-            layers::feed_forward(x, (inner.weight.val(), inner_bias.val()), (outer.weight.val(), outer_bias.val()), precision)
-        }
-        _ => linear_for_norm(outer, layers::gelu(linear(inner, x, precision)), precision),
-    }
 }
 
 /// The probability that the dropout layer applies now: only in training, and only where gradients can be.

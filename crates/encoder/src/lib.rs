@@ -26,6 +26,7 @@ mod error;
 mod folder;
 mod hub;
 mod interaction;
+mod linear;
 mod names;
 mod network;
 mod pair_network;

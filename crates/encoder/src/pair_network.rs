@@ -15,8 +15,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kernels::layers::{self, Precision};
 
 use crate::architecture::{Architecture, Family};
-use crate::attention::{active, linear};
+use crate::attention::active;
 use crate::error::EncoderError;
+use crate::linear::linear;
 use crate::names;
 use crate::pairs::TokenPairs;
 use crate::transformer::Transformer;

@@ -14,8 +14,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::layers::{self, AttentionShape, Precision, Projection, Sequences};
 
 use crate::architecture::{Activation, Architecture, Family};
-use crate::attention::{Mask, SelfAttention, active, feed_forward, linear, linear_for_norm, padding_bias, relative_buckets};
+use crate::attention::{Mask, SelfAttention, active, padding_bias, relative_buckets};
 use crate::batch::TokenBatch;
+use crate::linear::{feed_forward, linear, linear_for_norm};
 use crate::names::{self, LayerNames};
 use crate::states::States;
 use crate::weights::{Collector, Weights};

@@ -14,6 +14,7 @@ mod gelu;
 mod mask;
 mod mixed;
 mod norm;
+mod survey;
 
 use burn::backend::TensorMetadata;
 use burn::backend::ops::{FloatTensorOps, ModuleOps};

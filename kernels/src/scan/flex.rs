@@ -16,7 +16,7 @@ use super::half::widen;
 use super::sieve::{Panel, ROWS, Rules, lanes};
 use super::{MISSING, NOT_A_NUMBER, Plan, Scan};
 
-/// Panels that go through the rows vector_width, at most: a block of rows is read from memory once for all of them.
+/// Panels that go through the rows together, at most: a block of rows is read from memory once for all of them.
 const TOGETHER: usize = 16;
 
 /// Entries of lists that dividing the rows among threads may add.

@@ -99,31 +99,19 @@ impl Part {
         }
     }
 
-    /// Whether a cell of this part is excluded whatever the scores are. `rows_of` are the rows that have a document as target.
-    fn excludes(&self, cells: Cells<'_>, targets: &[usize], rows_of: &[Vec<usize>], row: usize, column: usize) -> bool {
+    /// Appends a row: for each cell of this part whether it is excluded whatever the scores are. `rows_of` are the rows that have a document as target.
+    pub(super) fn excluded(&self, cells: Cells<'_>, targets: &[usize], rows_of: &[Vec<usize>], row: usize, into: &mut Vec<bool>) {
         let target = targets[row];
         match self {
-            Self::Documents => !cells.is_candidate(row, column),
-            Self::Queries => {
-                let other = targets[column];
+            Self::Documents => cells.excluded(row, into),
+            Self::Queries => into.extend(targets.iter().enumerate().map(|(column, &other)| {
                 row == column || other == target || !cells.is_candidate(row, other) || !cells.is_candidate(column, target)
-            }
-            Self::Positives(columns) => {
-                let document = columns[column];
+            })),
+            Self::Positives(columns) => into.extend(columns.iter().map(|&document| {
                 let refused = |&other: &usize| !cells.is_candidate(other, target);
                 document == target || !cells.is_candidate(row, document) || rows_of[document].iter().any(refused)
-            }
+            })),
         }
-    }
-
-    /// Appends what of a row is excluded.
-    pub(super) fn excluded(&self, cells: Cells<'_>, targets: &[usize], rows_of: &[Vec<usize>], row: usize, into: &mut Vec<bool>) {
-        let width = match self {
-            Self::Documents => return cells.excluded(row, into),
-            Self::Queries => targets.len(),
-            Self::Positives(columns) => columns.len(),
-        };
-        into.extend((0..width).map(|column| self.excludes(cells, targets, rows_of, row, column)));
     }
 
     /// Whether a generated document stands in a column.

@@ -16,7 +16,8 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::columns::{DOWN, Division, LANES, SUMMED, gather, summed, total, totals};
 use super::gelu::{gelus, slopes};
-use super::mixed::{narrowed, product, rounded, surveyed, transposed, unscaled};
+use super::mixed::{narrowed, product, rounded, transposed};
+use super::survey::{surveyed, unscaled};
 use super::{UNITS, cubes, empty, empty_in, matrix, vector_width};
 
 /// GELU of the input and the bias of its column, in the format.

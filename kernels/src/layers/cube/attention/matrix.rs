@@ -4,7 +4,7 @@
 //! number of a fragment, so scores go through a stage of the plane's own in shared memory, a fragment at a time, and come back as 16-bit weights of the next product. Sums stay
 //! in fragments: the forward kernel goes through the keys twice, first for the largest score of each query, so that nothing is ever rescaled.
 //!
-//! What is rounded: query, key, value, the kept probabilities, the output's gradient and that of the scores, the last two times a power of two of each sequence and head
+//! What is rounded: query, key, value, the kept probabilities, the output, its gradient and that of the scores, the last two times a power of two of each sequence and head
 //! that `survey_kernel` finds, so that nothing finite becomes infinite and what loses digits is far below the largest.
 
 #![allow(unsafe_code)]

@@ -1,4 +1,4 @@
-//! What the kernels of attention share: blocks of vectors in shared memory, their products, and sums in registers.
+//! What the kernels of attention share: which rows are a cube's, blocks of vectors in shared memory, their products, and sums in registers.
 
 #![allow(unsafe_code)]
 
@@ -162,12 +162,12 @@ pub(super) fn given_block(
     #[comptime] rows: usize,
     #[comptime] size: usize,
 ) -> Block {
-    let task = min(CUBE_POS / width.div_ceil(rows), tasks - 1);
+    let task = own_task(tasks, width, rows);
     let (start, extent, length) = place(places, tasks / heads, task / heads, tokens, width);
     block(task, start, extent, length, tasks, width, heads, rows, size)
 }
 
-/// The same, from what `prepare_kernel` left.
+/// The same, from what `prepare_kernel` or `survey_kernel` left.
 #[cube]
 pub(super) fn known_block(
     facts: &[f32],
@@ -177,12 +177,18 @@ pub(super) fn known_block(
     #[comptime] rows: usize,
     #[comptime] size: usize,
 ) -> Block {
-    let task = min(CUBE_POS / width.div_ceil(rows), tasks - 1);
+    let task = own_task(tasks, width, rows);
     let at = 2 * tasks * width + task / heads;
     let start = u32::cast_from(facts[at]) as usize;
     let extent = u32::cast_from(facts[at + tasks / heads]) as usize;
     let length = u32::cast_from(facts[at + 2 * (tasks / heads)]) as usize;
     block(task, start, extent, length, tasks, width, heads, rows, size)
+}
+
+/// The (row, head) of this cube; one beyond the last has that, and no rows of it.
+#[cube]
+fn own_task(tasks: usize, width: usize, #[comptime] rows: usize) -> usize {
+    min(CUBE_POS / width.div_ceil(rows), tasks - 1)
 }
 
 #[cube]

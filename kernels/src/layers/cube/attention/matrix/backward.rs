@@ -13,7 +13,8 @@ use super::super::pieces::{known_block, place};
 use super::{ALIGNMENT, SURVEYORS, Tile, fill, left, mix, product, write, zeros};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
-use crate::layers::cube::mixed::{held, scale_back, scale_of};
+use crate::layers::cube::mixed::held;
+use crate::layers::cube::survey::{scale_back, scale_of};
 
 /// Units that share a row of a survey.
 const READERS: usize = 8;
