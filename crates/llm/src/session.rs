@@ -241,13 +241,14 @@ impl Session {
         let seed = u32::from_str_radix(&id[..7], 16).unwrap_or_default();
         let body = chat::request(&model.name, messages, &model.sampling, seed);
         let (mut tries, mut failures, mut odd, mut passed_over) = (0, 0, 0, 0);
-        let mut answers = model.endpoint.pace.answers();
+        let pace = &model.endpoint.pace;
+        let (ticket, mut answers) = (pace.ticket(), pace.answers());
         loop {
-            let Some(turn) = model.endpoint.pace.turn(|| self.is_over()) else { return Err(Halt::Stop(Stop::Interrupted)) };
+            let Some(turn) = pace.turn(ticket, || self.is_over()) else { return Err(Halt::Stop(Stop::Interrupted)) };
             let Some(aside) = self.budget.set_aside(&model.name, messages, longest) else { return Err(Halt::Stop(Stop::Budget)) };
             // Setting aside may have waited for others: meanwhile the job may have been stopped, or everybody sent away.
             let stopped = self.interrupted.load(Ordering::Relaxed) || self.barred.load(Ordering::SeqCst);
-            if stopped || model.endpoint.pace.is_held() {
+            if stopped || pace.is_held() {
                 self.budget.give_back(&model.name, aside);
                 continue;
             }
@@ -305,7 +306,7 @@ impl Session {
                 // The endpoint has too much to do, and this request has not failed; but where others are answered again and again, what is said to it is
                 // said to this one alone (that it is too large, say), and nobody else is to wait for it.
                 Trouble::SentAway => {
-                    let before = std::mem::replace(&mut answers, model.endpoint.pace.answers());
+                    let before = std::mem::replace(&mut answers, pace.answers());
                     passed_over += u32::from(answers > before);
                     if passed_over > PASSED_OVER { failures += 1 } else { in_vain = turn.sent_away() }
                 }
