@@ -176,6 +176,11 @@ pub const CASES: &[Case] = &[
     Case { name: "a full panel and one query", queries: 33, shards: &[200], dimension: 33, k: 20, ..BASE },
     Case { name: "one hot row", values: Values::Hot, shards: &[300], queries: 40, k: 3, ..BASE },
     Case { name: "fractions of many queries", values: Values::Real, dimension: 40, shards: &[500], queries: 50, k: 10, ..BASE },
+    Case { name: "long lists of rows for many queries", shards: &[1500, 1500], queries: 70, dimension: 33, exclude: 9, ..BASE },
+    Case { name: "the best of many rows for many queries", shards: &[3000], queries: 66, dimension: 12, k: 1, ceiling: Some(40.0), ..BASE },
+    Case { name: "one hot row for many queries", values: Values::Hot, shards: &[1500], queries: 67, k: 2, ..BASE },
+    Case { name: "many rows, all equal, for many queries", values: Values::Equal, shards: &[1500], queries: 80, ..BASE },
+    Case { name: "fractions of many rows", values: Values::Real, dimension: 70, shards: &[2000], queries: 65, k: 4, ..BASE },
     Case { name: "fractions", values: Values::Real, dimension: 64, shards: &[500], k: 10, ..BASE },
 ];
 

@@ -7,6 +7,7 @@
 mod cube;
 mod flex;
 mod half;
+mod screen;
 mod sieve;
 
 use burn::backend::fusion::custom::TensorSpec;

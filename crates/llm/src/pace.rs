@@ -1,6 +1,6 @@
 //! How many requests an endpoint is asked at once, and when. One that sends somebody away is asked by half as many, and by nobody before the
 //! moment that it names; as it answers, by more again, one at a time. Who waited for that moment comes back spread over a while behind it, and
-//! in the order of the first request: what was sent away goes before what was never asked, so that nobody is sent away again and again.
+//! in the order of their tickets: what was sent away goes before what was never asked, so that nobody is sent away again and again.
 
 use std::{
     collections::BTreeSet,
@@ -51,7 +51,7 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Pace {
-    /// A place in the order of those who wait, kept until the request is answered.
+    /// A place in the order of those who wait, behind all others. A request keeps it while it may be the limit that sends it away.
     pub(crate) fn ticket(&self) -> u64 {
         let mut state = self.lock();
         state.tickets += 1;

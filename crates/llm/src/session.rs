@@ -242,7 +242,7 @@ impl Session {
         let body = chat::request(&model.name, messages, &model.sampling, seed);
         let (mut tries, mut failures, mut odd, mut passed_over) = (0, 0, 0, 0);
         let pace = &model.endpoint.pace;
-        let (ticket, mut answers) = (pace.ticket(), pace.answers());
+        let (mut ticket, mut answers, mut sent_away) = (pace.ticket(), pace.answers(), false);
         loop {
             let Some(turn) = pace.turn(ticket, || self.is_over()) else { return Err(Halt::Stop(Stop::Interrupted)) };
             let Some(aside) = self.budget.set_aside(&model.name, messages, longest) else { return Err(Halt::Stop(Stop::Budget)) };
@@ -307,7 +307,13 @@ impl Session {
                 // said to this one alone (that it is too large, say), and nobody else is to wait for it.
                 Trouble::SentAway => {
                     let before = std::mem::replace(&mut answers, pace.answers());
-                    passed_over += u32::from(answers > before);
+                    match answers > before {
+                        true => passed_over += 1,
+                        // Twice, and nobody was answered meanwhile: whoever waits goes first now, to tell whether it is this request alone.
+                        false if sent_away => ticket = pace.ticket(),
+                        false => {}
+                    }
+                    sent_away = true;
                     if passed_over > PASSED_OVER { failures += 1 } else { in_vain = turn.sent_away() }
                 }
                 Trouble::Passing => failures += 1,

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::Plan;
 use super::flex::List;
+use super::screen;
 use crate::key::{self, Key};
 use crate::layers::product::{Target, View, product};
 use crate::layers::wide::{Lanes, dot, widest};
@@ -14,7 +15,7 @@ use crate::layers::wide::{Lanes, dot, widest};
 pub(super) const ROWS: usize = 72;
 
 /// Queries of a panel, at most: two of the widest registers.
-const LANES: usize = 32;
+pub(super) const LANES: usize = 32;
 
 /// Fewer queries than this are multiplied one by one, along the columns: a panel would mostly hold zeros. Measured: a panel takes as long as four.
 const PANEL: usize = 5;
@@ -29,6 +30,12 @@ widest! {
 fn lanes_body<L: Lanes>() -> [usize; 2] {
     [(2 * L::COUNT).clamp(LANES / 2, LANES), L::COUNT]
 }
+
+/// Where more than one row in so many reaches a list, looking at integers first costs more than it saves: a row of integers takes 3/5 of one of floats.
+const REACHED: usize = 3;
+
+/// Blocks that go without a look after one in which it was in vain.
+const REST: usize = 8;
 
 /// What keeps rows from lists, and how they are ordered; layouts as in [`super::Scan::scan`].
 pub(super) struct Rules<'a> {
@@ -59,6 +66,14 @@ pub(super) struct Panel {
     lanes: usize,
     /// `[dimension, lanes]`, or `[queries, dimension]` when there are few.
     values: Vec<f32>,
+    /// The same for a look at integers, where that helps.
+    rounded: Option<screen::Queries>,
+    /// Rows of the last block that might reach a list.
+    reached: usize,
+    /// Blocks to go without a look.
+    rest: usize,
+    /// Rows that a look left, side by side.
+    left: Vec<f32>,
     /// A key that is not above it is out; NaN keeps nothing out, and a key that is NaN is never kept out.
     low: [f32; LANES],
     /// A key above it is out.
@@ -97,6 +112,9 @@ impl Panel {
         let dimension = values.len() / rules.queries;
         let values = &values[queries.start * dimension..queries.end * dimension];
         let lanes = if count < PANEL { count } else { count.next_multiple_of(lanes()[1]) };
+        // Counts need every score, and draws other keys than scores.
+        let screened = screen::is_faster() && count >= PANEL && plan.key == Key::Score && plan.bins.is_none();
+        let rounded = screened.then(|| screen::Queries::new(values, dimension, lanes)).flatten();
         let values = if count < PANEL {
             values.to_vec()
         } else {
@@ -129,7 +147,21 @@ impl Panel {
             List { entries, k: plan.k, nan: false, counts: vec![0; counters] }
         });
         let lists = lists.collect();
-        Self { first: queries.start, lists, lanes, values, low, high, scores: Vec::new(), most: Vec::new(), draw }
+        Self {
+            first: queries.start,
+            lists,
+            lanes,
+            values,
+            rounded,
+            reached: ROWS,
+            rest: 0,
+            left: Vec::new(),
+            low,
+            high,
+            scores: Vec::new(),
+            most: Vec::new(),
+            draw,
+        }
     }
 
     /// Queries and their lists.
@@ -137,9 +169,24 @@ impl Panel {
         (self.first..).zip(self.lists)
     }
 
-    /// Scans a block of at most [`ROWS`] rows, row-major, of which `begin` is the place of the first in the shard.
-    pub(super) fn take(&mut self, rows: &[f32], dimension: usize, begin: usize, rules: &Rules<'_>) {
-        let first = rules.plan.first + begin;
+    /// Whether a look at the next block's integers may save more than it costs.
+    pub(super) fn looks(&self) -> bool {
+        self.rounded.is_some() && self.rest == 0 && self.reached * REACHED <= ROWS
+    }
+
+    /// Scans a block of at most [`ROWS`] rows, row-major, of which `begin` is the place of the first in the shard; `rounded` is the same block.
+    pub(super) fn take(&mut self, rows: &[f32], rounded: Option<&screen::Rows>, dimension: usize, begin: usize, rules: &Rules<'_>) {
+        let (first, height) = (rules.plan.first + begin, rows.len() / dimension);
+        self.rest = self.rest.saturating_sub(1);
+        let mut left = std::mem::take(&mut self.left);
+        let mut places: [usize; ROWS] = std::array::from_fn(|place| place);
+        let rows = match self.look(rows, rounded, dimension, &mut left, &mut places) {
+            Some(count) => {
+                self.rest = if count * REACHED > height { REST } else { 0 };
+                &left
+            }
+            None => rows,
+        };
         self.scores.resize(rows.len() / dimension * self.lanes, 0.0);
         multiply(self, rows, dimension);
         self.count(first, rules);
@@ -153,19 +200,43 @@ impl Panel {
         };
         let mut hits = [false; ROWS];
         reach(keys, self.lanes, &self.low, &self.high, &mut hits);
+        self.reached = 0;
         for row in (0..keys.len() / self.lanes).filter(|&row| hits[row]) {
-            let places = row * self.lanes..(row + 1) * self.lanes;
-            let id = first + row;
-            for (lane, (list, &most)) in self.lists.iter_mut().zip(&keys[places.clone()]).enumerate() {
+            self.reached += 1;
+            let scores = row * self.lanes..(row + 1) * self.lanes;
+            let id = first + places[row];
+            for (lane, (list, &most)) in self.lists.iter_mut().zip(&keys[scores.clone()]).enumerate() {
                 if !out(most, self.low[lane], self.high[lane]) {
                     // Where rows are drawn, this may be no more than a bound.
                     let key =
-                        if self.draw.key == Key::Score { most } else { self.draw.of(lane, self.scores[places.start + lane], id as u32) };
+                        if self.draw.key == Key::Score { most } else { self.draw.of(lane, self.scores[scores.start + lane], id as u32) };
                     let excluded = rules.excluded(self.first + lane);
                     offer(list, key, id as i32, excluded, &mut self.low[lane], self.high[lane]);
                 }
             }
         }
+        self.left = left;
+    }
+
+    /// Finds the rows of a block that may reach a list, their places and how many they are. None where nobody looked.
+    fn look(
+        &self,
+        rows: &[f32],
+        rounded: Option<&screen::Rows>,
+        dimension: usize,
+        left: &mut Vec<f32>,
+        places: &mut [usize; ROWS],
+    ) -> Option<usize> {
+        let mut may = [false; ROWS];
+        self.rounded.as_ref().filter(|_| self.looks())?.look(rounded?, &self.low, &mut may)?;
+        left.clear();
+        let mut count = 0;
+        for (place, row) in rows.chunks_exact(dimension).enumerate().filter(|(place, _)| may[*place]) {
+            left.extend_from_slice(row);
+            places[count] = place;
+            count += 1;
+        }
+        Some(count)
     }
 
     /// Counts the scores of a block, but for excluded rows.
@@ -292,6 +363,65 @@ fn offer(list: &mut List, key: f32, id: i32, excluded: &[i32], low: &mut f32, hi
         list.entries.push((key + 0.0, id));
         if list.entries.len() >= 2 * list.k + 8 {
             *low = list.cut();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+
+    /// Panels that look at integers first and panels that never do, over rows of which some blocks hold what integers cannot tell.
+    #[test]
+    fn a_look_at_integers_changes_no_bit_of_a_list() {
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(5);
+        for (count, dimension, k, excluded) in [(16, 48, 1, 0), (13, 33, 10, 40), (7, 64, 30, 500)] {
+            let mut numbers = |count: usize| -> Vec<f32> { (0..count).map(|_| random.random_range(-1.0..1.0)).collect() };
+            let (queries, mut rows) = (numbers(count * dimension), numbers(100 * ROWS * dimension));
+            // Copies, zeros, a row of a large norm among small ones, a block of small ones, and rows that only floats tell apart.
+            rows.copy_within(40 * ROWS * dimension..50 * ROWS * dimension, 80 * ROWS * dimension);
+            rows[60 * ROWS * dimension..61 * ROWS * dimension].fill(0.0);
+            rows[62 * ROWS * dimension..62 * ROWS * dimension + dimension].iter_mut().for_each(|value| *value *= 1e4);
+            rows[64 * ROWS * dimension..65 * ROWS * dimension].iter_mut().for_each(|value| *value *= 1e-20);
+            rows[90 * ROWS * dimension..90 * ROWS * dimension + dimension].copy_from_slice(&queries[..dimension]);
+            for row in 1..ROWS {
+                let at = (90 * ROWS + row) * dimension;
+                rows.copy_within(90 * ROWS * dimension..90 * ROWS * dimension + dimension, at);
+                rows[at + row % dimension] = rows[at + row % dimension].next_down();
+            }
+            let plan = Plan { first: 1000, k, scratch: usize::MAX, key: Key::Score, bins: None };
+            let mut ids: Vec<i32> = (0..=count).map(|query| (query * excluded) as i32).collect();
+            ids.extend((0..2 * count).map(|_| 0));
+            // Offsets count from the start.
+            let begin = ids.len() as i32;
+            ids[..=count].iter_mut().for_each(|offset| *offset += begin);
+            for query in 0..count {
+                ids.extend((0..excluded).map(|place| (1000 + query + 13 * place) as i32));
+            }
+            let ceiling = dimension as f32 / 5.0;
+            let bounds: Vec<f32> = (0..count).flat_map(|query| [f32::NEG_INFINITY, ceiling + query as f32, 0.0]).collect();
+            let rules = Rules { ids: &ids, bounds: &bounds, plan: &plan, queries: count };
+            let panel = || Panel::new(0..count, &queries, &rules, |_| (&[], &[]));
+            let (mut looking, mut plain) = (panel(), panel());
+            let mut rounded = screen::Rows::new(dimension);
+            let (mut looks, mut multiplied) = (0, 0);
+            for (block, rows) in rows.chunks(ROWS * dimension).enumerate() {
+                rounded.round(rows, dimension);
+                let looked = looking.looks() && rounded.is_usable();
+                looks += usize::from(looked);
+                looking.take(rows, Some(&rounded), dimension, block * ROWS, &rules);
+                multiplied += if looked { looking.scores.len() / looking.lanes } else { 0 };
+                plain.take(rows, None, dimension, block * ROWS, &rules);
+            }
+            if screen::is_faster() && looking.lanes <= 16 {
+                assert!(looks > 30 && multiplied < looks * ROWS / 3, "{looks} looks, {multiplied} rows multiplied");
+            }
+            for ((_, one), (_, other)) in looking.lists().zip(plain.lists()) {
+                assert_eq!(one.entries, other.entries, "{count} queries");
+                assert!(!one.nan && one.entries.len() >= k);
+            }
         }
     }
 }

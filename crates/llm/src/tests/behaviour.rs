@@ -148,6 +148,27 @@ fn a_request_that_is_always_sent_away_stops_nobody_else() {
     assert!(double.requests() < 2 * 60, "{} requests", double.requests());
 }
 
+/// The same where answers take long and refusals do not, with few at once: it comes back before anybody could be answered, and must let them go first.
+#[test]
+fn a_request_that_is_sent_away_at_once_lets_slow_ones_go_first() {
+    for concurrency in [2, 3, 4] {
+        let double = Double::start(|request| match request.text().contains("The owl eats") {
+            true => Play::Status(429, None, r#"{"error":{"message":"request too large"}}"#),
+            false => Play::Slow(Duration::from_millis(40)),
+        });
+        let (folder, collection, model) = (tempfile::tempdir().unwrap(), animals(), model(&double));
+        let session = session(folder.path(), Limits::default());
+        let outcome = queries(&collection).run(&crate::jobs::Context { concurrency, ..context(&session, &model, &collection) });
+        assert!(outcome.stop.is_none() && (outcome.rows.len(), outcome.open) == (11, 1), "{concurrency}: {:?}", outcome.stop);
+        assert!(outcome.rejected.iter().all(|it| it.reason.contains("no answer in")), "{concurrency}: {:?}", outcome.rejected);
+        // Twice in a row before somebody else is asked; its last four tries are its own, and nobody waits for them.
+        let refused: Vec<bool> = double.records().iter().map(|record| matches!(record.played, Play::Status(..))).collect();
+        let last = refused.iter().rposition(|refused| !refused).unwrap();
+        let longest = refused[..last].split(|refused| !refused).map(<[bool]>::len).max().unwrap();
+        assert!(longest <= 4, "{concurrency}: {longest} refusals in a row among {refused:?}");
+    }
+}
+
 #[test]
 fn an_endpoint_that_sends_everybody_away_ends_the_job() {
     for play in [Play::Status(429, None, "quota"), Play::Status(503, Some("0.01"), "quota")] {
