@@ -49,6 +49,7 @@ def arguments():
     parser.add_argument("--device", default="cpu", choices=("cpu", "gpu", "software"))
     parser.add_argument("--rows", type=int, help="200,000; of the catalogue's middle 100,000, on a GPU 1,000,000")
     parser.add_argument("--dimension", type=int, default=384)
+    parser.add_argument("--queries", type=int, help="of the shapes only those of so many queries, and neither draws nor rows in files")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=420, help="ends after so many, with what was measured by then")
     parser.add_argument("--half", action="store_true", help="rows and queries of 16 bits, ours and those of PyTorch with CUDA")
@@ -68,7 +69,10 @@ def shapes(options):
     """Queries and depth of every problem that is measured."""
     if options.catalogue:
         return [(queries, 100) for queries in QUERIES]
-    return [shape for shape in (GPU_SHAPES if options.device == "gpu" else SHAPES) if shape[1] <= options.rows]
+    wanted = [shape for shape in (GPU_SHAPES if options.device == "gpu" else SHAPES) if shape[1] <= options.rows and options.queries in (None, shape[0])]
+    if not wanted:
+        raise SystemExit(f"no shape has {options.queries} queries; the shapes (queries, k) are {GPU_SHAPES if options.device == 'gpu' else SHAPES}")
+    return wanted
 
 
 class Ours:
@@ -204,14 +208,15 @@ def measure(options, folder, found, save):
 
         a_round(0)
         # Every file of a GPU's million rows takes seconds to write.
-        first = [("disk-f16", 1024)] if options.device == "gpu" else FILES
+        files, draws = ([], []) if options.queries else (FILES, DRAWS)
+        first = [("disk-f16", 1024)] if files and options.device == "gpu" else files
         some_files(first)
-        for choice in DRAWS:
+        for choice in draws:
             found.draws[choice] = [ours.ask(1024, 100, choice) for _ in range(3)]
             save()
         for number in range(1, options.rounds):
             a_round(number)
-        some_files(ask for ask in FILES if ask not in first)
+        some_files(ask for ask in files if ask not in first)
     if options.vectors:
         given_rows(options, found, save)
 
@@ -288,7 +293,7 @@ def section(options, found):
         "## Search",
         "",
         f"Exact top-k, {'float16, sums in float32' if options.half else 'float32'}, {options.rows:,} rows of width {options.dimension}, device `{options.device}`; {machine()}; {datetime.date.today()}; "
-        f"`scripts/bench-search --device {options.device} --rows {options.rows} --dimension {options.dimension}{' --half' if options.half else ''}`.",
+        f"`scripts/bench-search --device {options.device} --rows {options.rows} --dimension {options.dimension}{' --half' if options.half else ''}{f' --queries {options.queries}' if options.queries else ''}`.",
         f"All search the same numbers, in turn; the machine may have had other work, so milliseconds are medians over {most} of {options.rounds} rounds (the last may be incomplete) and",
         "ratios are medians of the ratios within a round: the peer's time over ours, above 1 ours is faster. Processor time counts all threads (not the GPU's). The",
         f"product is {PRODUCT}, measured in the same round; GB/s is the least",

@@ -63,16 +63,13 @@ impl Pace {
         let mut state = self.lock();
         state.waiting.insert(ticket);
         loop {
+            if is_over() {
+                state.waiting.remove(&ticket);
+                self.changed.notify_all();
+                return None;
+            }
             let now = Instant::now();
-            let nap = match is_over() {
-                true => {
-                    state.waiting.remove(&ticket);
-                    self.changed.notify_all();
-                    return None;
-                }
-                false => state.admit(ticket, now),
-            };
-            let Err(nap) = nap else {
+            let Err(nap) = state.admit(ticket, now) else {
                 self.changed.notify_all();
                 return Some(Turn { pace: self, began: now });
             };

@@ -81,7 +81,8 @@ pub(super) struct Rows {
     values: Vec<i16>,
     /// The dimension, or one more to make pairs.
     columns: usize,
-    scale: Option<f64>,
+    /// None where floats hold the norms badly.
+    pub(super) scale: Option<f64>,
 }
 
 impl Rows {
@@ -89,12 +90,6 @@ impl Rows {
     pub(super) fn new(dimension: usize) -> Self {
         let columns = dimension.next_multiple_of(2);
         Self { values: vec![0; ROWS * columns], columns, scale: None }
-    }
-
-    /// Whether the block's norms are such that integers can tell.
-    #[cfg(test)]
-    pub(super) fn is_usable(&self) -> bool {
-        self.scale.is_some()
     }
 
     /// Takes a block of at most [`ROWS`] rows.
@@ -137,8 +132,8 @@ impl Queries {
         Some(Self { pairs, lanes, scales, slack: slack(dimension) })
     }
 
-    /// Says of each row whether it may have a score above `low` for any query; a low of NaN lets everything through. None where the rows are not to be rounded.
-    pub(super) fn look(&self, rows: &Rows, low: &[f32; LANES], may: &mut [bool; ROWS]) -> Option<()> {
+    /// Whether each row may have a score above `low` for any query; a low of NaN lets everything through. None where the rows are not to be rounded.
+    pub(super) fn look(&self, rows: &Rows, low: &[f32; LANES]) -> Option<[bool; ROWS]> {
         let scale = rows.scale?;
         let mut least = [i32::MIN; 16];
         for (lane, least) in least.iter_mut().enumerate().take(self.lanes) {
@@ -146,8 +141,7 @@ impl Queries {
             let bound = (f64::from(low[lane]) * scale * self.scales[lane] - self.slack).floor();
             *least = if bound.is_nan() { i32::MIN } else { bound as i32 };
         }
-        above(&rows.values, &self.pairs, rows.columns, self.lanes, &least, may);
-        Some(())
+        Some(above(&rows.values, &self.pairs, rows.columns, self.lanes, &least))
     }
 }
 
@@ -168,11 +162,12 @@ fn round_one_by_one(row: &[f32], scale: f32, into: &mut [i16]) {
 }
 
 /// Whether any product of a row and a query is above that query's `least`.
-fn above(rows: &[i16], pairs: &[i16], columns: usize, lanes: usize, least: &[i32; 16], any: &mut [bool; ROWS]) {
+fn above(rows: &[i16], pairs: &[i16], columns: usize, lanes: usize, least: &[i32; 16]) -> [bool; ROWS] {
     assert!(rows.len() == ROWS * columns && pairs.len() == columns * lanes && columns.is_multiple_of(2), "a block and a panel");
     assert!(matches!(lanes, 8 | 16), "one or two vectors of queries");
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
+        let mut any = [false; ROWS];
         for (tile, any) in any.chunks_exact_mut(TILE).enumerate() {
             let rows = &rows[tile * TILE * columns..][..TILE * columns];
             // SAFETY: the processor has the instructions, and the sizes are checked above.
@@ -184,18 +179,21 @@ fn above(rows: &[i16], pairs: &[i16], columns: usize, lanes: usize, least: &[i32
             };
             any.copy_from_slice(&hits);
         }
-        return;
+        return any;
     }
-    above_one_by_one(rows, pairs, columns, lanes, least, any);
+    above_one_by_one(rows, pairs, columns, lanes, least)
 }
 
-fn above_one_by_one(rows: &[i16], pairs: &[i16], columns: usize, lanes: usize, least: &[i32; 16], any: &mut [bool; ROWS]) {
-    for (row, any) in rows.chunks_exact(columns).zip(any) {
+/// What the instructions are tested against. No search comes here: where they are missing, nobody looks ([`is_faster`]).
+fn above_one_by_one(rows: &[i16], pairs: &[i16], columns: usize, lanes: usize, least: &[i32; 16]) -> [bool; ROWS] {
+    let mut any = [false; ROWS];
+    for (row, any) in rows.chunks_exact(columns).zip(&mut any) {
         *any = (0..lanes).any(|lane| {
             let query = (0..columns).map(|column| pairs[(column / 2 * lanes + lane) * 2 + column % 2]);
             row.iter().zip(query).map(|(a, b)| i32::from(*a) * i32::from(b)).sum::<i32>() > least[lane]
         });
     }
+    any
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -324,11 +322,10 @@ mod tests {
                             let last = scores[random.random_range(0..height)][lane];
                             *low = if random.random() { last } else { last.next_down() };
                         }
-                        let mut may = [true; ROWS];
-                        if panel.look(&block, &low, &mut may).is_none() {
+                        let Some(may) = panel.look(&block, &low) else {
                             assert!(!even);
                             continue;
-                        }
+                        };
                         for (place, scores) in scores.iter().enumerate() {
                             let reaches = scores.iter().zip(low).any(|(score, low)| *score > low);
                             assert!(may[place] || !reaches, "{dimension} columns, row {place}: {scores:?} beside {low:?}");
@@ -367,14 +364,10 @@ mod tests {
         let panel = Queries::new(&one, 3, 8).unwrap();
         let mut block = Rows::new(3);
         block.round(&one, 3);
-        let mut may = [false; ROWS];
         // No list yet: everything may reach it. A full list of the best there is: nothing.
-        panel.look(&block, &[f32::NAN; LANES], &mut may).unwrap();
-        assert!(may[0]);
-        panel.look(&block, &[f32::INFINITY; LANES], &mut may).unwrap();
-        assert!(may.iter().all(|may| !may));
-        panel.look(&block, &[f32::NEG_INFINITY; LANES], &mut may).unwrap();
-        assert!(may[0]);
+        assert!(panel.look(&block, &[f32::NAN; LANES]).unwrap()[0]);
+        assert_eq!(panel.look(&block, &[f32::INFINITY; LANES]), Some([false; ROWS]));
+        assert!(panel.look(&block, &[f32::NEG_INFINITY; LANES]).unwrap()[0]);
         assert!(Queries::new(&[1.0; 3 * 20], 3, 24).is_none() && Queries::new(&vec![1.0; WIDEST + 1], WIDEST + 1, 8).is_none());
     }
 
@@ -392,8 +385,7 @@ mod tests {
                     block.round(&row, dimension);
                     let mut lows = [f32::INFINITY; LANES];
                     lows[0] = low;
-                    let mut may = [false; ROWS];
-                    panel.look(&block, &lows, &mut may).unwrap();
+                    let may = panel.look(&block, &lows).unwrap();
                     assert_eq!(may[0], reaches, "{dimension} columns, {norm} beside {low}");
                 }
             }
@@ -409,10 +401,8 @@ mod tests {
                     |random: &mut Random, count: usize| -> Vec<i16> { (0..count).map(|_| random.random_range(-1500..1500)).collect() };
                 let (rows, pairs) = (numbers(&mut random, ROWS * columns), numbers(&mut random, columns * lanes));
                 let least: [i32; 16] = std::array::from_fn(|_| random.random_range(0..40_000_000));
-                let (mut any, mut plain) = ([false; ROWS], [true; ROWS]);
-                above(&rows, &pairs, columns, lanes, &least, &mut any);
-                above_one_by_one(&rows, &pairs, columns, lanes, &least, &mut plain);
-                assert_eq!(any, plain, "{columns} columns, {lanes} lanes");
+                let plain = above_one_by_one(&rows, &pairs, columns, lanes, &least);
+                assert_eq!(above(&rows, &pairs, columns, lanes, &least), plain, "{columns} columns, {lanes} lanes");
             }
             let row: Vec<f32> = (0..columns - 1).map(|_| random.random_range(-1.0..1.0)).collect();
             let (mut into, mut plain) = (vec![7; columns], vec![9; columns]);

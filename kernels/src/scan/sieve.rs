@@ -20,6 +20,12 @@ pub(super) const LANES: usize = 32;
 /// Fewer queries than this are multiplied one by one, along the columns: a panel would mostly hold zeros. Measured: a panel takes as long as four.
 const PANEL: usize = 5;
 
+/// Where more than one row in so many reaches a list, looking at integers first costs more than it saves: a row of integers takes 3/5 of one of floats.
+const REACHED: usize = 3;
+
+/// Blocks that go without a look after one in which it was in vain.
+const REST: usize = 8;
+
 widest! {
     /// Queries of a panel, and of the registers that it is made of. A panel is as wide as the tiles of a product and has whole lines of the cache: of wider ones a tile reads every
     /// other line, for which half of the innermost cache has no place.
@@ -30,12 +36,6 @@ widest! {
 fn lanes_body<L: Lanes>() -> [usize; 2] {
     [(2 * L::COUNT).clamp(LANES / 2, LANES), L::COUNT]
 }
-
-/// Where more than one row in so many reaches a list, looking at integers first costs more than it saves: a row of integers takes 3/5 of one of floats.
-const REACHED: usize = 3;
-
-/// Blocks that go without a look after one in which it was in vain.
-const REST: usize = 8;
 
 /// What keeps rows from lists, and how they are ordered; layouts as in [`super::Scan::scan`].
 pub(super) struct Rules<'a> {
@@ -227,8 +227,7 @@ impl Panel {
         left: &mut Vec<f32>,
         places: &mut [usize; ROWS],
     ) -> Option<usize> {
-        let mut may = [false; ROWS];
-        self.rounded.as_ref().filter(|_| self.looks())?.look(rounded?, &self.low, &mut may)?;
+        let may = self.rounded.as_ref().filter(|_| self.looks())?.look(rounded?, &self.low)?;
         left.clear();
         let mut count = 0;
         for (place, row) in rows.chunks_exact(dimension).enumerate().filter(|(place, _)| may[*place]) {
@@ -409,7 +408,7 @@ mod tests {
             let (mut looks, mut multiplied) = (0, 0);
             for (block, rows) in rows.chunks(ROWS * dimension).enumerate() {
                 rounded.round(rows, dimension);
-                let looked = looking.looks() && rounded.is_usable();
+                let looked = looking.looks() && rounded.scale.is_some();
                 looks += usize::from(looked);
                 looking.take(rows, Some(&rounded), dimension, block * ROWS, &rules);
                 multiplied += if looked { looking.scores.len() / looking.lanes } else { 0 };
