@@ -5,7 +5,7 @@ usage: text_peer.py MODEL_FOLDER DATA_FOLDER [--batch 16 --query-len 32 --doc-le
                     [--precision fp32|bf16]
 
 The texts of a step are those of the benchmark `speed` with `--data` (crates/encoder/benches/speed.rs): training pairs by query, then document, in the order of the files. Float32, or bf16
-where autocast has it, SDPA attention, dropout as the model has it, clipping, AdamW. Prints a JSON line for encoding and one for the step. Wants torch and transformers.
+where autocast has it, SDPA attention where the model has it, dropout as the model has it, clipping, AdamW. Prints a JSON line for encoding and one for the step. Wants torch and transformers.
 """
 import argparse, json, pathlib, statistics, time
 import torch
@@ -32,7 +32,11 @@ for line in (given.data / "qrels/train.tsv").read_text(encoding="utf-8").splitli
 pairs = [(row["text"], documents[name]) for row in rows("queries.jsonl") for name in sorted(judged.get(row["_id"], []), key=order.get)]
 
 tokenizer = AutoTokenizer.from_pretrained(given.model)
-model = AutoModel.from_pretrained(given.model, attn_implementation="sdpa", add_pooling_layer=False).to(given.device)
+try:
+    model = AutoModel.from_pretrained(given.model, attn_implementation="sdpa", add_pooling_layer=False).to(given.device)
+except ValueError:
+    # MPNet's relative positions have no other in transformers.
+    model = AutoModel.from_pretrained(given.model, attn_implementation="eager", add_pooling_layer=False).to(given.device)
 cuda = given.device == "cuda"
 optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=cuda)
 

@@ -37,6 +37,7 @@ use burn::tensor::module::{embedding as plain_embedding, layer_norm, linear as p
 use burn::tensor::{Bytes, DType, Device, Distribution, Int, Shape, Tensor, TensorData};
 use burn_flex::{FlexTensor, Layout};
 
+use attention::Attending;
 use embedding::Lists;
 use extension::Layers;
 use mask::Dropout;
@@ -102,13 +103,14 @@ pub(crate) fn fused_for<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.dtype() == DType::F32 && fused(&tensor.device())
 }
 
-/// Multi-head attention: per sequence and head, `dropout(softmax(Q K' / sqrt(head width))) V` over the keys that are no padding. Query, key and value come side by side in
+/// Multi-head attention: per sequence and head, `dropout(softmax(Q K' / sqrt(head width) + bias)) V` over the keys that are no padding. Query, key and value come side by side in
 /// `[tokens, 3 hidden]`, heads side by side in each, in f32 or as [`linear_for_attention`] gives them; the result is `[tokens, hidden]` in the same format. `places` is
-/// [`Sequences::on_device`]. `dropout` is the probability to apply now: 0 outside training.
+/// [`Sequences::on_device`]. The bias, f32, is one by distance, of relative positions: `relative[head, width - 1 + key - query]`, `[heads, 2 width - 1]` with the sequences' width.
+/// `dropout` is the probability to apply now: 0 outside training.
 ///
 /// # Panics
 /// When the tensors or the places do not fit the shape, when [`attends`] says no, or when the numbers have another format.
-pub fn attention(joint: Tensor<2>, places: Tensor<1, Int>, shape: AttentionShape, dropout: f64) -> Tensor<2> {
+pub fn attention(joint: Tensor<2>, relative: Option<Tensor<2>>, places: Tensor<1, Int>, shape: AttentionShape, dropout: f64) -> Tensor<2> {
     let [tokens, width] = joint.dims();
     let sequences = &shape.sequences;
     assert!(takes(&joint, shape.precision), "attention is fused for some formats on some devices only; ask `attends` first");
@@ -122,8 +124,18 @@ pub fn attention(joint: Tensor<2>, places: Tensor<1, Int>, shape: AttentionShape
         "query, key and value of {} heads do not lie side by side in {width} numbers",
         shape.heads
     );
-    let dropout = Dropout::draw(dropout, &joint.device());
-    Tensor::from_dispatch(<Dispatch as Layers>::attention_layer(joint.into_dispatch(), places.into_dispatch(), shape, dropout))
+    let attending = Attending { dropout: Dropout::draw(dropout, &joint.device()), relative: relative.is_some(), shape };
+    if let Some(relative) = &relative {
+        assert!(
+            relative.dims() == attending.relative_shape() && relative.dtype() == DType::F32,
+            "a bias by distance of {:?}, and {:?} are needed in f32",
+            relative.dims(),
+            attending.relative_shape()
+        );
+    }
+    let relative = relative.unwrap_or_else(|| joint.clone().detach());
+    let (joint, relative) = (joint.into_dispatch(), relative.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as Layers>::attention_layer(joint, relative, places.into_dispatch(), attending))
 }
 
 /// Rows of a table `[rows, width]` by number: `[ids, width]`. On the CPU burn's own gather.

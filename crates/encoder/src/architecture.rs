@@ -114,11 +114,11 @@ impl Architecture {
                 Family::Mpnet => 2,
             },
             token_types: match family {
-                Family::Bert | Family::Roberta => keys.size_or("type_vocab_size", 2)?,
+                Family::Bert | Family::Roberta => keys.size_or("type_vocab_size", 2, 1)?,
                 Family::DistilBert | Family::Mpnet => 0,
             },
             relative_buckets: match family {
-                Family::Mpnet => keys.size_or("relative_attention_num_buckets", 32)?,
+                Family::Mpnet => keys.size_or("relative_attention_num_buckets", 32, 2)?,
                 _ => 0,
             },
             activation: keys.activation(name("hidden_act", "activation"))?,
@@ -183,8 +183,8 @@ impl Keys<'_> {
         }
     }
 
-    fn size_or(&self, field: &str, default: usize) -> Result<usize, EncoderError> {
-        if self.config.get(field).is_none() { Ok(default) } else { self.size(field, 1) }
+    fn size_or(&self, field: &str, default: usize, least: u64) -> Result<usize, EncoderError> {
+        if self.config.get(field).is_none() { Ok(default) } else { self.size(field, least) }
     }
 
     fn number_or(&self, field: &str, default: f64) -> Result<f64, EncoderError> {

@@ -1,8 +1,9 @@
 //! Multi-head self-attention with an additive score bias (padding mask, relative positions).
 //!
 //! Hidden states are kept flat, `[tokens, hidden]`, between layers: the linear products then are single large matrix
-//! products. Where the device can, the heads run fused (`kernels::layers`) over tokens without padding; relative positions
-//! take the composition of tensor operations, `[rows * width, hidden]` with a bias, heads split by strided views.
+//! products. Where the device can, the heads run fused (`kernels::layers`) over tokens without padding, relative positions
+//! as one bias for each distance; elsewhere they are a composition of tensor operations, `[rows * width, hidden]`, heads
+//! split by strided views.
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear};
@@ -35,10 +36,10 @@ impl SelfAttention {
     /// `[tokens, hidden]` to the same shape.
     pub(crate) fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision) -> Tensor<2> {
         match mask {
-            Mask::Places { shape, places } => {
+            Mask::Places { shape, places, relative } => {
                 let joint = linear_for_attention(&self.joint, x, precision);
                 let dropout = active(&self.dropout, &joint.device());
-                layers::attention(joint, places.clone(), shape.clone(), dropout)
+                layers::attention(joint, relative.as_deref().cloned(), places.clone(), shape.clone(), dropout)
             }
             Mask::Bias { rows, width, bias } => self.composed(&linear(&self.joint, x, precision), *rows, *width, bias.clone()),
         }
@@ -62,8 +63,9 @@ impl SelfAttention {
 
 /// Which keys a query may see, and what is added to its scores.
 pub(crate) enum Mask {
-    /// Where the tokens of each text lie, for the fused path, on the host and on the device.
-    Places { shape: AttentionShape, places: Tensor<1, Int> },
+    /// Where the tokens of each text lie, for the fused path, on the host and on the device; and what scores have added for the
+    /// distance between their tokens, `[heads, 2 width - 1]`.
+    Places { shape: AttentionShape, places: Tensor<1, Int>, relative: Option<Box<Tensor<2>>> },
     /// A bias that is broadcast to `[rows, heads, width, width]`: padding, relative positions or both.
     Bias { rows: usize, width: usize, bias: Option<Tensor<4>> },
 }
@@ -86,24 +88,23 @@ pub(crate) fn padding_bias(batch: &TokenBatch, device: &Device) -> Option<Tensor
     Some(Tensor::from_data(TensorData::new(bias, [batch.rows, 1, 1, batch.width]), device))
 }
 
-/// Bucket of each (query position, key position) pair, row-major `[width, width]`, as MPNet and T5 (arXiv 1910.10683)
-/// define them: half the buckets for each direction, exact up to a quarter of all, then logarithmic up to distance 128.
+/// Bucket of each distance from a query to a key, from `1 - width` to `width - 1`, as MPNet and T5 (arXiv 1910.10683) define
+/// them: half the buckets for each direction, exact up to a quarter of all, then logarithmic up to distance 128.
 pub(crate) fn relative_buckets(width: usize, buckets: usize) -> Vec<i32> {
     const FARTHEST: f32 = 128.0;
     let half = buckets / 2;
     let exact = (half / 2).max(1);
     let scale = (half - exact.min(half)) as f32;
-    let bucket = |query: usize, key: usize| {
-        let distance = query.abs_diff(key);
-        let near = if distance < exact {
+    let near = |distance: usize| {
+        if distance < exact {
             distance
         } else {
             let ratio = (distance as f32 / exact as f32).ln() / (FARTHEST / exact as f32).ln();
             (exact + (ratio * scale) as usize).min(half - 1)
-        };
-        (near + if key > query { half } else { 0 }) as i32
+        }
     };
-    (0..width * width).map(|pair| bucket(pair / width, pair % width)).collect()
+    let before = (1..width).rev().map(near);
+    before.chain((0..width).map(|distance| near(distance) + if distance > 0 { half } else { 0 })).map(|bucket| bucket as i32).collect()
 }
 
 #[cfg(test)]
@@ -114,7 +115,8 @@ mod tests {
     fn buckets_follow_the_published_function() {
         // Computed by hand from the definition with 32 buckets: 8 exact per direction, then 8 logarithmic.
         let buckets = relative_buckets(200, 32);
-        let at = |query: usize, key: usize| buckets[query * 200 + key];
+        assert_eq!(buckets.len(), 399);
+        let at = |query: usize, key: usize| buckets[199 + key - query];
         assert_eq!((at(5, 5), at(5, 4), at(5, 6), at(0, 7)), (0, 1, 17, 23));
         assert_eq!((at(8, 0), at(16, 0), at(32, 0), at(64, 0)), (8, 10, 12, 14));
         assert_eq!((at(127, 0), at(199, 0), at(0, 199)), (15, 15, 31));

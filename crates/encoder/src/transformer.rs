@@ -2,7 +2,7 @@
 //!
 //! One implementation serves every family; what differs is in [`Architecture`] (sizes, first position, buckets) and in
 //! `names`. Pooling is not here. Between layers the states of all tokens lie one behind the other, without padding, so that no layer works for nothing; only where attention is
-//! a composition of tensor operations (relative positions, devices without room for the fused one) each text is padded to one width, and its padding masked.
+//! a composition of tensor operations (devices without room for the fused one) each text is padded to one width, and its padding masked.
 
 use std::sync::Arc;
 
@@ -100,13 +100,16 @@ impl Transformer {
             "a batch of width {width} exceeds the {} positions of the model",
             self.architecture.max_length()
         );
-        let heads = self.architecture.heads;
-        let fused = self.relative.is_none() && layers::attends(device, self.architecture.hidden / heads);
-        let lengths = batch.lengths.clone();
+        self.states(batch, types, device, layers::attends(device, self.architecture.hidden / self.architecture.heads))
+    }
+
+    /// With attention fused, or composed of tensor operations.
+    fn states(&self, batch: &TokenBatch, types: Option<&[u32]>, device: &Device, fused: bool) -> States {
+        let (heads, width, lengths) = (self.architecture.heads, batch.width, batch.lengths.clone());
         let sequences = Arc::new(if fused { Sequences::packed(lengths) } else { Sequences::padded(lengths, width) });
         let mask = if fused {
             let shape = AttentionShape { sequences: sequences.clone(), heads, precision: self.precision };
-            Mask::Places { places: sequences.on_device(device), shape }
+            Mask::Places { places: sequences.on_device(device), relative: self.by_distance(sequences.width()).map(Box::new), shape }
         } else {
             Mask::Bias { rows: batch.rows, width, bias: self.bias(batch, device) }
         };
@@ -136,14 +139,24 @@ impl Transformer {
         layers::dropout(sum, active(&self.dropout, device))
     }
 
-    /// What is added to the attention scores of every layer: padding mask plus relative position bias.
+    /// What relative positions add to the attention scores of every layer, by the distance from query to key: `[heads, 2 width - 1]`.
+    fn by_distance(&self, width: usize) -> Option<Tensor<2>> {
+        let table = self.relative.as_ref()?.val();
+        let buckets = relative_buckets(width, self.architecture.relative_buckets);
+        let (heads, distances) = (self.architecture.heads, buckets.len());
+        let relative = layers::embedding(table, &buckets).transpose();
+        // Laid out anew here, and not by every layer.
+        Some(relative.reshape([1, heads * distances]).reshape([heads, distances]))
+    }
+
+    /// What is added to the attention scores of every layer where they are composed: padding mask plus relative position bias.
     fn bias(&self, batch: &TokenBatch, device: &Device) -> Option<Tensor<4>> {
         let padding = padding_bias(batch, device);
-        let Some(table) = &self.relative else { return padding };
-        let (width, heads) = (batch.width, self.architecture.heads);
-        let buckets = relative_buckets(width, self.architecture.relative_buckets);
-        let buckets = Tensor::<1, Int>::from_data(TensorData::new(buckets, [width * width]), device);
-        let relative = table.val().select(0, buckets).reshape([1, width, width, heads]).permute([0, 3, 1, 2]);
+        let width = batch.width;
+        let Some(relative) = self.by_distance(width) else { return padding };
+        let distances: Vec<i32> = (0..width * width).map(|pair| (width - 1 + pair % width - pair / width) as i32).collect();
+        let distances = Tensor::<1, Int>::from_data(TensorData::new(distances, [width * width]), device);
+        let relative = relative.select(1, distances).reshape([1, self.architecture.heads, width, width]);
         Some(match padding {
             Some(padding) => relative + padding,
             None => relative,
@@ -225,4 +238,92 @@ fn one_hot(types: &[u32], count: usize, device: &Device) -> Tensor<2> {
 fn residual_norm(norm: &LayerNorm, epsilon: f64, x: impl Into<Projection>, residual: Tensor<2>, dropout: f64) -> Tensor<2> {
     let beta = norm.beta.as_ref().expect("every norm has a shift: `Weights::norm`");
     layers::residual_norm(x, residual, norm.gamma.val(), beta.val(), epsilon, dropout)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// An MPNet of weights from -1 to 1.
+    fn mpnet(device: &Device) -> Transformer {
+        let config = json!({
+            "model_type": "mpnet", "vocab_size": 40, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
+            "intermediate_size": 32, "max_position_embeddings": 160, "hidden_act": "gelu", "layer_norm_eps": 1e-5,
+            "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+        });
+        let architecture = Architecture::from_config(Path::new("config.json"), &config).unwrap();
+        let a = &architecture;
+        let mut shapes = vec![
+            (names::WORD.to_owned(), vec![a.vocabulary, a.hidden]),
+            (names::POSITION.to_owned(), vec![a.positions, a.hidden]),
+            (names::RELATIVE.to_owned(), vec![a.relative_buckets, a.heads]),
+        ];
+        let mut linear = |name: &str, [into, from]: [usize; 2]| {
+            shapes.extend([(format!("{name}.weight"), vec![into, from]), (format!("{name}.bias"), vec![into])]);
+        };
+        for layer in 0..a.layers {
+            let names = LayerNames::new(a.family, layer);
+            for name in [&names.query, &names.key, &names.value, &names.attention_output] {
+                linear(name, [a.hidden, a.hidden]);
+            }
+            linear(&names.inner, [a.intermediate, a.hidden]);
+            linear(&names.outer, [a.hidden, a.intermediate]);
+        }
+        let layers = (0..a.layers).map(|layer| LayerNames::new(a.family, layer));
+        let norms = layers.flat_map(|names| [names.attention_norm, names.output_norm]).chain([names::EMBEDDING_NORM.to_owned()]);
+        shapes.extend(norms.flat_map(|name| ["weight", "bias"].map(|part| (format!("{name}.{part}"), vec![a.hidden]))));
+        let tensors = shapes.into_iter().enumerate().map(|(at, (name, shape))| {
+            let hash = |place: usize| {
+                let hash = (place as u32 + 7919 * at as u32).wrapping_mul(2_654_435_761);
+                (hash ^ (hash >> 15)).wrapping_mul(0x2c1b_3c6d) >> 8
+            };
+            let numbers = (0..shape.iter().product()).map(|place| hash(place) as f32 / 8_388_608.0 - 1.0).collect::<Vec<_>>();
+            (name, TensorData::new(numbers, shape))
+        });
+        Transformer::new(&architecture, &mut Weights::from_tensors("formula", tensors), device)
+    }
+
+    /// Hidden states times some numbers, and the gradient of the table of relative positions.
+    fn states_and_slopes(device: &Device, fused: bool) -> [Vec<f32>; 2] {
+        let device = &device.clone().autodiff();
+        let network = mpnet(device);
+        // Past the distance from which all have one bucket.
+        let rows = [150, 1, 2, 17, 64].map(|length| (0..length).map(|at| (at * 7 + length) % 40).collect::<Vec<u32>>());
+        let batch = TokenBatch::new(&rows.each_ref().map(Vec::as_slice), 1);
+        let states = network.states(&batch, None, device, fused).padded(batch.width);
+        let outer: Vec<f32> = (0..states.dims().iter().product()).map(|at| (at as f32 * 0.37).cos()).collect();
+        let states = states.clone() * Tensor::<3>::from_data(TensorData::new(outer, states.dims()), device);
+        let gradients = states.clone().sum().backward();
+        let table = network.relative.as_ref().unwrap().val().grad(&gradients).unwrap();
+        [states.into_data(), table.into_data()].map(|data| data.iter::<f32>().collect())
+    }
+
+    #[track_caller]
+    fn assert_near([states, slopes]: [Vec<f32>; 2], [expected, expected_slopes]: [Vec<f32>; 2]) {
+        for (got, expected, share) in [(&states, &expected, 1e-5), (&slopes, &expected_slopes, 1e-4)] {
+            assert_eq!(got.len(), expected.len());
+            let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+            for (got, expected) in got.iter().zip(expected) {
+                assert!((got - expected).abs() <= share * (largest + expected.abs()), "{got}, expected {expected} of up to {largest}");
+            }
+        }
+    }
+
+    #[test]
+    fn relative_positions_are_the_same_fused_and_composed() {
+        let device = Device::flex();
+        let composed = states_and_slopes(&device, false);
+        assert!(composed[1].iter().filter(|slope| **slope != 0.0).count() > 80, "nearly all 32 buckets of 3 heads are in use");
+        assert_near(states_and_slopes(&device, true), composed);
+    }
+
+    #[test]
+    fn relative_positions_are_the_same_on_a_software_gpu() {
+        let Some(device) = kernels::test_gpu() else { return };
+        assert_near(states_and_slopes(&device, true), states_and_slopes(&Device::flex(), false));
+    }
 }

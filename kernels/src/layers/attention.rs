@@ -1,7 +1,8 @@
 //! Attention on the CPU, one sequence and one head at a time, forward and backward.
 //!
 //! Heads are read and written where they lie, queries, keys and values side by side in `[tokens, 3 hidden]`: nothing is split, transposed or merged in memory. A block of queries meets all keys of
-//! its sequence; padding keys are left out, not masked. Of the probabilities nothing is kept but one logarithm per query: the backward pass makes them again.
+//! its sequence; padding keys are left out, not masked. Of the probabilities nothing is kept but one logarithm per query: the backward pass makes them again. A bias by distance
+//! lies so that what a query adds to the scores of all keys, one behind the other, is a piece of it, and so does its gradient.
 
 #![allow(unsafe_code)]
 
@@ -20,14 +21,37 @@ const BLOCK: usize = 32;
 /// Widths of scores are multiples of this, so that no vector is cut.
 const ROUND: usize = 16;
 
+/// One call of attention, but for its tensors.
+#[derive(Clone, Debug)]
+pub(crate) struct Attending {
+    pub(super) shape: AttentionShape,
+    /// Of the probabilities.
+    pub(super) dropout: Option<Dropout>,
+    /// Whether scores have a bias by distance; what comes in its place is not looked at otherwise.
+    pub(super) relative: bool,
+}
+
+impl Attending {
+    /// Distances between a query and a key: numbers of a head's bias.
+    pub(super) fn distances(&self) -> usize {
+        (2 * self.shape.sequences.width()).saturating_sub(1)
+    }
+
+    /// The shape of the gradient of the bias; a number that means nothing when there is none.
+    pub(super) fn relative_shape(&self) -> [usize; 2] {
+        if self.relative { [self.shape.heads, self.distances()] } else { [1, 1] }
+    }
+}
+
 /// What one head reads.
 #[derive(Clone, Copy)]
 struct Inputs<'a> {
     /// `[tokens, 3 hidden]`.
     joint: &'a [f32],
-    shape: &'a AttentionShape,
+    /// `[heads, distances]`.
+    relative: Option<&'a [f32]>,
+    attending: &'a Attending,
     hidden: usize,
-    dropout: Option<Dropout>,
 }
 
 /// A tensor that heads write side by side, each to its own columns.
@@ -60,13 +84,15 @@ struct Place {
     joint: usize,
     /// The first row of its mask.
     mask_row: usize,
+    /// Where its biases by distance begin.
+    biases: usize,
 }
 
 /// The mixed values `[tokens, hidden]`, in mixed precision rounded as the next product reads them, and the logarithm of the sum of exponentials of every (row, head, query), `[rows * heads * width]`.
-pub(super) fn forward(joint: &FlexTensor, shape: &AttentionShape, dropout: Option<Dropout>) -> (FlexTensor, FlexTensor) {
-    let joint = as_given(joint, shape.precision);
-    let hidden = joint.layout().shape()[1] / 3;
-    let inputs = Inputs { joint: numbers(&joint), shape, hidden, dropout };
+pub(super) fn forward(joint: &FlexTensor, relative: &FlexTensor, attending: &Attending) -> (FlexTensor, FlexTensor) {
+    let shape = &attending.shape;
+    let (joint, relative) = (as_given(joint, shape.precision), attending.relative.then(|| relative.to_contiguous()));
+    let inputs = Inputs::of(&joint, relative.as_ref(), attending);
     let mut output = vec![0.0; inputs.joint.len() / 3];
     let mut logarithms = vec![0.0; shape.queries()];
     if !output.is_empty() {
@@ -75,45 +101,58 @@ pub(super) fn forward(joint: &FlexTensor, shape: &AttentionShape, dropout: Optio
         logarithms
             .par_chunks_mut(shape.sequences.width())
             .enumerate()
-            .with_min_len(shape.tasks_at_least(hidden))
+            .with_min_len(shape.tasks_at_least(inputs.hidden))
             .for_each_init(Scratch::default, run);
     }
     let count = logarithms.len();
-    let output = tensor(output, [shape.sequences.tokens(), hidden]);
+    let output = tensor(output, [shape.sequences.tokens(), inputs.hidden]);
     let output = if shape.precision == Precision::Mixed { rounded(output, 1.0) } else { output };
     (output, tensor(logarithms, [count]))
 }
 
-/// The gradients of query, key and value, side by side.
+/// The gradients of query, key and value, side by side, and that of the bias by distance.
 pub(super) fn backward(
     gradient: &FlexTensor,
     joint: &FlexTensor,
+    relative: &FlexTensor,
     logarithms: &FlexTensor,
-    shape: &AttentionShape,
-    dropout: Option<Dropout>,
-) -> FlexTensor {
+    attending: &Attending,
+) -> (FlexTensor, FlexTensor) {
+    let shape = &attending.shape;
     let (joint, gradient) = (as_given(joint, shape.precision), gradient.to_contiguous());
-    let hidden = joint.layout().shape()[1] / 3;
+    let relative = attending.relative.then(|| relative.to_contiguous());
     // In mixed precision the gradient comes times a power of two, and so do the results.
     let by = match shape.precision {
         Precision::F32 => 1.0,
         Precision::Mixed => scale_of_all(numbers(&gradient)),
     };
     let gradient = if shape.precision == Precision::Mixed { rounded(gradient, by) } else { gradient };
-    let inputs = Inputs { joint: numbers(&joint), shape, hidden, dropout };
+    let inputs = Inputs::of(&joint, relative.as_ref(), attending);
     let mut output = vec![0.0; inputs.joint.len()];
+    // Of every (row, head), so that the sum does not depend on threads.
+    let distances = if attending.relative { attending.distances() } else { 1 };
+    let mut by_distance = vec![0.0; shape.sequences.rows() * shape.heads * distances];
     if !output.is_empty() {
         let into = Shared(output.as_mut_ptr());
         let gradient = numbers(&gradient);
-        let run =
-            |scratch: &mut Scratch, (task, logarithms): (usize, &[f32])| head_backward(&inputs, task, logarithms, gradient, into, scratch);
-        let logarithms = numbers(logarithms).par_chunks(shape.sequences.width()).enumerate();
-        logarithms.with_min_len(shape.tasks_at_least(hidden)).for_each_init(Scratch::default, run);
+        let run = |scratch: &mut Scratch, (task, (logarithms, by_distance)): (usize, (&[f32], &mut [f32]))| {
+            head_backward(&inputs, task, logarithms, gradient, into, by_distance, scratch);
+        };
+        let logarithms = numbers(logarithms).par_chunks(shape.sequences.width());
+        let tasks = logarithms.zip(by_distance.par_chunks_mut(distances)).enumerate();
+        tasks.with_min_len(shape.tasks_at_least(inputs.hidden)).for_each_init(Scratch::default, run);
+    }
+    let [heads, distances] = attending.relative_shape();
+    let mut to_relative = vec![0.0; heads * distances];
+    if !to_relative.is_empty() && attending.relative {
+        for row in by_distance.chunks_exact(heads * distances) {
+            to_relative.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+        }
     }
     if by != 1.0 {
-        output.par_iter_mut().for_each(|x| *x *= 1.0 / by);
+        output.par_iter_mut().chain(&mut to_relative).for_each(|x| *x *= 1.0 / by);
     }
-    tensor(output, [shape.sequences.tokens(), 3 * hidden])
+    (tensor(output, [shape.sequences.tokens(), 3 * inputs.hidden]), tensor(to_relative, [heads, distances]))
 }
 
 /// An operand in one piece, rounded in mixed precision.
@@ -130,10 +169,17 @@ impl AttentionShape {
     }
 }
 
-impl Inputs<'_> {
+impl<'a> Inputs<'a> {
+    /// Of operands in one piece.
+    fn of(joint: &'a FlexTensor, relative: Option<&'a FlexTensor>, attending: &'a Attending) -> Self {
+        let hidden = joint.layout().shape()[1] / 3;
+        Self { joint: numbers(joint), relative: relative.map(numbers), attending, hidden }
+    }
+
     fn place(&self, task: usize) -> Place {
-        let (row, head) = (task / self.shape.heads, task % self.shape.heads);
-        let (size, sequences) = (self.hidden / self.shape.heads, &self.shape.sequences);
+        let AttentionShape { sequences, heads, .. } = &self.attending.shape;
+        let (row, head) = (task / heads, task % heads);
+        let size = self.hidden / heads;
         let first = sequences.starts()[row];
         Place {
             queries: sequences.extent(row),
@@ -142,7 +188,18 @@ impl Inputs<'_> {
             single: first * self.hidden + head * size,
             joint: first * 3 * self.hidden + head * size,
             mask_row: task * sequences.width(),
+            biases: head * self.attending.distances(),
         }
+    }
+
+    /// What is added to the scores of a head's query for its first `keys` keys, one behind the other.
+    fn biases(&self, place: &Place, query: usize) -> Option<&'a [f32]> {
+        Some(&self.relative?[place.biases + self.nearest(query)..][..place.keys])
+    }
+
+    /// The first of a head's distances that a query has to a key: that to the sequence's first.
+    fn nearest(&self, query: usize) -> usize {
+        self.attending.shape.sequences.width() - 1 - query
     }
 
     /// A head's numbers of the joint tensor from some place on.
@@ -172,7 +229,8 @@ widest!(fn head_forward(inputs: &Inputs<'_>, task: usize, logarithms: &mut [f32]
 
 #[inline(always)]
 fn head_forward_body<L: Lanes>(inputs: &Inputs<'_>, task: usize, logarithms: &mut [f32], into: Shared, scratch: &mut Scratch) {
-    let Place { queries, keys, size, single, joint, mask_row } = inputs.place(task);
+    let place = inputs.place(task);
+    let Place { queries, keys, size, single, joint, mask_row, .. } = place;
     if keys == 0 {
         return;
     }
@@ -187,6 +245,7 @@ fn head_forward_body<L: Lanes>(inputs: &Inputs<'_>, task: usize, logarithms: &mu
         unsafe { product::<L>([count, width, size], inputs.view(joint + begin * 3 * hidden), columns, scores) };
         for (query, logarithm) in logarithms.iter_mut().enumerate() {
             let row = &mut scratch.probabilities[query * width..][..width];
+            add(row, inputs.biases(&place, begin + query));
             row[keys..].fill(f32::NEG_INFINITY);
             let most = largest::<L>(row);
             for score in row.iter_mut() {
@@ -196,7 +255,7 @@ fn head_forward_body<L: Lanes>(inputs: &Inputs<'_>, task: usize, logarithms: &mu
             let sum = total::<L>(row);
             *logarithm = most + sum.ln();
             let share = 1.0 / sum;
-            match inputs.dropout.map(|dropout| dropout.row(mask_row + begin + query)) {
+            match inputs.attending.dropout.map(|dropout| dropout.row(mask_row + begin + query)) {
                 None => {
                     for number in row.iter_mut() {
                         *number *= share;
@@ -208,7 +267,7 @@ fn head_forward_body<L: Lanes>(inputs: &Inputs<'_>, task: usize, logarithms: &mu
                     }
                 }
             }
-            if inputs.shape.precision == Precision::Mixed {
+            if inputs.attending.shape.precision == Precision::Mixed {
                 halved(row, 1.0);
             }
         }
@@ -221,12 +280,23 @@ fn head_forward_body<L: Lanes>(inputs: &Inputs<'_>, task: usize, logarithms: &mu
     }
 }
 
+/// Adds a query's biases, if there are any, to its scores.
+#[inline(always)]
+fn add(scores: &mut [f32], biases: Option<&[f32]>) {
+    if let Some(biases) = biases {
+        let scores = &mut scores[..biases.len()];
+        for column in 0..biases.len() {
+            scores[column] += biases[column];
+        }
+    }
+}
+
 widest!(
-    fn head_backward(inputs: &Inputs<'_>, task: usize, logarithms: &[f32], gradient: &[f32], into: Shared, scratch: &mut Scratch) = head_backward_body
+    fn head_backward(inputs: &Inputs<'_>, task: usize, logarithms: &[f32], gradient: &[f32], into: Shared, by_distance: &mut [f32], scratch: &mut Scratch) = head_backward_body
 );
 
 /// With probabilities P, mask M, output gradient G and scale s: dV = (P M)' G, dS = P (M (G V') - d) with d the row sums of P M (G V'), dQ = s dS K,
-/// dK = s dS' Q (Dao et al. 2022, arXiv 2205.14135, appendix B).
+/// dK = s dS' Q (Dao et al. 2022, arXiv 2205.14135, appendix B), and the gradient of a bias is the sum of dS over its distance.
 #[inline(always)]
 fn head_backward_body<L: Lanes>(
     inputs: &Inputs<'_>,
@@ -234,9 +304,11 @@ fn head_backward_body<L: Lanes>(
     logarithms: &[f32],
     gradient: &[f32],
     into: Shared,
+    by_distance: &mut [f32],
     scratch: &mut Scratch,
 ) {
-    let Place { queries, keys, size, single, joint, mask_row } = inputs.place(task);
+    let place = inputs.place(task);
+    let Place { queries, keys, size, single, joint, mask_row, .. } = place;
     if keys == 0 {
         return;
     }
@@ -261,11 +333,13 @@ fn head_backward_body<L: Lanes>(
         for (query, &logarithm) in logarithms.iter().enumerate() {
             let part = query * width..(query + 1) * width;
             let (row, gradients) = (&mut probabilities[part.clone()], &mut gradients[part.clone()]);
+            add(row, inputs.biases(&place, begin + query));
             for score in row.iter_mut() {
                 *score = exponential::<L>(*score - logarithm);
             }
             row[keys..].fill(0.0);
-            if let Some(mask) = inputs.dropout.map(|dropout| dropout.row(mask_row + begin + query)) {
+            let dropout = inputs.attending.dropout;
+            if let Some(mask) = dropout.map(|dropout| dropout.row(mask_row + begin + query)) {
                 let kept = &mut kept[part];
                 for column in 0..width {
                     let factor = mask.factor(column as u32);
@@ -274,15 +348,22 @@ fn head_backward_body<L: Lanes>(
                 }
             }
             let mean = dot::<L>(row, gradients);
+            if inputs.relative.is_some() {
+                let sums = &mut by_distance[inputs.nearest(begin + query)..][..keys];
+                let (row, gradients) = (&row[..keys], &gradients[..keys]);
+                for column in 0..keys {
+                    sums[column] += row[column] * (gradients[column] - mean);
+                }
+            }
             for column in 0..width {
                 gradients[column] = scale * row[column] * (gradients[column] - mean);
             }
-            if inputs.shape.precision == Precision::Mixed {
+            if inputs.attending.shape.precision == Precision::Mixed {
                 halved(gradients, scale_of(gradients));
-                halved(if inputs.dropout.is_some() { &mut kept[query * width..][..width] } else { row }, 1.0);
+                halved(if dropout.is_some() { &mut kept[query * width..][..width] } else { row }, 1.0);
             }
         }
-        let mixed = if inputs.dropout.is_some() { &*kept } else { &*probabilities };
+        let mixed = if inputs.attending.dropout.is_some() { &*kept } else { &*probabilities };
         let across = |of: &[f32]| View { at: of.as_ptr(), row: 1, column: width };
         // SAFETY: the output has the shape of the joint tensor, and these rows and columns are of this task alone; a block after the first adds to what that wrote.
         unsafe {

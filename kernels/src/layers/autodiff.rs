@@ -9,7 +9,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::DType;
 
-use super::AttentionShape;
+use super::attention::Attending;
 use super::extension::{Layers, Passes};
 use super::mask::Dropout;
 use super::mixed::Leaves;
@@ -18,18 +18,25 @@ use super::norm::Norm;
 #[derive(Debug)]
 struct Attention;
 
-/// What attention keeps beside its input: output, logarithms, places.
-type Mixed<B> = (FloatTensor<B>, FloatTensor<B>, IntTensor<B>);
+/// What attention keeps beside its input: output, logarithms, places, and the bias by distance where there is one.
+type Mixed<B> = ([FloatTensor<B>; 2], IntTensor<B>, Option<FloatTensor<B>>);
 
-impl<B: Passes> Backward<B, 1> for Attention {
-    type State = (NodeId, Mixed<B>, AttentionShape, Option<Dropout>);
+impl<B: Passes> Backward<B, 2> for Attention {
+    type State = (NodeId, Mixed<B>, Attending);
 
-    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let (input, (output, logarithms, places), shape, dropout) = ops.state;
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let (input, ([output, logarithms], places, relative), attending) = ops.state;
         let gradient = gradients.consume::<B>(&ops.node);
         let joint = checkpointer.retrieve_node_output::<FloatTensor<B>>(input);
-        if let [Some(parent)] = ops.parents {
-            gradients.register::<B>(parent.id, B::attention_backward(gradient, joint, output, logarithms, places, shape, dropout));
+        let [joint_node, relative_node] = ops.parents;
+        // What takes the place of a bias may be a leaf's copy, and tracked as that is.
+        let relative_node = relative_node.filter(|_| attending.relative);
+        let relative = relative.unwrap_or_else(|| joint.clone());
+        let (to_joint, to_relative) = B::attention_backward(gradient, joint, relative, output, logarithms, places, attending);
+        for (parent, result) in [(joint_node, to_joint), (relative_node, to_relative)] {
+            if let Some(parent) = parent {
+                gradients.register::<B>(parent.id, result);
+            }
         }
     }
 }
@@ -177,17 +184,21 @@ impl<B: Passes> Backward<B, 4> for ResidualNorm {
 impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
     fn attention_layer(
         joint: FloatTensor<Self>,
+        relative: FloatTensor<Self>,
         places: IntTensor<Self>,
-        shape: AttentionShape,
-        dropout: Option<Dropout>,
+        attending: Attending,
     ) -> FloatTensor<Self> {
-        match Attention.prepare::<C>([joint.node()]).compute_bound().stateful() {
+        let nodes = [joint.node(), relative.node()];
+        let relative = relative.into_primitive();
+        match Attention.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
                 let node = prepared.checkpoint(&joint);
-                let (output, logarithms) = B::attention_keeping(joint.into_primitive(), places.clone(), shape.clone(), dropout);
-                prepared.finish((node, (output.clone(), logarithms, places), shape, dropout), output)
+                let (output, logarithms) =
+                    B::attention_keeping(joint.into_primitive(), relative.clone(), places.clone(), attending.clone());
+                let relative = attending.relative.then_some(relative);
+                prepared.finish((node, ([output.clone(), logarithms], places, relative), attending), output)
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(B::attention_layer(joint.into_primitive(), places, shape, dropout)),
+            OpsKind::UnTracked(prepared) => prepared.finish(B::attention_layer(joint.into_primitive(), relative, places, attending)),
         }
     }
 

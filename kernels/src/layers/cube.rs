@@ -27,7 +27,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::AttentionShape;
+use super::attention::Attending;
 use super::extension::{Layers, Passes};
 use super::mask::Dropout;
 use super::mixed::Leaves;
@@ -102,11 +102,11 @@ fn matrix(tensor: &CubeTensor) -> [usize; 2] {
 impl Layers for CubeBackend {
     fn attention_layer(
         joint: FloatTensor<Self>,
+        relative: FloatTensor<Self>,
         places: IntTensor<Self>,
-        shape: AttentionShape,
-        dropout: Option<Dropout>,
+        attending: Attending,
     ) -> FloatTensor<Self> {
-        attention::forward(joint, places, &shape, dropout)[0].clone()
+        attention::forward(joint, relative, places, &attending)[0].clone()
     }
 
     fn embedding_layer(
@@ -180,24 +180,23 @@ impl Layers for CubeBackend {
 impl Passes for CubeBackend {
     fn attention_keeping(
         joint: FloatTensor<Self>,
+        relative: FloatTensor<Self>,
         places: IntTensor<Self>,
-        shape: AttentionShape,
-        dropout: Option<Dropout>,
+        attending: Attending,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let [output, logarithms] = attention::forward(joint, places, &shape, dropout);
-        (output, logarithms)
+        attention::forward(joint, relative, places, &attending).into()
     }
 
     fn attention_backward(
         gradient: FloatTensor<Self>,
         joint: FloatTensor<Self>,
+        relative: FloatTensor<Self>,
         output: FloatTensor<Self>,
         logarithms: FloatTensor<Self>,
         places: IntTensor<Self>,
-        shape: AttentionShape,
-        dropout: Option<Dropout>,
-    ) -> FloatTensor<Self> {
-        attention::backward(in_f32(gradient), joint, [output, logarithms], places, &shape, dropout)
+        attending: Attending,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        attention::backward(in_f32(gradient), joint, relative, [output, logarithms], places, &attending).into()
     }
 
     fn embedding_gradient(

@@ -11,22 +11,24 @@ use burn::backend::{Backend, Flex, backend_extension};
 use burn::tensor::{DType, Shape};
 use burn_flex::FlexTensor;
 
+use super::attention::Attending;
 use super::cube::kept_by_norm;
 use super::mask::Dropout;
 use super::mixed::Leaves;
 use super::norm::Norm;
-use super::{AttentionShape, attention, dropout, embedding, feed_forward, gelu, linear, mixed, norm};
+use super::{attention, dropout, embedding, feed_forward, gelu, linear, mixed, norm};
 
 /// The layers on one backend.
 #[backend_extension(Cube, Flex, Fusion, Autodiff)]
 pub(crate) trait Layers: Backend {
-    /// Query, key and value come side by side, `[tokens, 3 hidden]`, and the result has their format. `places` is `Sequences::on_device`, for devices that read it there.
-    #[fusion(meta = |joint, _places, _shape, _dropout| with_shape(joint, [joint.shape[0], joint.shape[1] / 3]))]
+    /// Query, key and value come side by side, `[tokens, 3 hidden]`, and the result has their format. `relative` is the bias by distance, not looked at where there is none; `places` is
+    /// `Sequences::on_device`, for devices that read it there.
+    #[fusion(meta = |joint, _relative, _places, _attending| with_shape(joint, [joint.shape[0], joint.shape[1] / 3]))]
     fn attention_layer(
         joint: FloatTensor<Self>,
+        relative: FloatTensor<Self>,
         places: IntTensor<Self>,
-        shape: AttentionShape,
-        dropout: Option<Dropout>,
+        attending: Attending,
     ) -> FloatTensor<Self>;
 
     /// Rows of the table by their numbers; `lists` for the gradient, `[numbers]` of [`embedding::Lists`], of which the numbers of rows and chunks come along.
@@ -96,28 +98,31 @@ pub(crate) trait Layers: Backend {
 #[backend_extension(Cube, Flex, Fusion)]
 pub(crate) trait Passes: Backend {
     /// The output, and the logarithm of the sum of exponentials of every (row, head, query).
-    #[fusion(meta = |joint, _places, shape, _dropout| (
+    #[fusion(meta = |joint, _relative, _places, attending| (
         with_shape(joint, [joint.shape[0], joint.shape[1] / 3]),
-        in_format(&with_shape(joint, [shape.queries()]), DType::F32),
+        in_format(&with_shape(joint, [attending.shape.queries()]), DType::F32),
     ))]
     fn attention_keeping(
         joint: FloatTensor<Self>,
+        relative: FloatTensor<Self>,
         places: IntTensor<Self>,
-        shape: AttentionShape,
-        dropout: Option<Dropout>,
+        attending: Attending,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The gradients of query, key and value, side by side, in f32.
-    #[fusion(meta = |_gradient, joint, _output, _logarithms, _places, _shape, _dropout| in_format(joint, DType::F32))]
+    /// The gradients of query, key and value, side by side, and of the bias by distance, in f32; a number that means nothing where there is no such bias.
+    #[fusion(meta = |_gradient, joint, _relative, _output, _logarithms, _places, attending| (
+        in_format(joint, DType::F32),
+        in_format(&with_shape(joint, attending.relative_shape()), DType::F32),
+    ))]
     fn attention_backward(
         gradient: FloatTensor<Self>,
         joint: FloatTensor<Self>,
+        relative: FloatTensor<Self>,
         output: FloatTensor<Self>,
         logarithms: FloatTensor<Self>,
         places: IntTensor<Self>,
-        shape: AttentionShape,
-        dropout: Option<Dropout>,
-    ) -> FloatTensor<Self>;
+        attending: Attending,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// The gradient of a table of `height` rows.
     #[fusion(meta = |gradient, _lists, height, _rows, _chunks| with_shape(gradient, [*height, gradient.shape[1]]))]
@@ -233,8 +238,8 @@ fn product_shape(input: &Shape, weight: &Shape) -> Shape {
 }
 
 impl Layers for Flex {
-    fn attention_layer(joint: FlexTensor, _places: FlexTensor, shape: AttentionShape, dropout: Option<Dropout>) -> FlexTensor {
-        attention::forward(&joint, &shape, dropout).0
+    fn attention_layer(joint: FlexTensor, relative: FlexTensor, _places: FlexTensor, attending: Attending) -> FlexTensor {
+        attention::forward(&joint, &relative, &attending).0
     }
 
     fn embedding_layer(table: FlexTensor, ids: FlexTensor, _lists: FlexTensor, _rows: usize, _chunks: usize) -> FlexTensor {
@@ -287,25 +292,20 @@ impl Layers for Flex {
 }
 
 impl Passes for Flex {
-    fn attention_keeping(
-        joint: FlexTensor,
-        _places: FlexTensor,
-        shape: AttentionShape,
-        dropout: Option<Dropout>,
-    ) -> (FlexTensor, FlexTensor) {
-        attention::forward(&joint, &shape, dropout)
+    fn attention_keeping(joint: FlexTensor, relative: FlexTensor, _places: FlexTensor, attending: Attending) -> (FlexTensor, FlexTensor) {
+        attention::forward(&joint, &relative, &attending)
     }
 
     fn attention_backward(
         gradient: FlexTensor,
         joint: FlexTensor,
+        relative: FlexTensor,
         _output: FlexTensor,
         logarithms: FlexTensor,
         _places: FlexTensor,
-        shape: AttentionShape,
-        dropout: Option<Dropout>,
-    ) -> FlexTensor {
-        attention::backward(&gradient, &joint, &logarithms, &shape, dropout)
+        attending: Attending,
+    ) -> (FlexTensor, FlexTensor) {
+        attention::backward(&gradient, &joint, &relative, &logarithms, &attending)
     }
 
     fn embedding_gradient(gradient: FlexTensor, lists: FlexTensor, height: usize, rows: usize, chunks: usize) -> FlexTensor {

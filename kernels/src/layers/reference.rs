@@ -10,14 +10,35 @@ pub(super) fn keep(_row: usize, _column: usize) -> f64 {
     1.0
 }
 
+/// Attention beside its vectors.
+pub(super) struct Attention<'a> {
+    pub(super) shape: &'a AttentionShape,
+    pub(super) hidden: usize,
+    pub(super) mask: Mask<'a>,
+    /// A bias by distance, `[heads, 2 width - 1]`.
+    pub(super) relative: Option<&'a [f64]>,
+}
+
+impl Attention<'_> {
+    /// Where the bias of a head, a query and a key is.
+    fn bias(&self, head: usize, query: usize, key: usize) -> usize {
+        let width = self.shape.sequences.width();
+        head * (2 * width - 1) + width - 1 + key - query
+    }
+}
+
 /// Probabilities of one (row, head, query) over the keys of its row.
-fn probabilities(query: &[f64], key: &[f64], shape: &AttentionShape, hidden: usize, at: [usize; 3]) -> Vec<f64> {
+fn probabilities(query: &[f64], key: &[f64], attention: &Attention<'_>, at: [usize; 3]) -> Vec<f64> {
     let [row, head, place] = at;
+    let Attention { shape, hidden, .. } = *attention;
     let size = hidden / shape.heads;
     let vector = |of: &[f64], token: usize| of[(shape.sequences.starts()[row] + token) * hidden + head * size..][..size].to_vec();
     let query = vector(query, place);
     let scores: Vec<f64> = (0..shape.sequences.lengths()[row])
-        .map(|token| query.iter().zip(vector(key, token)).map(|(a, b)| a * b).sum::<f64>() / (size as f64).sqrt())
+        .map(|token| {
+            let bias = attention.relative.map_or(0.0, |relative| relative[attention.bias(head, place, token)]);
+            query.iter().zip(vector(key, token)).map(|(a, b)| a * b).sum::<f64>() / (size as f64).sqrt() + bias
+        })
         .collect();
     let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = scores.iter().map(|score| (score - most).exp()).sum();
@@ -31,11 +52,12 @@ fn places(shape: &AttentionShape) -> impl Iterator<Item = (usize, [usize; 3])> {
     all.filter(|(_, at)| at[2] < shape.sequences.extent(at[0]))
 }
 
-pub(super) fn attention([query, key, value]: [&[f64]; 3], shape: &AttentionShape, hidden: usize, mask: Mask<'_>) -> Vec<f64> {
+pub(super) fn attention([query, key, value]: [&[f64]; 3], attention: &Attention<'_>) -> Vec<f64> {
     let mut output = vec![0.0; query.len()];
+    let Attention { shape, hidden, mask, .. } = *attention;
     let size = hidden / shape.heads;
     for (task, at) in places(shape) {
-        for (token, probability) in probabilities(query, key, shape, hidden, at).into_iter().enumerate() {
+        for (token, probability) in probabilities(query, key, attention, at).into_iter().enumerate() {
             for number in at[1] * size..(at[1] + 1) * size {
                 output[(shape.sequences.starts()[at[0]] + at[2]) * hidden + number] +=
                     probability * mask(task, token) * value[(shape.sequences.starts()[at[0]] + token) * hidden + number];
@@ -45,38 +67,21 @@ pub(super) fn attention([query, key, value]: [&[f64]; 3], shape: &AttentionShape
     output
 }
 
-/// Gradients of query, key and value.
-pub(super) fn attention_gradient(
-    inputs: [&[f64]; 3],
-    gradient: &[f64],
-    shape: &AttentionShape,
-    hidden: usize,
-    mask: Mask<'_>,
-) -> [Vec<f64>; 3] {
-    attention_terms(inputs, gradient, shape, hidden, mask, false)
+/// Gradients of query, key, value and bias.
+pub(super) fn attention_gradient(inputs: [&[f64]; 3], gradient: &[f64], attention: &Attention<'_>) -> [Vec<f64>; 4] {
+    attention_terms(inputs, gradient, attention, false)
 }
 
 /// What [`attention_gradient`] is when no term takes anything from another: rounding any factor of a term by a share moves a gradient by no more than that share of this.
-pub(super) fn attention_gradient_at_most(
-    inputs: [&[f64]; 3],
-    gradient: &[f64],
-    shape: &AttentionShape,
-    hidden: usize,
-    mask: Mask<'_>,
-) -> [Vec<f64>; 3] {
-    attention_terms(inputs, gradient, shape, hidden, mask, true)
+pub(super) fn attention_gradient_at_most(inputs: [&[f64]; 3], gradient: &[f64], attention: &Attention<'_>) -> [Vec<f64>; 4] {
+    attention_terms(inputs, gradient, attention, true)
 }
 
 /// The gradients as sums of terms, or of the sizes of these.
-fn attention_terms(
-    [query, key, value]: [&[f64]; 3],
-    gradient: &[f64],
-    shape: &AttentionShape,
-    hidden: usize,
-    mask: Mask<'_>,
-    sizes: bool,
-) -> [Vec<f64>; 3] {
+fn attention_terms([query, key, value]: [&[f64]; 3], gradient: &[f64], attention: &Attention<'_>, sizes: bool) -> [Vec<f64>; 4] {
+    let Attention { shape, hidden, mask, relative } = *attention;
     let [mut to_query, mut to_key, mut to_value] = [(); 3].map(|()| vec![0.0; query.len()]);
+    let mut to_relative = vec![0.0; relative.map_or(0, <[f64]>::len)];
     let size = hidden / shape.heads;
     let term = |x: f64| if sizes { x.abs() } else { x };
     for (task, at) in places(shape) {
@@ -84,7 +89,7 @@ fn attention_terms(
         let own = (start + at[2]) * hidden;
         let other = |token: usize| (start + token) * hidden;
         let numbers = at[1] * size..(at[1] + 1) * size;
-        let probabilities = probabilities(query, key, shape, hidden, at);
+        let probabilities = probabilities(query, key, attention, at);
         let product = |token: usize| numbers.clone().map(|number| term(gradient[own + number] * value[other(token) + number])).sum::<f64>();
         let back: Vec<f64> = (0..probabilities.len()).map(|token| mask(task, token) * product(token)).collect();
         let mean: f64 = probabilities.iter().zip(&back).map(|(p, b)| p * b).sum();
@@ -96,9 +101,12 @@ fn attention_terms(
                 to_key[other(token) + number] += score * term(query[own + number]);
                 to_value[other(token) + number] += probability * mask(task, token) * term(gradient[own + number]);
             }
+            if relative.is_some() {
+                to_relative[attention.bias(at[1], at[2], token)] += probability * difference;
+            }
         }
     }
-    [to_query, to_key, to_value]
+    [to_query, to_key, to_value, to_relative]
 }
 
 /// `[rows, inner] x [inner, columns] + [columns]`.

@@ -1,9 +1,10 @@
 //! Every fused layer against the float64 reference, against the composition of tensor operations, and the reference against finite differences.
 
+mod attention;
 mod mixed;
 
 use burn::backend::Dispatch;
-use burn::tensor::activation::{gelu as plain_gelu, softmax};
+use burn::tensor::activation::gelu as plain_gelu;
 use burn::tensor::module::{layer_norm, linear as plain_linear};
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
@@ -14,7 +15,8 @@ use super::norm::Norm;
 use super::product::{Target, View, product};
 use super::reference::{self, keep};
 use super::wide::{Lanes, dot, exponential, largest, total};
-use super::{AttentionShape, Precision, Sequences};
+use super::{AttentionShape, Precision};
+use attention::{fused_attention, padded};
 
 /// Gaussian-like numbers, the same for the same seed: sums of four uniform ones, variance 1.
 fn random(count: usize, seed: u64) -> Vec<f32> {
@@ -56,147 +58,6 @@ fn differentiate<const N: usize>(
     (value, leaves.map(|leaf| leaf.grad(&gradients).expect("tracked").into_data().iter::<f32>().collect()))
 }
 
-fn fused_attention(inputs: [Tensor<2>; 3], shape: &AttentionShape, dropout: Option<Dropout>) -> Tensor<2> {
-    joint_attention(Tensor::cat(inputs.into(), 1), shape, dropout)
-}
-
-fn joint_attention(joint: Tensor<2>, shape: &AttentionShape, dropout: Option<Dropout>) -> Tensor<2> {
-    let places = shape.sequences.on_device(&joint.device()).into_dispatch();
-    Tensor::from_dispatch(<Dispatch as Layers>::attention_layer(joint.into_dispatch(), places, shape.clone(), dropout))
-}
-
-/// Of padded sequences.
-fn composed_attention([query, key, value]: [Tensor<2>; 3], shape: &AttentionShape) -> Tensor<2> {
-    let [tokens, hidden] = query.dims();
-    let head = hidden / shape.heads;
-    let (rows, width) = (shape.sequences.rows(), shape.sequences.width());
-    let split = |flat: Tensor<2>| flat.reshape([rows, width, shape.heads, head]).swap_dims(1, 2);
-    let lengths = shape.sequences.lengths().iter();
-    let bias: Vec<f32> = lengths.flat_map(|&length| (0..width).map(move |at| if at < length { 0.0 } else { -1e9 })).collect();
-    let bias = Tensor::<4>::from_data(TensorData::new(bias, [rows, 1, 1, width]), &query.device());
-    let scores = split(query).matmul(split(key).swap_dims(2, 3)) / (head as f64).sqrt() + bias;
-    softmax(scores, 3).matmul(split(value)).swap_dims(1, 2).reshape([tokens, hidden])
-}
-
-fn padded(heads: usize, width: usize, lengths: Vec<usize>) -> AttentionShape {
-    AttentionShape { sequences: Sequences::padded(lengths, width).into(), heads, precision: Precision::F32 }
-}
-
-fn packed(heads: usize, lengths: Vec<usize>) -> AttentionShape {
-    AttentionShape { sequences: Sequences::packed(lengths).into(), heads, precision: Precision::F32 }
-}
-
-/// One shape, values and gradients, against the reference.
-fn check_attention(shape: &AttentionShape, size: usize, dropout: Option<Dropout>, device: &Device) {
-    let hidden = shape.heads * size;
-    let dims = [shape.sequences.tokens(), hidden];
-    let inputs = [1, 2, 3, 4].map(|seed| random(dims[0] * hidden, seed));
-    let [query, key, value, outer] = &inputs;
-    let (got, gradients) =
-        differentiate(device, [(query, dims), (key, dims), (value, dims)], outer, |inputs| fused_attention(inputs, shape, dropout));
-    let [query, key, value, outer] = inputs.each_ref().map(|numbers| doubles(numbers));
-    let masked = |row: usize, column: usize| dropout.map_or(1.0, |dropout| f64::from(dropout.row(row).factor(column as u32)));
-    let what = format!("{shape:?} x {size}, dropout {}", dropout.is_some());
-    close(&what, &got, &reference::attention([&query, &key, &value], shape, hidden, &masked), 5e-6);
-    let expected = reference::attention_gradient([&query, &key, &value], &outer, shape, hidden, &masked);
-    for ((name, got), expected) in ["query", "key", "value"].iter().zip(gradients).zip(expected) {
-        close(&format!("gradient of {name}, {what}"), &got, &expected, 2e-5);
-    }
-}
-
-/// Lengths of a batch: all full, one token each, or all different.
-fn lengths(pattern: usize, rows: usize, width: usize) -> Vec<usize> {
-    (0..rows).map(|row| [width, 1, width - (row * width / rows.max(1)).min(width - 1)][pattern % 3]).collect()
-}
-
-#[test]
-fn attention_agrees_with_the_reference_over_the_catalogue() {
-    let device = Device::flex().autodiff();
-    let mut pattern = 0;
-    for width in [1, 2, 31, 32, 33, 63, 64, 65] {
-        for heads in [1, 2, 12] {
-            for size in [1, 32, 64] {
-                for rows in [1, 3] {
-                    // Which lengths, and whether with dropout, rotates over the cases: 3 and 2 are prime to each other.
-                    pattern += 1;
-                    let dropout = (pattern % 2 == 0).then(|| Dropout::new(0.3, pattern as u64));
-                    let lengths = lengths(pattern, rows, width);
-                    check_attention(&packed(heads, lengths.clone()), size, dropout, &device);
-                    check_attention(&padded(heads, width, lengths), size, dropout, &device);
-                }
-            }
-        }
-    }
-    for pattern in 0..3 {
-        let shapes = [packed(2, lengths(pattern, 2, 512)), padded(2, 512, lengths(pattern, 2, 512))];
-        check_attention(&shapes[pattern % 2], 32, (pattern == 2).then(|| Dropout::new(0.1, 9)), &device);
-    }
-}
-
-#[test]
-fn attention_agrees_with_the_composition_of_tensor_operations() {
-    for device in [Device::flex().autodiff(), Device::flex().autodiff().gradient_checkpointing()] {
-        for (rows, width, heads, size) in [(3, 17, 2, 8), (2, 64, 12, 32), (1, 1, 1, 1)] {
-            let shape = padded(heads, width, lengths(2, rows, width));
-            let dims = [rows * width, heads * size];
-            let inputs = [1, 2, 3].map(|seed| random(dims[0] * dims[1], seed));
-            let inputs = inputs.each_ref().map(|numbers| (numbers.as_slice(), dims));
-            let outer = random(dims[0] * dims[1], 4);
-            let (value, gradients) = differentiate(&device, inputs, &outer, |inputs| fused_attention(inputs, &shape, None));
-            let (plain, plain_gradients) = differentiate(&device, inputs, &outer, |inputs| composed_attention(inputs, &shape));
-            close("value", &value, &doubles(&plain), 1e-5);
-            for (got, expected) in gradients.iter().zip(plain_gradients) {
-                close("gradient", got, &doubles(&expected), 3e-5);
-            }
-        }
-    }
-}
-
-#[test]
-fn attention_of_views_and_of_sequences_without_tokens() {
-    views_and_empty_sequences(&Device::flex(), Precision::F32);
-}
-
-fn views_and_empty_sequences(device: &Device, precision: Precision) {
-    let shape = AttentionShape { precision, ..padded(1, 3, vec![0, 2]) };
-    let wide = Tensor::<2>::from_data(TensorData::new(random(6 * 16, 1), [6, 16]), device);
-    let view = wide.slice([0..6, 3..15]);
-    let copy = Tensor::<2>::from_data(view.clone().into_data(), device);
-    let [got, expected] = [view, copy].map(|joint| joint_attention(joint, &shape, None).into_data());
-    assert_eq!(got, expected);
-    let got: Vec<f32> = got.iter::<f32>().collect();
-    assert!(got[..12].iter().all(|&x| x == 0.0) && got[12..].iter().all(|&x| x != 0.0));
-    // Not-a-number in a token must be seen, in padding it must not.
-    let poisoned = |token: usize| {
-        let mut numbers = random(24, 1);
-        numbers[token * 4] = f32::NAN;
-        let input = Tensor::<2>::from_data(TensorData::new(numbers, [6, 4]), device);
-        let query = Tensor::<2>::from_data(TensorData::new(random(24, 2), [6, 4]), device);
-        let output = fused_attention([query, input.clone(), input], &shape, None).into_data();
-        output.iter::<f32>().any(f32::is_nan)
-    };
-    assert!(poisoned(3) && poisoned(4) && !poisoned(5) && !poisoned(0));
-}
-
-#[test]
-fn attention_of_scores_far_from_zero_on_the_cpu() {
-    scores_far_from_zero(&Device::flex());
-}
-
-fn scores_far_from_zero(device: &Device) {
-    // All scores near -300, then near 300, and 3 of 16 lanes in use: neither the padding of a vector nor an overflow may show.
-    let shape = packed(1, vec![3]);
-    for sign in [-1.0f32, 1.0] {
-        let inputs = [(1, 25.0), (2, 25.0 * sign), (3, 0.0)]
-            .map(|(seed, shift)| random(12, seed).iter().map(|x| x * 0.1 + shift * 0.5).collect::<Vec<_>>());
-        let tensors = inputs.each_ref().map(|numbers| Tensor::<2>::from_data(TensorData::new(numbers.clone(), [3, 4]), device));
-        let got: Vec<f32> = fused_attention(tensors, &shape, None).into_data().iter::<f32>().collect();
-        let [query, key, value] = inputs.each_ref().map(|numbers| doubles(numbers));
-        // Scores of 300 in f32 are exact to 3e-5.
-        close("output", &got, &reference::attention([&query, &key, &value], &shape, 4, &keep), 1e-4);
-    }
-}
-
 #[test]
 fn a_pass_without_a_graph_gives_the_same_bits() {
     same_bits_without_a_graph(&Device::flex(), Precision::F32);
@@ -212,7 +73,7 @@ fn same_bits_without_a_graph(device: &Device, precision: Precision) {
             if device.is_autodiff() { input.require_grad() } else { input }
         };
         let vector = |seed: u64| Tensor::<1>::from_data(TensorData::new(random(16, seed), [16]), &device);
-        let mixed = fused_attention([input(1), input(2), input(3)], &shape, mask);
+        let mixed = fused_attention([input(1), input(2), input(3)], None, &shape, mask);
         let (mixed, residual) = (mixed.into_dispatch(), input(4).into_dispatch());
         let [bias, gamma, beta] = [7, 5, 6].map(|seed| vector(seed).into_dispatch());
         let norm = Norm { epsilon: 1e-12, dropout: mask, biased: true };
@@ -437,31 +298,6 @@ fn norm_gelu_and_dropout_agree_with_the_reference_on_a_software_gpu() {
     inputs_are_left_alone(&device);
 }
 
-#[test]
-fn attention_agrees_with_the_reference_on_a_software_gpu() {
-    let Some(device) = crate::test_gpu() else { return };
-    let autodiff = device.clone().autodiff();
-    let mut pattern = 0;
-    // A width of heads is three kernels, with dropout and without.
-    for (size, heads) in [(32, &[1, 12][..]), (64, &[2]), (4, &[1])] {
-        for width in [1, 2, 31, 32, 33, 64, 65] {
-            for &heads in heads {
-                pattern += 1;
-                let rows = 1 + 2 * (pattern % 2);
-                let dropout = (size == 64 || pattern % 4 < 2 && size == 32).then(|| Dropout::new(0.3, pattern as u64));
-                let lengths = lengths(pattern, rows, width);
-                check_attention(&packed(heads, lengths.clone()), size, dropout, &autodiff);
-                check_attention(&padded(heads, width, lengths), size, dropout, &autodiff);
-            }
-        }
-    }
-    check_attention(&padded(2, 200, vec![200, 150]), 32, None, &autodiff);
-    check_attention(&packed(2, vec![7, 200, 0, 150, 1]), 32, None, &autodiff);
-    views_and_empty_sequences(&device, Precision::F32);
-    scores_far_from_zero(&device);
-    same_bits_without_a_graph(&device, Precision::F32);
-}
-
 /// Numeric gradient of the sum of `outer` times the function, by central differences.
 fn differences(inputs: &[f64], outer: &[f64], run: &dyn Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
     let at = |place: usize, step: f64| {
@@ -485,10 +321,14 @@ fn the_reference_gradients_are_those_of_finite_differences() {
     for mask in [&keep as reference::Mask<'_>, &masked] {
         let shape = padded(2, 3, vec![3, 2]);
         let [q, k, v, outer] = [1, 2, 3, 4].map(|seed| doubles(&random(24, seed)));
-        let got = reference::attention_gradient([&q, &k, &v], &outer, &shape, 4, mask);
-        near(&got[0], &differences(&q, &outer, &|q| reference::attention([q, &k, &v], &shape, 4, mask)));
-        near(&got[1], &differences(&k, &outer, &|k| reference::attention([&q, k, &v], &shape, 4, mask)));
-        near(&got[2], &differences(&v, &outer, &|v| reference::attention([&q, &k, v], &shape, 4, mask)));
+        let bias = doubles(&random(2 * 5, 5));
+        let attention = reference::Attention { shape: &shape, hidden: 4, mask, relative: Some(&bias) };
+        let got = reference::attention_gradient([&q, &k, &v], &outer, &attention);
+        near(&got[0], &differences(&q, &outer, &|q| reference::attention([q, &k, &v], &attention)));
+        near(&got[1], &differences(&k, &outer, &|k| reference::attention([&q, k, &v], &attention)));
+        near(&got[2], &differences(&v, &outer, &|v| reference::attention([&q, &k, v], &attention)));
+        let with = |relative: &[f64]| reference::attention([&q, &k, &v], &reference::Attention { relative: Some(relative), ..attention });
+        near(&got[3], &differences(&bias, &outer, &with));
         let (gamma, beta) = (&q[..6], &k[..6]);
         let got = reference::residual_norm_gradient([&q, &v, gamma], &outer, 1e-5, mask);
         near(&got[0], &differences(&q, &outer, &|x| reference::residual_norm([x, &v, gamma, beta], 1e-5, mask)));
@@ -590,13 +430,6 @@ fn every_width_of_registers_gives_the_same_numbers() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
-
-    #[test]
-    fn attention_of_any_shape(rows in 1usize..5, width in 1usize..90, heads in 1usize..5, size in 1usize..40, seed in 0u64..1000, drop in any::<bool>()) {
-        let lengths: Vec<usize> = (0..rows).map(|row| (seed as usize * 31 + row * 17) % (width + 1)).collect();
-        let shape = if seed % 3 == 0 { padded(heads, width, lengths) } else { packed(heads, lengths) };
-        check_attention(&shape, size, drop.then(|| Dropout::new(0.2, seed)), &Device::flex().autodiff());
-    }
 
     #[test]
     fn norm_of_any_shape(rows in 1usize..80, width in 4usize..200, seed in 0u64..1000, drop in any::<bool>()) {

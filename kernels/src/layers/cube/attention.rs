@@ -3,29 +3,33 @@
 //! A cube takes a block of queries of one sequence and one head, and goes through that head's keys block by block, with running maxima and sums of the softmax; keys that are
 //! padding are left out. What is kept is one logarithm per query. Backward, one kernel goes through the keys of a block of queries for the queries' gradient, another
 //! through the queries of a block of keys for those of keys and values; both make the weights again. Of plain units one owns a few rows and columns of a block's scores, and a few numbers of
-//! a few rows of its result, all in registers.
+//! a few rows of its result, all in registers. Scores may have a bias by distance, whose gradient the queries' kernel adds up on its way (`distances`).
 
 #![allow(unsafe_code)]
 
 mod backward;
+mod distances;
 mod forward;
 mod matrix;
 mod pieces;
 
 use burn::backend::ops::FloatTensorOps;
-use burn::tensor::{DType, FloatDType};
+use burn::tensor::{DType, FloatDType, Shape};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::zeros;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::columns::SUMMED;
 use super::mask::words;
 use super::mixed::rounded;
 use super::{UNITS, cubes, empty, empty_in, matrix, vector_width};
-use crate::layers::mask::Dropout;
+use crate::layers::attention::Attending;
 use crate::layers::{AttentionShape, Precision};
 use backward::{key_kernel, prepare_kernel, query_kernel};
+use distances::distance_kernel;
 use forward::attention_kernel;
 use matrix::{
     SURVEYORS, Tile, attention_kernel as matrix_attention_kernel, key_kernel as matrix_key_kernel, query_kernel as matrix_query_kernel,
@@ -119,15 +123,17 @@ impl Call {
 }
 
 /// The mixed values in the format of the joint matrix, and the logarithm of every (row, head, query).
-pub(super) fn forward(joint: CubeTensor, places: CubeTensor, shape: &AttentionShape, dropout: Option<Dropout>) -> [CubeTensor; 2] {
+pub(super) fn forward(joint: CubeTensor, relative: CubeTensor, places: CubeTensor, attending: &Attending) -> [CubeTensor; 2] {
+    let Attending { shape, dropout, relative: biased } = attending;
     let (call, format) = (Call::of(&joint, shape), joint.dtype);
+    let relative = biases(relative, *biased);
     let joint = cast(joint, call.format());
     let output = empty(&joint, [call.tokens, call.heads * call.size]);
     let logarithms = empty_in(&joint, [call.tasks * call.width], DType::F32);
     if call.tasks * call.width == 0 {
         return [cast(output, format), logarithms];
     }
-    let (threshold, scale, low, high) = words(dropout);
+    let (threshold, scale, low, high) = words(*dropout);
     macro_rules! launch {
         ($kernel:ident, $rows:expr, $dim:expr, $tile:expr $(, $vector:expr)?) => {
             $kernel::launch_unchecked(
@@ -136,6 +142,7 @@ pub(super) fn forward(joint: CubeTensor, places: CubeTensor, shape: &AttentionSh
                 $dim,
                 $($vector,)?
                 joint.into_buffer_arg(),
+                relative.into_buffer_arg(),
                 into_contiguous(places).into_buffer_arg(),
                 output.clone().into_buffer_arg(),
                 logarithms.clone().into_buffer_arg(),
@@ -151,11 +158,12 @@ pub(super) fn forward(joint: CubeTensor, places: CubeTensor, shape: &AttentionSh
                 call.size,
                 $tile,
                 dropout.is_some(),
+                *biased,
             )
         };
     }
-    // SAFETY: the joint matrix has tokens x 3 hidden numbers, the output a third of them, logarithms rows x heads x width, places 2 rows + 1 numbers (checked before the call), of which a kernel takes none that
-    // leads beyond the tokens; a slab has room for every line and a little beyond, or for whole fragments.
+    // SAFETY: the joint matrix has tokens x 3 hidden numbers, the output a third of them, logarithms rows x heads x width, biases heads x (2 width - 1), places 2 rows + 1 numbers (checked before the
+    // call), of which a kernel takes none that leads beyond the tokens; a slab has room for every line and a little beyond, or for whole fragments.
     unsafe {
         match call.engine {
             Engine::Matrix(tile) => launch!(matrix_attention_kernel, tile.rows(), tile.dim(), tile, vector_width(call.size)),
@@ -163,6 +171,11 @@ pub(super) fn forward(joint: CubeTensor, places: CubeTensor, shape: &AttentionSh
         }
     }
     [cast(output, format), logarithms]
+}
+
+/// The biases in one piece; where there are none, something that no kernel reads.
+fn biases(relative: CubeTensor, biased: bool) -> CubeTensor {
+    if biased { into_contiguous(relative) } else { empty_in(&relative, [1], DType::F32) }
 }
 
 /// In one piece, and in the format: f32, or 16 bits as far as they reach.
@@ -174,28 +187,36 @@ fn cast(tensor: CubeTensor, format: DType) -> CubeTensor {
     }
 }
 
-/// The gradients of query, key and value, side by side.
+/// The gradients of query, key and value, side by side, and of the bias by distance; without one, something to be dropped.
 pub(super) fn backward(
     gradient: CubeTensor,
     joint: CubeTensor,
+    relative: CubeTensor,
     [output, logarithms]: [CubeTensor; 2],
     places: CubeTensor,
-    shape: &AttentionShape,
-    dropout: Option<Dropout>,
-) -> CubeTensor {
+    attending: &Attending,
+) -> [CubeTensor; 2] {
+    let Attending { shape, dropout, relative: biased } = attending;
     let call = Call::of(&joint, shape);
+    let relative = biases(relative, *biased);
     let [joint, output] = [joint, output].map(|tensor| cast(tensor, call.format()));
     let gradient = into_contiguous(gradient);
     let result = empty(&gradient, matrix(&joint));
+    let to_relative = empty(&gradient, attending.relative_shape());
     let count = call.tasks * call.width;
     if count == 0 {
-        return result;
+        return [result, zeros(to_relative.device, Shape::from(attending.relative_shape()), DType::F32)];
     }
     let rows = shape.sequences.rows();
     let facts = empty(&gradient, [2 * count + 3 * rows + 4 * call.tasks]);
-    let (threshold, scale, low, high) = words(dropout);
+    let parts = match call.engine {
+        Engine::Matrix(tile) => tile.parts(),
+        Engine::Units([_, query_block, _]) => backward::parts(query_block),
+    };
+    let sums = empty(&gradient, [if *biased { parts.all(call.tasks, call.width) } else { 1 }]);
+    let (threshold, scale, low, high) = words(*dropout);
     macro_rules! launch {
-        ($kernel:ident, $rows:expr, $dim:expr, $tile:expr $(, $vector:expr)?) => {
+        ($kernel:ident, $rows:expr, $dim:expr, $tile:expr $(, by $vector:expr)? $(, into $sums:expr)?) => {
             $kernel::launch_unchecked(
                 &call.client,
                 call.cubes($rows),
@@ -203,8 +224,10 @@ pub(super) fn backward(
                 $($vector,)?
                 joint.clone().into_buffer_arg(),
                 gradient.clone().into_buffer_arg(),
+                relative.clone().into_buffer_arg(),
                 facts.clone().into_buffer_arg(),
                 result.clone().into_buffer_arg(),
+                $($sums.clone().into_buffer_arg(),)?
                 call.tasks as u32,
                 call.width as u32,
                 call.heads as u32,
@@ -216,10 +239,11 @@ pub(super) fn backward(
                 call.size,
                 $tile,
                 dropout.is_some(),
+                *biased,
             )
         };
     }
-    // SAFETY: as in the forward pass; facts are two numbers for every (row, head, query), three for every row and four for every (row, head).
+    // SAFETY: as in the forward pass; facts are two numbers for every (row, head, query), three for every row and four for every (row, head), sums those of every block of queries of every (row, head).
     unsafe {
         match call.engine {
             Engine::Matrix(tile) => {
@@ -240,8 +264,9 @@ pub(super) fn backward(
                     scale,
                     call.size,
                 );
-                launch!(matrix_query_kernel, tile.rows(), tile.dim(), tile, vector_width(call.size));
-                launch!(matrix_key_kernel, tile.rows(), tile.dim(), tile, vector_width(call.size));
+                let vector = vector_width(call.size);
+                launch!(matrix_query_kernel, tile.rows(), tile.dim(), tile, by vector, into sums);
+                launch!(matrix_key_kernel, tile.rows(), tile.dim(), tile, by vector);
             }
             Engine::Units([_, query_block, key_block]) => {
                 prepare_kernel::launch_unchecked(
@@ -260,12 +285,27 @@ pub(super) fn backward(
                     call.heads as u32,
                     call.size as u32,
                 );
-                launch!(query_kernel, query_block, CubeDim::new_1d((SIDE * SIDE) as u32), query_block);
+                launch!(query_kernel, query_block, CubeDim::new_1d((SIDE * SIDE) as u32), query_block, into sums);
                 launch!(key_kernel, key_block, CubeDim::new_1d((SIDE * SIDE) as u32), key_block);
             }
         }
+        if *biased {
+            distance_kernel::launch_unchecked(
+                &call.client,
+                cubes(&call.client, matrix(&to_relative).into_iter().product::<usize>().div_ceil(SUMMED)),
+                CubeDim::new_1d(UNITS as u32),
+                sums.into_buffer_arg(),
+                facts.into_buffer_arg(),
+                to_relative.clone().into_buffer_arg(),
+                call.tasks as u32,
+                call.width as u32,
+                call.heads as u32,
+                matches!(call.engine, Engine::Matrix(_)),
+                parts,
+            );
+        }
     }
-    result
+    [result, to_relative]
 }
 
 #[cfg(test)]

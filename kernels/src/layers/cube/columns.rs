@@ -77,6 +77,13 @@ pub(super) fn total(parts: &[f32], sums: &mut Shared<[f32]>, first: usize, strid
             part += comptime!(UNITS / SUMMED);
         }
     }
+    add_up(sum, sums)
+}
+
+/// Adds up what the [`UNITS`] `/` [`SUMMED`] units of a column found, in their order: each unit gets the sum of column [`summed()`]. Called by all units, outside of branches.
+#[cube]
+pub(super) fn add_up(sum: f32, sums: &mut Shared<[f32]>) -> f32 {
+    let unit = UNIT_POS as usize;
     sync_cube();
     sums[unit] = sum;
     sync_cube();
@@ -87,7 +94,7 @@ pub(super) fn total(parts: &[f32], sums: &mut Shared<[f32]>, first: usize, strid
     total
 }
 
-/// The column whose sum this unit gets from [`total()`].
+/// The column whose sum this unit gets from [`total()`] and [`add_up()`].
 #[cube]
 pub(super) fn summed() -> usize {
     CUBE_POS * SUMMED + UNIT_POS as usize % SUMMED

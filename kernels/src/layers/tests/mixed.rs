@@ -3,10 +3,8 @@
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, Tensor, f16};
 
-use super::{
-    close, differentiate, doubles, fused_attention, joint_attention, lengths, packed, padded, random, same_bits_without_a_graph, vector,
-    views_and_empty_sequences,
-};
+use super::attention::{distances, fused_attention, joint_attention, lengths, packed, padded, views_and_empty_sequences};
+use super::{close, differentiate, doubles, random, same_bits_without_a_graph, vector};
 use crate::layers::extension::Layers;
 use crate::layers::mask::Dropout;
 use crate::layers::mixed::Leaves;
@@ -209,7 +207,15 @@ fn what_16_bits_cannot_hold_stays_what_it_is_or_becomes_their_largest() {
 /// Attention in mixed precision, values and gradients, against the reference with rounded operands. What it rounds on its way moves each number by a few times 2^-11 of the sum of
 /// its terms without their signs. `by` is what all gradients are multiplied by.
 /// A joint matrix of `format` gives values of that format.
-fn check_mixed_attention(shape: &AttentionShape, size: usize, dropout: Option<Dropout>, by: f32, format: DType, device: &Device) {
+fn check_mixed_attention(
+    shape: &AttentionShape,
+    size: usize,
+    dropout: Option<Dropout>,
+    relative: bool,
+    by: f32,
+    format: DType,
+    device: &Device,
+) {
     let shape = &AttentionShape { precision: Precision::Mixed, ..shape.clone() };
     let hidden = shape.heads * size;
     let dims = [shape.sequences.tokens(), hidden];
@@ -217,11 +223,15 @@ fn check_mixed_attention(shape: &AttentionShape, size: usize, dropout: Option<Dr
     // What is cast comes back with gradients of 16 bits, which shall be these.
     let outer: Vec<f32> = if format == DType::F16 { outer.iter().map(|&x| f16::from_f32(x).to_f32()).collect() } else { outer };
     let scaled: Vec<f32> = outer.iter().map(|x| x * by).collect();
-    let inputs = [(query.as_slice(), dims), (&key, dims), (&value, dims)];
-    let (got, gradients) = differentiate(device, inputs, &scaled, |inputs| {
-        let output = joint_attention(Tensor::cat(inputs.into(), 1).cast(format), shape, dropout);
+    let by_distance = distances(shape);
+    let bias = random(by_distance[0] * by_distance[1], 5);
+    let inputs = [(query.as_slice(), dims), (&key, dims), (&value, dims), (&bias, by_distance)];
+    let (got, gradients) = differentiate(device, inputs, &scaled, |[query, key, value, bias]| {
+        let joint = Tensor::cat(vec![query, key, value], 1).cast(format);
+        let output = joint_attention(joint, relative.then_some(bias.clone()), shape, dropout);
         assert_eq!(output.dtype(), format);
-        output.cast(DType::F32)
+        // Every leaf has a gradient: where scores have no bias, this one's is zero.
+        output.cast(DType::F32) + bias.sum().reshape([1, 1]) * 0.0
     });
     let rounds = format == DType::F16 || layers::cube::rounds_attention(device, size);
     let round = |numbers: &[f32]| if rounds { halves(numbers) } else { doubles(numbers) };
@@ -240,11 +250,13 @@ fn check_mixed_attention(shape: &AttentionShape, size: usize, dropout: Option<Dr
         }
     };
     let sizes: Vec<f64> = value.iter().map(|x| x.abs()).collect();
-    let at_most = reference::attention([&query, &key, &sizes], shape, hidden, &masked);
-    near("value", &got, &reference::attention([&query, &key, &value], shape, hidden, &masked), &at_most, 1.0);
-    let expected = reference::attention_gradient([&query, &key, &value], &outer, shape, hidden, &masked);
-    let at_most = reference::attention_gradient_at_most([&query, &key, &value], &outer, shape, hidden, &masked);
-    for (((name, got), expected), at_most) in ["query", "key", "value"].iter().zip(gradients).zip(expected).zip(at_most) {
+    let bias = doubles(&bias);
+    let attention = reference::Attention { shape, hidden, mask: &masked, relative: relative.then_some(&bias) };
+    let at_most = reference::attention([&query, &key, &sizes], &attention);
+    near("value", &got, &reference::attention([&query, &key, &value], &attention), &at_most, 1.0);
+    let expected = reference::attention_gradient([&query, &key, &value], &outer, &attention);
+    let at_most = reference::attention_gradient_at_most([&query, &key, &value], &outer, &attention);
+    for (((name, got), expected), at_most) in ["query", "key", "value", "bias"].iter().zip(gradients).zip(expected).zip(at_most) {
         near(&format!("gradient of {name}"), &got, &expected, &at_most, f64::from(by));
     }
 }
@@ -255,7 +267,9 @@ fn mixed_attention_rounds_its_operands() {
     for (pattern, (heads, width, size)) in [(1, 1, 1), (12, 15, 32), (2, 65, 64), (3, 40, 7)].into_iter().enumerate() {
         for by in [1.0, 1e-9, 1e9] {
             let dropout = (pattern % 2 == 1).then(|| Dropout::new(0.3, pattern as u64));
-            check_mixed_attention(&packed(heads, lengths(pattern + 2, 3, width)), size, dropout, by, DType::F32, &device);
+            for relative in [false, true] {
+                check_mixed_attention(&packed(heads, lengths(pattern + 2, 3, width)), size, dropout, relative, by, DType::F32, &device);
+            }
         }
     }
     views_and_empty_sequences(&Device::flex(), Precision::Mixed);
@@ -263,7 +277,7 @@ fn mixed_attention_rounds_its_operands() {
     // What 16 bits cannot hold becomes their largest: one key, so its value is what comes out.
     let shape = AttentionShape { precision: Precision::Mixed, ..packed(1, vec![1]) };
     let inputs = [1.0f32, 1.0, 1e6].map(|x| Tensor::<2>::from_data([[x, 0.1]], &Device::flex()));
-    let output: Vec<f32> = fused_attention(inputs, &shape, None).into_data().iter::<f32>().collect();
+    let output: Vec<f32> = fused_attention(inputs, None, &shape, None).into_data().iter::<f32>().collect();
     assert_eq!(output, [65504.0, f16::from_f32(0.1).to_f32()]);
 }
 
@@ -271,20 +285,20 @@ fn mixed_attention_rounds_its_operands() {
 fn attention_by_matrix_units_on_a_software_gpu() {
     let Some(device) = crate::test_gpu() else { return };
     let autodiff = device.clone().autodiff();
-    // Planes of a cube, dropout and the width of heads are kernels of their own, which software Vulkan compiles slowly. Gradients of a mean over many, and such that 16 bits cannot hold.
+    // Planes of a cube, dropout, a bias and the width of heads are kernels of their own, which software Vulkan compiles slowly. Gradients of a mean over many, and such that 16 bits cannot hold.
     let dropout = |seed: u64| Some(Dropout::new(0.3, seed));
-    for (heads, lengths, size, dropout, by) in [
-        (1, vec![1], 40, None, 1.0),
-        (12, vec![15, 3, 16], 40, None, 1e-9),
-        (1, vec![65], 32, dropout(1), 1.0),
-        (3, vec![64, 33, 0, 1], 32, dropout(2), 1e-9),
-        (2, vec![7, 200, 0, 150, 1], 32, dropout(3), 1e9),
+    for (heads, lengths, size, dropout, relative, by) in [
+        (1, vec![1], 40, None, false, 1.0),
+        (12, vec![15, 3, 16], 40, None, false, 1e-9),
+        (1, vec![65], 32, dropout(1), true, 1.0),
+        (3, vec![64, 33, 0, 1], 32, dropout(2), true, 1e-9),
+        (2, vec![7, 200, 0, 150, 1], 32, dropout(3), true, 1e9),
     ] {
         let width = lengths.iter().copied().max().expect("a sequence");
-        check_mixed_attention(&packed(heads, lengths.clone()), size, dropout, by, DType::F32, &autodiff);
-        check_mixed_attention(&padded(heads, width, lengths.clone()), size, dropout, by, DType::F32, &autodiff);
+        check_mixed_attention(&packed(heads, lengths.clone()), size, dropout, relative, by, DType::F32, &autodiff);
+        check_mixed_attention(&padded(heads, width, lengths.clone()), size, dropout, relative, by, DType::F32, &autodiff);
         if Precision::Mixed.check(&device).is_ok() {
-            check_mixed_attention(&packed(heads, lengths), size, dropout, 1.0, DType::F16, &autodiff);
+            check_mixed_attention(&packed(heads, lengths), size, dropout, relative, 1.0, DType::F16, &autodiff);
         }
     }
     views_and_empty_sequences(&device, Precision::Mixed);

@@ -7,10 +7,16 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::pieces::{known_block, load, mix, place, products, store};
+use super::distances::{Parts, add_block, clear, leave, sums_at};
+use super::pieces::{bias, bias_at, known_block, load, mix, place, products, store};
 use super::{SIDE, slab};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
+
+/// How the kernel by blocks of queries adds up by distance.
+pub(super) const fn parts(block: usize) -> Parts {
+    Parts { rows: block, columns: block, stride: block + 1, units: SIDE * SIDE }
+}
 
 /// What the backward kernels read beside vectors, in one buffer: the logarithm of every (row, head, query), the product of its output with the gradient, and of every row its
 /// start, its rows and its tokens.
@@ -58,8 +64,10 @@ pub(super) fn prepare_kernel(
 pub(super) fn query_kernel(
     joint: &[f32],
     gradient: &[f32],
+    relative: &[f32],
     facts: &[f32],
     to_joint: &mut [f32],
+    to_biases: &mut [f32],
     tasks: u32,
     width: u32,
     heads: u32,
@@ -71,6 +79,7 @@ pub(super) fn query_kernel(
     #[comptime] size: usize,
     #[comptime] block: usize,
     #[comptime] dropped: bool,
+    #[comptime] biased: bool,
 ) {
     let own = comptime!(block / SIDE);
     let numbers = comptime!(size.div_ceil(SIDE));
@@ -119,6 +128,14 @@ pub(super) fn query_kernel(
     }
     load(joint, &mut query_slab, base, stride, begin, end, size, block);
     load(gradient, &mut gradient_slab, single, hidden, begin, end, size, block);
+    let nearest = bias_at(task % heads, width);
+    let parts = comptime!(parts(block));
+    let at = sums_at(CUBE_POS, width, parts);
+    let mut open = Shared::<[f32]>::new_slice(comptime!(if biased { parts.ring() } else { 1 }));
+    if comptime!(biased) {
+        clear(&mut open, parts);
+        sync_cube();
+    }
 
     let steps = keys.div_ceil(block);
     for step in 0..steps {
@@ -138,10 +155,14 @@ pub(super) fn query_kernel(
                 if comptime!(dropped) {
                     back *= factor((first + column) as u32, lows[i], highs[i], threshold, scale);
                 }
+                let mut score = scores[i * own + j] * scaling;
+                if comptime!(biased) {
+                    score += bias(relative, nearest, begin + line, first + column, end, keys);
+                }
                 let mut weight = 0.0f32;
                 if begin + line < end {
                     if first + column < keys {
-                        weight = exponential(scores[i * own + j] * scaling - logarithms[i]) * (back - means[i]);
+                        weight = exponential(score - logarithms[i]) * (back - means[i]);
                     }
                 }
                 weights[line * comptime!(block + 1) + column] = weight;
@@ -149,7 +170,15 @@ pub(super) fn query_kernel(
         }
         sync_cube();
         mix(&weights, &key_slab, &mut sums, false, size, block);
+        if comptime!(biased) {
+            add_block(&weights, &mut open, to_biases, at, first, parts);
+        }
         sync_cube();
+    }
+    if comptime!(biased) {
+        if begin < end {
+            leave(&open, to_biases, at, steps * block, parts);
+        }
     }
     #[unroll]
     for i in 0..own {
@@ -163,6 +192,7 @@ pub(super) fn query_kernel(
 pub(super) fn key_kernel(
     joint: &[f32],
     gradient: &[f32],
+    relative: &[f32],
     facts: &[f32],
     to_joint: &mut [f32],
     tasks: u32,
@@ -176,6 +206,7 @@ pub(super) fn key_kernel(
     #[comptime] size: usize,
     #[comptime] block: usize,
     #[comptime] dropped: bool,
+    #[comptime] biased: bool,
 ) {
     let own = comptime!(block / SIDE);
     let numbers = comptime!(size.div_ceil(SIDE));
@@ -212,6 +243,7 @@ pub(super) fn key_kernel(
     }
     load(joint, &mut key_slab, base + hidden, stride, begin, keys, size, block);
     load(joint, &mut value_slab, base + 2 * hidden, stride, begin, keys, size, block);
+    let nearest = bias_at(task % heads, width);
 
     let steps = queries.div_ceil(block);
     for step in 0..steps {
@@ -241,7 +273,11 @@ pub(super) fn key_kernel(
                 let mut probability = 0.0f32;
                 if line < queries {
                     if begin + column < keys {
-                        probability = exponential(scores[i * own + j] * scaling - logarithm);
+                        let mut score = scores[i * own + j] * scaling;
+                        if comptime!(biased) {
+                            score += bias(relative, nearest, line, begin + column, queries, keys);
+                        }
+                        probability = exponential(score - logarithm);
                     }
                 }
                 let place = (i * SIDE + down) * comptime!(block + 1) + column;

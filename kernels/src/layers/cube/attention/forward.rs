@@ -7,7 +7,7 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::pieces::{given_block, load, mix, products, store};
+use super::pieces::{bias, bias_at, given_block, load, mix, products, store};
 use super::{LEAST, SIDE, slab};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
@@ -16,6 +16,7 @@ use crate::layers::cube::mask::{factor, row_key};
 #[allow(clippy::too_many_arguments)]
 pub(super) fn attention_kernel(
     joint: &[f32],
+    relative: &[f32],
     places: &[i32],
     output: &mut [f32],
     logarithms: &mut [f32],
@@ -31,6 +32,7 @@ pub(super) fn attention_kernel(
     #[comptime] size: usize,
     #[comptime] block: usize,
     #[comptime] dropped: bool,
+    #[comptime] biased: bool,
 ) {
     let own = comptime!(block / SIDE);
     let numbers = comptime!(size.div_ceil(SIDE));
@@ -74,6 +76,7 @@ pub(super) fn attention_kernel(
         highs[i] = high;
     }
     load(joint, &mut query_slab, base, stride, begin, end, size, block);
+    let nearest = bias_at(task % heads, width);
 
     let steps = keys.div_ceil(block);
     for step in 0..steps {
@@ -88,6 +91,10 @@ pub(super) fn attention_kernel(
             #[unroll]
             for j in 0..own {
                 scores[i * own + j] *= scaling;
+                if comptime!(biased) {
+                    let (query, key) = (begin + i * SIDE + down, first + j * SIDE + across);
+                    scores[i * own + j] += bias(relative, nearest, query, key, end, keys);
+                }
                 if first + j * SIDE + across < keys {
                     if scores[i * own + j] > largest {
                         largest = scores[i * own + j];

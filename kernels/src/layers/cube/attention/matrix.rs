@@ -20,6 +20,7 @@ use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use burn_cubecl::cubecl::prelude::*;
 
+use super::distances::Parts;
 use crate::fragments::Fragment;
 use crate::layers::cube::mixed::held;
 
@@ -111,6 +112,11 @@ impl Tile {
     /// Numbers of all planes' weights.
     const fn weights(&self) -> usize {
         self.rows() * self.weight_stride()
+    }
+
+    /// How the gradients of a cube's scores are added up by distance.
+    pub(super) const fn parts(&self) -> Parts {
+        Parts { rows: self.rows(), columns: self.columns(), stride: self.weight_stride(), units: self.units() }
     }
 
     /// From a line of a plane's stage to the next.

@@ -1,6 +1,8 @@
 //! What the kernels of attention share: which rows are a cube's, blocks of vectors in shared memory, their products, and sums in registers.
 
 #![allow(unsafe_code)]
+// A kernel computes both sides of `&&` when they have no effects: nested ifs are what skips work there.
+#![allow(clippy::collapsible_if)]
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
@@ -132,6 +134,24 @@ pub(super) fn store(
             }
         }
     }
+}
+
+/// Where in the biases by distance, `[heads, 2 width - 1]`, a head's for distance 0 is.
+#[cube]
+pub(super) fn bias_at(head: usize, width: usize) -> usize {
+    head * (2 * width - 1) + width - 1
+}
+
+/// What is added to the score of a query and a key for the distance between them, 0 for lines behind either end; `at` is [`bias_at()`].
+#[cube]
+pub(super) fn bias(relative: &[f32], at: usize, query: usize, key: usize, queries: usize, keys: usize) -> f32 {
+    let mut added = 0.0f32;
+    if query < queries {
+        if key < keys {
+            added = relative[at + key - query];
+        }
+    }
+    added
 }
 
 /// A block of rows of one sequence and one head, which a cube works on.

@@ -9,7 +9,8 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::cmma::Matrix;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::super::pieces::{known_block, place};
+use super::super::distances::{add_block, clear, leave, sums_at};
+use super::super::pieces::{bias, bias_at, known_block, place};
 use super::{ALIGNMENT, SURVEYORS, Tile, fill, left, mix, product, write, zeros};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
@@ -175,8 +176,10 @@ fn know(
 pub(in super::super) fn query_kernel<N: Size>(
     joint: &[Vector<f16, N>],
     gradient: &[Vector<f32, N>],
+    relative: &[f32],
     facts: &[f32],
     to_joint: &mut [f32],
+    to_biases: &mut [f32],
     tasks: u32,
     width: u32,
     heads: u32,
@@ -188,6 +191,7 @@ pub(in super::super) fn query_kernel<N: Size>(
     #[comptime] size: usize,
     #[comptime] tile: Tile,
     #[comptime] dropped: bool,
+    #[comptime] biased: bool,
 ) {
     let (m, n) = comptime!((tile.one.m, tile.one.n));
     let columns = comptime!(tile.columns());
@@ -230,6 +234,13 @@ pub(in super::super) fn query_kernel<N: Size>(
     left(&slab, plane * m, &mut gradients, size, tile);
     let mut sums = Sequence::<Matrix<f32>>::new();
     zeros(&mut sums, size, tile);
+    let nearest = bias_at(task % heads, width);
+    let parts = comptime!(tile.parts());
+    let own_sums = sums_at(CUBE_POS, width, parts);
+    let mut open = Shared::<[f32]>::new_slice(comptime!(if biased { parts.ring() } else { 1 }));
+    if comptime!(biased) {
+        clear(&mut open, parts);
+    }
     sync_cube();
 
     for step in 0..keys.div_ceil(columns) {
@@ -254,7 +265,11 @@ pub(in super::super) fn query_kernel<N: Size>(
                         if comptime!(dropped) {
                             given *= factor((first + column) as u32, lows[line], highs[line], threshold, scale);
                         }
-                        weight = exponential(scores[from] * scaling - logarithms[line]) * (given - means[line]) * by_score;
+                        let mut score = scores[from] * scaling;
+                        if comptime!(biased) {
+                            score += bias(relative, nearest, begin + line, first + column, end, keys);
+                        }
+                        weight = exponential(score - logarithms[line]) * (given - means[line]) * by_score;
                     }
                 }
                 weights[weights_at + (at / n) * comptime!(tile.weight_stride()) + column] = f16::cast_from(weight);
@@ -262,7 +277,17 @@ pub(in super::super) fn query_kernel<N: Size>(
             sync_plane();
         }
         mix(&weights, weights_at, &slab, 0usize, &sums, size, tile);
+        if comptime!(biased) {
+            // Of all planes.
+            sync_cube();
+            add_block(&weights, &mut open, to_biases, own_sums, first, parts);
+        }
         sync_cube();
+    }
+    if comptime!(biased) {
+        if begin < end {
+            leave(&open, to_biases, own_sums, keys.div_ceil(columns) * columns, parts);
+        }
     }
     let mut line = UNIT_POS as usize;
     while line < rows {
@@ -278,6 +303,7 @@ pub(in super::super) fn query_kernel<N: Size>(
 pub(in super::super) fn key_kernel<N: Size>(
     joint: &[Vector<f16, N>],
     gradient: &[Vector<f32, N>],
+    relative: &[f32],
     facts: &[f32],
     to_joint: &mut [f32],
     tasks: u32,
@@ -291,6 +317,7 @@ pub(in super::super) fn key_kernel<N: Size>(
     #[comptime] size: usize,
     #[comptime] tile: Tile,
     #[comptime] dropped: bool,
+    #[comptime] biased: bool,
 ) {
     let (m, n) = comptime!((tile.one.m, tile.one.n));
     let columns = comptime!(tile.columns());
@@ -338,6 +365,7 @@ pub(in super::super) fn key_kernel<N: Size>(
     let mut value_sums = Sequence::<Matrix<f32>>::new();
     zeros(&mut key_sums, size, tile);
     zeros(&mut value_sums, size, tile);
+    let nearest = bias_at(task % heads, width);
     sync_cube();
 
     for step in 0..queries.div_ceil(columns) {
@@ -375,7 +403,11 @@ pub(in super::super) fn key_kernel<N: Size>(
                 if line < keys {
                     if first + column < queries {
                         let mut given = backs[from];
-                        probability = exponential(scores[from] * scaling - logarithms[column]);
+                        let mut score = scores[from] * scaling;
+                        if comptime!(biased) {
+                            score += bias(relative, nearest, first + column, line, queries, keys);
+                        }
+                        probability = exponential(score - logarithms[column]);
                         let mut by_mask = 1.0f32;
                         if comptime!(dropped) {
                             by_mask = factor(line as u32, lows[column], highs[column], threshold, scale);

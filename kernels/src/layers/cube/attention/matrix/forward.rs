@@ -10,7 +10,7 @@ use burn_cubecl::cubecl::cmma::Matrix;
 use burn_cubecl::cubecl::prelude::*;
 
 use super::super::LEAST;
-use super::super::pieces::given_block;
+use super::super::pieces::{bias, bias_at, given_block};
 use super::{ALIGNMENT, Tile, fill, left, mix, product, write, zeros};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
@@ -21,6 +21,7 @@ use crate::layers::cube::mixed::held;
 #[allow(clippy::too_many_arguments)]
 pub(in super::super) fn attention_kernel<N: Size>(
     joint: &[Vector<f16, N>],
+    relative: &[f32],
     places: &[i32],
     output: &mut [f16],
     logarithms: &mut [f32],
@@ -36,6 +37,7 @@ pub(in super::super) fn attention_kernel<N: Size>(
     #[comptime] size: usize,
     #[comptime] tile: Tile,
     #[comptime] dropped: bool,
+    #[comptime] biased: bool,
 ) {
     let (m, n) = comptime!((tile.one.m, tile.one.n));
     let columns = comptime!(tile.columns());
@@ -86,6 +88,7 @@ pub(in super::super) fn attention_kernel<N: Size>(
     zeros(&mut mixed, size, tile);
     sync_cube();
 
+    let nearest = bias_at(task % heads, width);
     let steps = keys.div_ceil(columns);
     for step in 0..steps {
         let first = step * columns;
@@ -100,7 +103,10 @@ pub(in super::super) fn attention_kernel<N: Size>(
                 for t in 0..comptime!(n / share) {
                     let at = t * share + column;
                     if first + j * n + at < keys {
-                        let score = stage[stage_at + (row + i * next) * comptime!(tile.stage_stride()) + at] * scaling;
+                        let mut score = stage[stage_at + (row + i * next) * comptime!(tile.stage_stride()) + at] * scaling;
+                        if comptime!(biased) {
+                            score += bias(relative, nearest, begin + plane * m + row + i * next, first + j * n + at, end, keys);
+                        }
                         if score > most[i] {
                             most[i] = score;
                         }
@@ -145,7 +151,11 @@ pub(in super::super) fn attention_kernel<N: Size>(
                     let at = t * share + column;
                     let mut weight = 0.0f32;
                     if first + j * n + at < keys {
-                        weight = exponential(stage[stage_at + line * comptime!(tile.stage_stride()) + at] * scaling - most[i]);
+                        let mut score = stage[stage_at + line * comptime!(tile.stage_stride()) + at] * scaling;
+                        if comptime!(biased) {
+                            score += bias(relative, nearest, begin + plane * m + line, first + j * n + at, end, keys);
+                        }
+                        weight = exponential(score - most[i]);
                     }
                     sums[i] += weight;
                     if comptime!(dropped) {
