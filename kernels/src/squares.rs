@@ -40,20 +40,46 @@ impl Squares for Flex {
 /// Parts that a GPU adds a tensor up in.
 const PARTS: usize = 256;
 
-/// The parts of one of many tensors.
+/// Tensors of a launch: with the sums, all the buffers that WebGPU promises a kernel, but for that of its numbers.
+const TOGETHER: usize = 6;
+
+/// The parts of a few of many tensors.
 #[backend_extension(Cube, Flex, Fusion)]
+#[allow(clippy::too_many_arguments)]
 pub(crate) trait Parts: Backend {
-    /// `sums`, all of it, with the parts of `input` from `place` x [`PARTS`] on.
-    #[fusion(meta = |_input, sums, _place| sums.clone())]
-    fn squares(input: FloatTensor<Self>, sums: FloatTensor<Self>, place: usize) -> FloatTensor<Self>;
+    /// `sums`, all of it, with the parts of the first `count` of these tensors from `place` x [`PARTS`] on.
+    #[fusion(meta = |_a, _b, _c, _d, _e, _f, sums, _place, _count| sums.clone())]
+    fn squares(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        f: FloatTensor<Self>,
+        sums: FloatTensor<Self>,
+        place: usize,
+        count: usize,
+    ) -> FloatTensor<Self>;
 }
 
 impl Parts for Flex {
-    fn squares(input: FlexTensor, sums: FlexTensor, place: usize) -> FlexTensor {
-        let (input, mut sums) = (input.to_contiguous(), owned_flat(sums));
-        let parts = &mut sums.storage_mut::<f32>()[place * PARTS..(place + 1) * PARTS];
-        parts.fill(0.0);
-        parts[0] = numbers(&input).chunks(CHUNK).map(squares).sum::<f64>() as f32;
+    fn squares(
+        a: FlexTensor,
+        b: FlexTensor,
+        c: FlexTensor,
+        d: FlexTensor,
+        e: FlexTensor,
+        f: FlexTensor,
+        sums: FlexTensor,
+        place: usize,
+        count: usize,
+    ) -> FlexTensor {
+        let mut sums = owned_flat(sums);
+        let parts = sums.storage_mut::<f32>()[place * PARTS..].chunks_exact_mut(PARTS);
+        for (input, parts) in [a, b, c, d, e, f].into_iter().take(count).zip(parts) {
+            parts.fill(0.0);
+            parts[0] = numbers(&input.to_contiguous()).chunks(CHUNK).map(squares).sum::<f64>() as f32;
+        }
         sums
     }
 }
@@ -81,17 +107,19 @@ pub fn sums_in_one_pass<const D: usize>(tensor: &Tensor<D>) -> bool {
     fused_for(tensor) && on_cpu(&tensor.device())
 }
 
-/// The sum of the squares of all numbers of these flat f32 tensors, `[1]` in f32, still on their device: one launch for each, and one for all.
+/// The sum of the squares of all numbers of these flat f32 tensors, `[1]` in f32, still on their device: a launch for every six, and one for all.
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
-pub fn squares_on_device(tensors: Vec<Tensor<1>>) -> Tensor<1> {
+pub fn squares_on_device(tensors: &[Tensor<1>]) -> Tensor<1> {
     let device = tensors.first().expect("one tensor at least").device();
     let count = tensors.len() * PARTS;
     let mut sums = Tensor::<1>::empty([count], (&device, DType::F32)).into_dispatch();
-    for (place, tensor) in tensors.into_iter().enumerate() {
-        sums = <Dispatch as Parts>::squares(tensor.cast(DType::F32).into_dispatch(), sums, place);
+    for (group, tensors) in tensors.chunks(TOGETHER).enumerate() {
+        // Where there are fewer, the first stands in for the others.
+        let [a, b, c, d, e, f] = std::array::from_fn(|at| tensors.get(at).unwrap_or(&tensors[0]).clone().cast(DType::F32).into_dispatch());
+        sums = <Dispatch as Parts>::squares(a, b, c, d, e, f, sums, group * TOGETHER, tensors.len());
     }
     Tensor::<1>::from_dispatch(sums).sum()
 }
@@ -159,13 +187,14 @@ mod tests {
     }
 
     fn check_on(device: &Device) {
-        let tensors: Vec<Vec<f32>> = [1, 3, 255, 256, 257, 16_384, 70_001].map(|count| numbers(count, count as u32)).to_vec();
+        let tensors: Vec<Vec<f32>> =
+            [4, 12, 256, 1024, 260, 16_384, 1, 3, 255, 256, 257, 16_384, 70_001, 8].map(|count| numbers(count, count as u32)).to_vec();
         let expected: f64 = tensors.iter().map(|values| reference(values)).sum();
         let tensors = tensors.into_iter().map(|values| {
             let count = values.len();
             Tensor::from_data(TensorData::new(values, [count]), device)
         });
-        let got: f32 = squares_on_device(tensors.collect()).into_data().iter::<f32>().sum();
+        let got: f32 = squares_on_device(&tensors.collect::<Vec<_>>()).into_data().iter::<f32>().sum();
         assert!((f64::from(got) / expected - 1.0).abs() < 2e-6, "got {got}, expected {expected}");
     }
 

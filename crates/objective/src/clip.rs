@@ -115,7 +115,7 @@ fn squares<M: Module>(module: &M, gradients: &GradientsParams) -> Sum {
     module.visit(&mut squares);
     match squares.others.is_empty() {
         true => Sum::Number(squares.sum, squares.device.unwrap_or_default()),
-        false => Sum::OnDevice(kernels::squares_on_device(squares.others)),
+        false => Sum::OnDevice(kernels::squares_on_device(&squares.others)),
     }
 }
 
