@@ -145,6 +145,13 @@ fn random_batch(generator: &mut ChaCha8Rng, rows: usize, length: usize, vocabula
     TokenBatch::new(&rows, 0)
 }
 
+/// The rows of several batches as one.
+fn joined(batches: &[TokenBatch]) -> TokenBatch {
+    let rows = batches.iter().flat_map(|batch| (0..batch.rows).map(|row| batch.row(row).iter().map(|&id| id as u32).collect()));
+    let rows: Vec<Vec<u32>> = rows.collect();
+    TokenBatch::new(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), 0)
+}
+
 /// User and system time of this process so far in seconds, and its resident and largest resident memory in MiB; zeros where there is no /proc.
 struct Process {
     processor: f64,
@@ -339,13 +346,15 @@ fn train(options: &Options, encoder: &Encoder, texts: &mut Texts) -> Option<f64>
         };
         let queries = in_chunks(0, options.batch, options.query_length);
         let documents = in_chunks(1, columns, options.document_length);
-        let query_chunks = queries.len();
-        let chunks: Vec<TokenBatch> = queries.into_iter().chain(documents).collect();
+        let cut: Vec<TokenBatch> = queries.into_iter().chain(documents).collect();
+        // As the trainer does: one pass for both sides, unless chunks were asked for. Padding would be that of the wider side.
+        let chunks = if options.chunk == 0 && !options.padded { vec![joined(&cut)] } else { cut.clone() };
         let seeds: Vec<u64> = (0..chunks.len()).map(|chunk| (step * chunks.len() + chunk) as u64).collect();
         let (begun, used) = (Instant::now(), Process::now().processor);
-        let scored = |mut rows: Vec<Tensor<2>>| {
-            let documents = Tensor::cat(rows.split_off(query_chunks), 0);
-            let queries = Tensor::cat(rows, 0);
+        let scored = |rows: Vec<Tensor<2>>| {
+            let rows = Tensor::cat(rows, 0);
+            let [queries, documents] =
+                [(0, options.batch), (options.batch, columns)].map(|(first, count)| rows.clone().narrow(0, first, count));
             let batch = Embedded::new(queries, documents, (0..options.batch).collect(), Vec::new()).expect("the parts fit");
             loss.evaluate(&batch, &Now::default(), &LossState::default()).value
         };
@@ -362,7 +371,7 @@ fn train(options: &Options, encoder: &Encoder, texts: &mut Texts) -> Option<f64>
         assert!(value.is_finite());
         steps.first.get_or_insert_with(|| begin.elapsed().as_secs_f64());
         if step >= options.warmup {
-            steps.add(begun, used, asked.elapsed().as_secs_f64(), &chunks);
+            steps.add(begun, used, asked.elapsed().as_secs_f64(), &cut);
         }
         if options.memory_every > 0 && (step + 1).is_multiple_of(options.memory_every) {
             let (Process { resident, largest, .. }, device) = (Process::now(), pools(&options.device));

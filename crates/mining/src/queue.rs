@@ -134,12 +134,12 @@ impl Queue {
         (rows, &self.ids)
     }
 
-    /// Which column is no negative of which query, `[queries, len]` row-major: documents judged for the query, and copies of their texts or
-    /// of the query's own.
+    /// By query, which of the columns are no negatives of it: documents judged for the query, and copies of their texts or of the query's
+    /// own. A column may come twice. Lists, as there are few of many.
     ///
     /// # Errors
     /// When a document or a query is not in the collection.
-    pub fn blocked(&self, queries: &[u32], knowledge: &Knowledge) -> Result<Vec<bool>, MiningError> {
+    pub fn blocked(&self, queries: &[u32], knowledge: &Knowledge) -> Result<Vec<Vec<usize>>, MiningError> {
         let (documents, known) = (knowledge.documents(), knowledge.queries());
         if let Some(&id) = self.ids.iter().find(|&&id| id as usize >= documents) {
             return Err(MiningError::Beyond { side: "document", id, count: documents });
@@ -149,10 +149,7 @@ impl Queue {
         }
         // A judged document has its own text, so copies are all there is to ask for.
         let texts = knowledge.places(&self.ids);
-        let mut blocked = vec![false; queries.len() * self.ids.len()];
-        let rows = blocked.par_chunks_mut(self.ids.len().max(1)).zip(queries);
-        rows.for_each(|(row, &query)| texts.copies(query).for_each(|place| row[place] = true));
-        Ok(blocked)
+        Ok(queries.par_iter().map(|&query| texts.copies(query).collect()).collect())
     }
 
     /// The state as named tensors: rows, ids and ages by slot, and the next slot; nothing for an empty queue.

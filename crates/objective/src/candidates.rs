@@ -6,6 +6,7 @@
 
 mod cells;
 mod error;
+mod marks;
 mod side;
 
 use std::ops::Range;
@@ -14,6 +15,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 pub(crate) use cells::Cells;
 pub use error::BatchError;
+pub use marks::Marks;
 pub use side::{Guide, Side};
 
 /// The embeddings of one step, as the losses take them.
@@ -25,20 +27,22 @@ pub struct Embedded {
     pub documents: Tensor<2>,
     /// For each query the column of its positive.
     pub targets: Vec<usize>,
-    /// `[queries * candidates]`, row-major; `true` takes column `j` out of the candidates of query `i`. A blocked target is ignored.
-    /// Empty when nothing is blocked.
-    pub blocked: Vec<bool>,
+    /// `[queries, candidates]`; a mark takes column `j` out of the candidates of query `i`. A blocked target is ignored. Empty when nothing
+    /// is blocked.
+    pub blocked: Marks,
     /// What is known beside that; every part may be empty.
     pub side: Side,
 }
 
 impl Embedded {
-    /// A batch without side information whose parts fit together.
+    /// A batch without side information whose parts fit together. Here and in what is added below, cells are `[queries * candidates]`,
+    /// row-major.
     ///
     /// # Errors
     /// When [`validate`](Self::validate) finds fault.
     pub fn new(queries: Tensor<2>, documents: Tensor<2>, targets: Vec<usize>, blocked: Vec<bool>) -> Result<Self, BatchError> {
-        Self { queries, documents, targets, blocked, side: Side::default() }.validated()
+        let open = Self { queries, documents, targets, blocked: Marks::default(), side: Side::default() }.validated()?;
+        Ok(Self { blocked: open.marks("blocked", blocked)?, ..open })
     }
 
     /// Says which columns are each query's own, see [`Side::own`].
@@ -46,7 +50,7 @@ impl Embedded {
     /// # Errors
     /// When [`validate`](Self::validate) finds fault.
     pub fn with_own(mut self, own: Vec<bool>) -> Result<Self, BatchError> {
-        self.side.own = own;
+        self.side.own = self.marks("own", own)?;
         self.validated()
     }
 
@@ -73,7 +77,7 @@ impl Embedded {
     /// # Errors
     /// When [`validate`](Self::validate) finds fault.
     pub fn with_positives(mut self, positives: Vec<bool>) -> Result<Self, BatchError> {
-        self.side.positives = positives;
+        self.side.positives = self.marks("positives", positives)?;
         self.validated()
     }
 
@@ -95,12 +99,18 @@ impl Embedded {
         self.validated()
     }
 
+    /// The table of a list of its cells, which may be empty.
+    fn marks(&self, what: &'static str, cells: Vec<bool>) -> Result<Marks, BatchError> {
+        BatchError::check_cells(what, cells.len(), self.rows(), self.columns())?;
+        Ok(Marks::from_cells(self.columns(), cells))
+    }
+
     fn validated(self) -> Result<Self, BatchError> {
         self.validate()?;
         Ok(self)
     }
 
-    /// Checks shapes, the range of the targets and the lengths of all lists, without touching the device.
+    /// Checks shapes, the range of the targets and the sizes of all tables and lists, without touching the device.
     ///
     /// # Errors
     /// The first part that does not fit.
@@ -118,23 +128,19 @@ impl Embedded {
         if let Some((query, &target)) = self.targets.iter().enumerate().find(|&(_, &target)| target >= columns) {
             return Err(BatchError::TargetRange { query, target, columns });
         }
-        if !self.blocked.is_empty() && self.blocked.len() != queries * columns {
-            return Err(BatchError::Cells { what: "blocked", got: self.blocked.len(), queries, columns });
-        }
+        BatchError::check_marks("blocked", &self.blocked, queries, columns)?;
         self.side.validate(queries, columns)
     }
 
     /// The batch of some of its queries, with all columns and with these rows in the place of its own: `queries` `[range, dimension]` and
     /// `documents` `[candidates, dimension]`.
     pub(crate) fn part(&self, range: Range<usize>, queries: Tensor<2>, documents: Tensor<2>) -> Self {
-        let columns = self.columns();
-        let cells = range.start * columns..range.end * columns;
         Self {
             queries,
             documents,
             targets: self.targets[range.clone()].to_vec(),
-            blocked: self.blocked.get(cells.clone()).map(<[bool]>::to_vec).unwrap_or_default(),
-            side: self.side.part(range, cells),
+            blocked: self.blocked.part(range.clone()),
+            side: self.side.part(range, self.columns()),
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use encoder::TokenBatch;
 use mining::{Candidate, Miner, Topics, Visit};
+use objective::Marks;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -21,26 +22,30 @@ use crate::rounds::{Clock, Course};
 /// Batches waiting for the device.
 const AHEAD: usize = 3;
 
+/// The same where a batch has more cells than this, a quarter of a byte each: no more than there must be.
+const MANY_CELLS: usize = 1 << 31;
+
 /// One step's input, on the host.
 pub(crate) struct Batch {
     pub(crate) step: usize,
     /// (query, positive) of each row.
     pub(crate) pairs: Vec<(u32, u32)>,
-    /// Query and document chunks, in this order; the rows of all document chunks are the columns.
-    pub(crate) query_chunks: Vec<TokenBatch>,
-    pub(crate) document_chunks: Vec<TokenBatch>,
+    /// What goes through the trained encoder, a chunk after the other: the queries, and behind them the documents of the columns unless these have rows of another kind.
+    pub(crate) encoded: Vec<TokenBatch>,
+    /// The documents of the columns, in chunks, when they do not go with the queries.
+    pub(crate) documents: Vec<TokenBatch>,
     /// The documents behind the columns.
     pub(crate) columns: Vec<u32>,
     /// Column of each query's positive.
     pub(crate) targets: Vec<usize>,
     /// The negatives drawn for each query.
     pub(crate) drawn: Vec<Vec<Candidate>>,
-    // Tables of [queries, columns], row-major.
+    // Tables of [queries, columns].
     /// The column is no candidate for the query.
-    pub(crate) blocked: Vec<bool>,
+    pub(crate) blocked: Marks,
     /// The column was drawn for the query, or is its positive.
-    pub(crate) own: Vec<bool>,
-    /// The teacher's score, NaN where unknown; empty without a teacher.
+    pub(crate) own: Marks,
+    /// The teacher's score, row-major, NaN where unknown; empty without a teacher.
     pub(crate) teacher: Vec<f32>,
     /// By column: the text was written by a model; empty when none was.
     pub(crate) synthetic: Vec<bool>,
@@ -57,29 +62,14 @@ impl Batch {
     }
 }
 
-/// Fewest rows of a chunk that is cut for its length: below that, a launch costs more than padding.
-const FEWEST: usize = 8;
-
-/// Cuts rows, longest first, where they have become a quarter shorter than the longest of their chunk, and at `most` rows.
-fn cut_by_length<'a, 'b>(rows: &'a [&'b [u32]], most: usize) -> Vec<&'a [&'b [u32]]> {
-    let (mut chunks, mut start) = (Vec::new(), 0);
-    for end in 1..=rows.len() {
-        let size = end - start;
-        let shorter = size >= FEWEST && rows.get(end).is_some_and(|row| row.len() * 4 <= rows[start].len() * 3);
-        if end == rows.len() || size == most || shorter {
-            chunks.push(&rows[start..end]);
-            start = end;
-        }
-    }
-    chunks
-}
-
 /// Everything a batch is made from between two refreshes.
 pub(crate) struct Assembler {
     pub(crate) data: Arc<Data>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) miner: Arc<Miner>,
     pub(crate) config: BatchConfig,
+    /// Whether documents go through the trained encoder with the queries: in one pass, which on a GPU takes half the launches of two.
+    pub(crate) together: bool,
     /// Whether the other queries' positives are candidates.
     pub(crate) in_batch: bool,
     pub(crate) course: Course,
@@ -91,7 +81,8 @@ pub(crate) struct Assembler {
 impl Assembler {
     /// Assembles the batches of `steps` on a blocking tokio task, in order, a few ahead of the receiver. Dropping the receiver ends it.
     pub(crate) fn spawn(self: Arc<Self>, steps: std::ops::Range<usize>) -> (mpsc::Receiver<Batch>, JoinHandle<Result<()>>) {
-        let (sender, receiver) = mpsc::channel(AHEAD);
+        let BatchConfig { queries, negatives, .. } = self.config;
+        let (sender, receiver) = mpsc::channel(if queries * queries * (1 + negatives) > MANY_CELLS { 1 } else { AHEAD });
         let task = tokio::task::spawn_blocking(move || {
             let mut epoch = None;
             for step in steps {
@@ -138,31 +129,33 @@ impl Assembler {
                 columns.len() - 1
             });
         }
-        // Neighbours of like length share a chunk, so that little of what the device computes is padding. The order of rows and columns
+        // Longest first, so that texts of a chunk are of like length, to the longest of which launches are sized. The order of rows and columns
         // means nothing to the loss.
         let tokens = &self.data.tokens;
         columns.sort_by_key(|&document| (Reverse(tokens.document(document).len()), document));
         let place: HashMap<u32, usize> = columns.iter().enumerate().map(|(column, &document)| (document, column)).collect();
         let targets: Vec<usize> = pairs.iter().map(|(_, positive)| place[positive]).collect();
         let blocked = self.blocked(&pairs, &own, &columns, &place);
-        let query_rows: Vec<&[u32]> = pairs.iter().map(|&(query, _)| tokens.query(query)).collect();
-        let document_rows: Vec<&[u32]> = columns.iter().map(|&document| tokens.document(document)).collect();
+        let mut encoded: Vec<&[u32]> = pairs.iter().map(|&(query, _)| tokens.query(query)).collect();
+        let mut documents: Vec<&[u32]> = columns.iter().map(|&document| tokens.document(document)).collect();
+        if self.together {
+            encoded.append(&mut documents);
+        }
         let most = if self.config.chunk > 0 { self.config.chunk } else { usize::MAX };
-        let cut = |rows: &[&[u32]]| cut_by_length(rows, most).into_iter().map(|rows| tokens.batch(rows)).collect();
-        let (query_chunks, document_chunks) = (cut(&query_rows), cut(&document_rows));
+        let [encoded, documents] = [encoded, documents].map(|rows| rows.chunks(most).map(|rows| tokens.batch(rows)).collect());
         let mine = self.own(&pairs, &own, columns.len(), &place);
         let teacher = self.teacher(&pairs, &drawn, &columns, &place);
         let corpus = self.data.documents() as u32;
         let any_synthetic = columns.iter().any(|&document| document >= corpus);
         let synthetic = if any_synthetic { columns.iter().map(|&document| document >= corpus).collect() } else { Vec::new() };
-        Batch { step, query_chunks, document_chunks, pairs, columns, targets, drawn, blocked, own: mine, teacher, synthetic }
+        Batch { step, encoded, documents, pairs, columns, targets, drawn, blocked, own: mine, teacher, synthetic }
     }
 
     /// The column was drawn for the query, or is its positive.
-    fn own(&self, pairs: &[(u32, u32)], own: &[Vec<u32>], count: usize, place: &HashMap<u32, usize>) -> Vec<bool> {
-        let mut table = vec![false; pairs.len() * count];
+    fn own(&self, pairs: &[(u32, u32)], own: &[Vec<u32>], count: usize, place: &HashMap<u32, usize>) -> Marks {
+        let mut table = Marks::new(pairs.len(), count);
         for (row, (negatives, (_, positive))) in own.iter().zip(pairs).enumerate() {
-            negatives.iter().chain([positive]).for_each(|document| table[row * count + place[document]] = true);
+            negatives.iter().chain([positive]).for_each(|document| table.set(row, place[document], true));
         }
         table
     }
@@ -186,7 +179,7 @@ impl Assembler {
         table
     }
 
-    fn blocked(&self, pairs: &[(u32, u32)], own: &[Vec<u32>], columns: &[u32], place: &HashMap<u32, usize>) -> Vec<bool> {
+    fn blocked(&self, pairs: &[(u32, u32)], own: &[Vec<u32>], columns: &[u32], place: &HashMap<u32, usize>) -> Marks {
         let texts = self.miner.knowledge().places(columns);
         // What no row may be compared with unless it is its own.
         let mut shared = vec![true; columns.len()];
@@ -196,16 +189,13 @@ impl Assembler {
         if self.config.share_negatives {
             own.iter().flatten().for_each(|document| shared[place[document]] = false);
         }
-        let mut blocked = Vec::with_capacity(pairs.len() * columns.len());
-        for (&(query, positive), negatives) in pairs.iter().zip(own) {
-            let first = blocked.len();
-            blocked.extend_from_slice(&shared);
-            let row = &mut blocked[first..];
-            negatives.iter().for_each(|document| row[place[document]] = false);
+        let mut blocked = Marks::repeat(&shared, pairs.len());
+        for (row, (&(query, positive), negatives)) in pairs.iter().zip(own).enumerate() {
+            negatives.iter().for_each(|document| blocked.set(row, place[document], false));
             // By text, so that copies count: whatever was judged for the query, with grade 0 as well (dropped by a relabelling, refused by a
             // round trip), the query's own text, and the positive of this row.
-            texts.copies(query).chain(texts.alike(positive)).for_each(|column| row[column] = true);
-            row[place[&positive]] = false;
+            texts.copies(query).chain(texts.alike(positive)).for_each(|column| blocked.set(row, column, true));
+            blocked.set(row, place[&positive], false);
         }
         blocked
     }
@@ -283,7 +273,17 @@ mod tests {
             miner.refresh(Moment::new(0, 0), &mut Only(&mut rows)).unwrap();
         }
         let (course, clock) = (Course::new(&Config::default()), Clock::default());
-        Assembler { data, plan, miner: Arc::new(miner), in_batch: negatives.in_batch(), config, course, clock, topics: None }
+        Assembler {
+            data,
+            plan,
+            miner: Arc::new(miner),
+            in_batch: negatives.in_batch(),
+            config,
+            together: true,
+            course,
+            clock,
+            topics: None,
+        }
     }
 
     #[test]
@@ -312,11 +312,7 @@ mod tests {
                         let judged = judgments.judged(query).iter().any(|&(other, _)| text(other) == text(document));
                         let known = judged || text(document) == collection.queries.text(query);
                         let expected = document == positive || (own || foreign) && !known;
-                        assert_eq!(
-                            !batch.blocked[row * batch.columns.len() + column],
-                            expected,
-                            "{recipe}, seed {seed}: {document} for {query}"
-                        );
+                        assert_eq!(!batch.blocked.get(row, column), expected, "{recipe}, seed {seed}: {document} for {query}");
                         assert!(!(own && known), "drawn though known");
                         open += usize::from(expected && document != positive);
                         barred += usize::from(foreign && known && document != positive);
@@ -346,22 +342,32 @@ mod tests {
             let batch = Assembler { config: BatchConfig { negatives: 0, ..batch.config.clone() }, ..batch }.batch(0).unwrap();
             let open = |query: u32, document: u32| {
                 let row = batch.pairs.iter().position(|pair| pair.0 == query).unwrap();
-                !batch.blocked[row * 2 + batch.columns.iter().position(|&it| it == document).unwrap()]
+                !batch.blocked.get(row, batch.columns.iter().position(|&it| it == document).unwrap())
             };
             assert_eq!([open(0, 0), open(0, 1), open(1, 0), open(1, 1)], [true, false, true, true]);
         }
     }
 
     #[test]
-    fn chunks_keep_every_row_in_order_and_hold_like_lengths() {
-        let rows: Vec<Vec<u32>> =
-            [64, 60, 50, 50, 49, 49, 48, 48, 48, 30, 20, 10, 10, 9, 8, 8, 8, 3].iter().map(|&length| vec![1; length]).collect();
-        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-        let lengths = |most| cut_by_length(&rows, most).iter().map(|chunk| chunk.len()).collect::<Vec<_>>();
-        // 48 is a quarter less than 64, and 30 than 48, but no chunk has fewer than eight rows save the last.
-        assert_eq!(lengths(usize::MAX), [8, 8, 2]);
-        assert_eq!(lengths(5), [5, 5, 5, 3]);
-        assert_eq!(cut_by_length(&rows, usize::MAX).concat(), rows);
-        assert!(cut_by_length(&[], 4).is_empty());
+    fn queries_and_documents_go_together_or_apart_in_chunks() {
+        let source = "[[source]]\nfrom = \"random\"\n";
+        for (together, chunk) in [(true, 0), (true, 3), (false, 0), (false, 3)] {
+            let assembler = assembler(world(&mut generator(3, 7)), source, true, 3);
+            let config = BatchConfig { chunk, ..assembler.config.clone() };
+            let assembler = Assembler { together, config, ..assembler };
+            let batch = assembler.batch(0).unwrap();
+            let tokens = &assembler.data.tokens;
+            let row = |row: &[u32]| row.iter().map(|&token| token as i32).collect::<Vec<_>>();
+            let queries: Vec<Vec<i32>> = batch.pairs.iter().map(|pair| row(tokens.query(pair.0))).collect();
+            let documents: Vec<Vec<i32>> = batch.columns.iter().map(|&column| row(tokens.document(column))).collect();
+            assert!(queries.len() + documents.len() > 3, "more than a chunk");
+            let expected = if together { [[queries, documents].concat(), Vec::new()] } else { [queries, documents] };
+            for (chunks, expected) in [&batch.encoded, &batch.documents].into_iter().zip(expected) {
+                let got = chunks.iter().flat_map(|chunk| (0..chunk.rows).map(|row| chunk.row(row).to_vec())).collect::<Vec<_>>();
+                assert_eq!(got, expected);
+                let most = if chunk == 0 { usize::MAX } else { chunk };
+                assert!(chunks.iter().rev().skip(1).all(|chunk| chunk.rows == most) && chunks.iter().all(|chunk| chunk.rows <= most));
+            }
+        }
     }
 }

@@ -4,13 +4,14 @@
 //! average of the encoder), or whatever the query rows of the step retrieve; behind them the rows of a queue. Guide and teacher add what they know.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use burn::tensor::Tensor;
 use encoder::Network;
 use mining::{EmbeddingStore, EncodeError, Knowledge, PairScorer, Queue, Retrieval};
-use objective::{Embedded, Side};
+use objective::{Embedded, Marks, Side};
 
 use crate::batches::Batch;
 use crate::checkpoint::{Parts, from_safetensors, to_safetensors};
@@ -127,29 +128,30 @@ impl Columns {
         Ok(())
     }
 
-    /// The embedded batch and its accounts: `queries` are its query rows, `encoded` the rows of its document chunks where [`Self::are_encoded`].
+    /// The embedded batch and its accounts: `queries` are its query rows, `encoded` those of its documents where [`Self::are_encoded`].
     ///
     /// # Errors
     /// When rows cannot be had or parts do not fit together.
-    pub(crate) fn embed(&mut self, batch: &Batch, queries: Tensor<2>, encoded: Vec<Tensor<2>>) -> Result<Made> {
+    pub(crate) fn embed(&mut self, batch: &Batch, queries: Tensor<2>, encoded: Option<Tensor<2>>) -> Result<Made> {
         let mut columns = batch.columns.clone();
         let mut embedded = match &self.documents {
-            DocumentSide::Shared => plain(batch, queries, Tensor::cat(encoded, 0)),
+            DocumentSide::Shared => plain(batch, queries, encoded.expect("the batch was assembled with its documents behind the queries")),
             DocumentSide::Frozen(store) => {
                 let rows = store.rows(&columns).context("reading the frozen document rows")?;
                 plain(batch, queries, rows.autodiff())
             }
             DocumentSide::Momentum { key, .. } => {
                 let device = key.device();
-                let rows = batch.document_chunks.iter().map(|chunk| key.encode(chunk, &device)).collect();
+                let rows = batch.documents.iter().map(|chunk| key.encode(chunk, &device)).collect();
                 plain(batch, queries, Tensor::cat(rows, 0).autodiff())
             }
             DocumentSide::Retrieved(retrieval) => {
                 let (ids, positives): (Vec<u32>, Vec<u32>) = batch.pairs.iter().copied().unzip();
                 let found = retrieval.step(&queries, &ids, &positives).context("retrieving the documents of the step")?;
                 columns = found.columns;
-                let side = Side { own: found.own, ranks: found.ranks, positives: found.positive, ..Side::default() };
-                Embedded { queries, documents: found.rows.autodiff(), targets: found.targets, blocked: found.blocked, side }
+                let marks = |cells: Vec<bool>| Marks::from_cells(columns.len(), cells);
+                let side = Side { own: marks(found.own), ranks: found.ranks, positives: marks(found.positive), ..Side::default() };
+                Embedded { queries, documents: found.rows.autodiff(), targets: found.targets, blocked: marks(found.blocked), side }
             }
         };
         let before_queue = columns.len();
@@ -252,7 +254,7 @@ fn beside_own(side: &Side, foreign: &[f32], targets: &[usize]) -> Vec<f32> {
         for (column, score) in row.iter_mut().enumerate() {
             if column == target {
                 *score = foreign[first + target] + moved;
-            } else if !side.own[first + column] {
+            } else if !side.own.get(query, column) {
                 *score = foreign[first + column] + moved;
             } else if !known {
                 // The first teacher does not know the target: there is no margin of this pair.
@@ -267,22 +269,21 @@ fn beside_own(side: &Side, foreign: &[f32], targets: &[usize]) -> Vec<f32> {
 fn append(embedded: &mut Embedded, bank: &Bank, batch: &Batch, knowledge: &Knowledge, columns: &mut Vec<u32>) -> Result<()> {
     let (rows, ids) = bank.queue.columns();
     let queries: Vec<u32> = batch.pairs.iter().map(|pair| pair.0).collect();
-    let mut blocked = bank.queue.blocked(&queries, knowledge).context("looking for positives in the queue")?;
     // A document of this batch that is in the queue too is one column, with its fresh row.
-    for (cell, blocked) in blocked.iter_mut().enumerate() {
-        *blocked |= columns.contains(&ids[cell % ids.len()]);
+    let fresh: HashSet<u32> = columns.iter().copied().collect();
+    let mut blocked = Marks::repeat(&ids.iter().map(|id| fresh.contains(id)).collect::<Vec<_>>(), queries.len());
+    let known = bank.queue.blocked(&queries, knowledge).context("looking for positives in the queue")?;
+    for (row, places) in known.iter().enumerate() {
+        places.iter().for_each(|&place| blocked.set(row, place, true));
     }
     let (count, more) = (columns.len(), ids.len());
-    let open = embedded.blocked.is_empty().then(|| vec![false; queries.len() * count]);
-    let first = open.as_deref().unwrap_or(&embedded.blocked);
-    embedded.blocked = beside(first, &blocked, count, more);
-    let widen = |table: &mut Vec<bool>| {
-        if !table.is_empty() {
-            *table = beside(table, &vec![false; queries.len() * more], count, more);
-        }
-    };
-    widen(&mut embedded.side.own);
-    widen(&mut embedded.side.positives);
+    if embedded.blocked.is_empty() {
+        embedded.blocked = Marks::new(queries.len(), count);
+    }
+    embedded.blocked = embedded.blocked.beside(&blocked);
+    for table in [&mut embedded.side.own, &mut embedded.side.positives].into_iter().filter(|table| !table.is_empty()) {
+        *table = table.beside(&Marks::new(queries.len(), more));
+    }
     if !embedded.side.teacher.is_empty() {
         embedded.side.teacher = beside(&embedded.side.teacher, &vec![f32::NAN; queries.len() * more], count, more);
     }
@@ -312,7 +313,7 @@ mod tests {
         // Query 0: target 0, own negative 1. Query 1: target 2, own negative 3, and the first teacher does not know its target.
         let teacher = vec![9.0, 5.0, unknown, unknown, unknown, unknown, unknown, 4.0];
         let foreign = [0.5, 0.9, 0.25, -0.5, 0.125, 0.25, 0.75, 0.5];
-        let own = vec![true, true, false, false, false, false, true, true];
+        let own = Marks::from_cells(4, [true, true, false, false, false, false, true, true]);
         let side = Side { own, teacher, ..Side::default() };
         let table = beside_own(&side, &foreign, &[0, 2]);
         let margin = |query: usize, target: usize, column: usize| table[query * 4 + target] - table[query * 4 + column];

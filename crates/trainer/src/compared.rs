@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use corpus::Judgments;
 use mining::{Miner, rank_histogram};
-use objective::{BatchError, Embedded};
+use objective::{BatchError, Embedded, Marks};
 use serde_json::{Map, Value, json};
 
 use hardness::{Hardness, Sample};
@@ -117,12 +117,22 @@ impl Watch {
 
     /// Cells whose document is relevant though not judged so, for the loss to report what its masks left of them; empty where that is not
     /// known, and at steps that are not counted.
-    pub(crate) fn relevant(&self, batch: &Batch, columns: &[u32]) -> Vec<bool> {
-        let Some(truth) = self.data.collection.truth.as_ref().filter(|_| batch.step.is_multiple_of(self.every)) else { return Vec::new() };
+    pub(crate) fn relevant(&self, batch: &Batch, columns: &[u32]) -> Marks {
+        let Some(truth) = self.data.collection.truth.as_ref().filter(|_| batch.step.is_multiple_of(self.every)) else {
+            return Marks::default();
+        };
         if batch.pairs.iter().any(|pair| truth.judged(pair.0).is_empty()) {
-            return Vec::new();
+            return Marks::default();
         }
-        batch.pairs.iter().flat_map(|&(query, _)| columns.iter().map(move |&document| truth.is_positive(query, document))).collect()
+        // A document of a queue may be several columns.
+        let mut places: HashMap<u32, Vec<usize>> = HashMap::with_capacity(columns.len());
+        columns.iter().enumerate().for_each(|(column, &document)| places.entry(document).or_default().push(column));
+        let mut relevant = Marks::new(batch.pairs.len(), columns.len());
+        for (row, &(query, _)) in batch.pairs.iter().enumerate() {
+            let found = truth.positives(query).filter_map(|document| places.get(&document)).flatten();
+            found.for_each(|&column| relevant.set(row, column, true));
+        }
+        relevant
     }
 
     /// The accounts of a step, if it is one that is counted.
@@ -144,12 +154,11 @@ impl Watch {
     /// What the query of a row is compared with; `positives` says which columns are some query's positive.
     fn open(&self, batch: &Batch, handed: &Handed<'_>, positives: &[bool], row: usize) -> Vec<Cell> {
         let (embedded, columns) = (handed.embedded, handed.columns);
-        let flag = |table: &[bool], cell: usize| table.get(cell).is_some_and(|&flag| flag);
         let drawn: HashMap<u32, (u8, u32)> = batch.drawn[row].iter().map(|it| (it.document, (it.source, it.rank))).collect();
         let open = |(column, document): (usize, &u32)| {
             let cell = row * columns.len() + column;
-            let own = embedded.side.own.is_empty() || embedded.side.own[cell];
-            let barred = flag(&embedded.blocked, cell) || flag(&embedded.side.positives, cell);
+            let own = embedded.side.own.is_empty() || embedded.side.own.get(row, column);
+            let barred = embedded.blocked.get(row, column) || embedded.side.positives.get(row, column);
             if column == embedded.targets[row] || barred || !(own || self.foreign) {
                 return None;
             }

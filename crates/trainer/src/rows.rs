@@ -1,7 +1,6 @@
 //! Texts in, rows on the device out: the encoder as mining and evaluation see it.
 //!
-//! Rows never pass through host memory. Batches are cut by a token budget, longest rows first within a call's order, so that
-//! padding stays small; the caller decides the order of ids.
+//! Rows never pass through host memory. The caller decides the order of ids, and how many are encoded at once.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -187,6 +187,7 @@ impl Stage {
             plan: Arc::clone(&self.plan),
             miner: Arc::clone(&self.miner),
             config: self.config.batch.clone(),
+            together: self.learner.columns.are_encoded(),
             in_batch: self.config.negatives.in_batch(),
             course: around.course,
             clock: around.clock.clone(),

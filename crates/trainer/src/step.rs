@@ -117,18 +117,19 @@ impl Learner {
     pub(crate) fn step(&mut self, batch: &Batch, loss: &LossConfig, now: &Now, learning_rate: f64) -> Result<Outcome> {
         let network = self.network.take().expect("a step gives the network back");
         self.columns.follow(&network)?;
-        let documents: &[TokenBatch] = if self.columns.are_encoded() { &batch.document_chunks } else { &[] };
-        let chunks: Vec<&TokenBatch> = batch.query_chunks.iter().chain(documents).collect();
+        let chunks = &batch.encoded;
         let seeds: Vec<u64> = match network.has_dropout() {
             true => (0..chunks.len() as u64).map(|chunk| mix(self.seed, batch.step as u64, chunk)).collect(),
             false => Vec::new(),
         };
-        let encode = |network: &Network, chunk: &&TokenBatch| network.encode(chunk, &self.device);
+        let encode = |network: &Network, chunk: &TokenBatch| network.encode(chunk, &self.device);
         let (mut parts, mut failure) = (Vec::new(), None);
         let (mut compared, mut seen) = (None, None);
-        let scored = |mut rows: Vec<Tensor<2>>| {
-            let encoded = rows.split_off(batch.query_chunks.len());
-            let queries = Tensor::cat(rows, 0);
+        let scored = |rows: Vec<Tensor<2>>| {
+            let rows = Tensor::cat(rows, 0);
+            let (count, all) = (batch.pairs.len(), rows.dims()[0]);
+            let queries = rows.clone().narrow(0, 0, count);
+            let encoded = (all > count).then(|| rows.narrow(0, count, all - count));
             let made = self
                 .columns
                 .embed(batch, queries.clone(), encoded)
@@ -148,7 +149,7 @@ impl Learner {
         };
         let backward = if self.gradient_caching { gradient_cache::step } else { gradient_cache::whole_step };
         let learned = self.loss_state.leaves();
-        let stepped = backward(&network, &chunks, &seeds, &self.device, encode, scored, &learned);
+        let stepped = backward(&network, chunks, &seeds, &self.device, encode, scored, &learned);
         if let Some(error) = failure {
             return Err(error);
         }

@@ -26,27 +26,23 @@ impl Cells<'_> {
 
     /// Whether column `column` is a candidate of query `query`: its target, or a column that is neither blocked nor another positive.
     pub(crate) fn is_candidate(&self, query: usize, column: usize) -> bool {
-        let cell = query * self.columns + column;
-        self.is_target(query, column) || !(flag(&self.batch.blocked, cell) || flag(&self.batch.side.positives, cell))
+        self.is_target(query, column) || !(self.batch.blocked.get(query, column) || self.batch.side.positives.get(query, column))
     }
 
     /// Appends a row: for each column whether it is no candidate of the query.
     pub(crate) fn excluded(&self, query: usize, into: &mut Vec<bool>) {
-        let (first, cells) = (into.len(), query * self.columns..(query + 1) * self.columns);
-        match self.batch.blocked.get(cells.clone()) {
-            Some(blocked) => into.extend_from_slice(blocked),
-            None => into.resize(first + self.columns, false),
-        }
-        if let Some(positives) = self.batch.side.positives.get(cells) {
-            into[first..].iter_mut().zip(positives).for_each(|(excluded, positive)| *excluded |= positive);
-        }
-        into[first + self.batch.targets[query]] = false;
+        let first = into.len();
+        into.resize(first + self.columns, false);
+        let row = &mut into[first..];
+        self.batch.blocked.raise(query, row);
+        self.batch.side.positives.raise(query, row);
+        row[self.batch.targets[query]] = false;
     }
 
     /// Whether column `column` belongs to the query's own group, blocked or not.
     pub(crate) fn is_own(&self, query: usize, column: usize) -> bool {
         let own = &self.batch.side.own;
-        own.is_empty() || self.is_target(query, column) || own[query * self.columns + column]
+        own.is_empty() || self.is_target(query, column) || own.get(query, column)
     }
 
     /// Whether column `column` is a candidate out of the query's own group.
@@ -61,7 +57,7 @@ impl Cells<'_> {
 
     /// Whether column `column` is a positive of query `query`.
     pub(crate) fn is_positive(&self, query: usize, column: usize) -> bool {
-        self.is_target(query, column) || flag(&self.batch.side.positives, query * self.columns + column)
+        self.is_target(query, column) || self.batch.side.positives.get(query, column)
     }
 
     /// The teacher's score of a cell, when it is known.
@@ -73,11 +69,6 @@ impl Cells<'_> {
     fn is_target(&self, query: usize, column: usize) -> bool {
         self.batch.targets[query] == column
     }
-}
-
-/// The entry of a list that may be empty, which means `false` everywhere.
-fn flag(list: &[bool], index: usize) -> bool {
-    list.get(index).is_some_and(|&flag| flag)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::Marks;
+
 /// A batch whose parts do not fit together, or that lacks what a loss needs.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum BatchError {
@@ -34,7 +36,7 @@ pub enum BatchError {
         /// Columns there are.
         columns: usize,
     },
-    /// A list over cells has the wrong length.
+    /// A list or table over cells has the wrong size.
     #[error("`{what}` has {got} entries, expected {queries} queries x {columns} columns = {}, or none", queries * columns)]
     Cells {
         /// Name of the list.
@@ -98,4 +100,20 @@ pub enum BatchError {
         /// Width of the rows.
         dimension: usize,
     },
+}
+
+impl BatchError {
+    /// Refuses so many entries of a list over cells, unless there are none.
+    pub(super) fn check_cells(what: &'static str, got: usize, queries: usize, columns: usize) -> Result<(), Self> {
+        if got == 0 || got == queries * columns { Ok(()) } else { Err(Self::Cells { what, got, queries, columns }) }
+    }
+
+    /// Refuses a table of another shape, unless it is empty.
+    pub(super) fn check_marks(what: &'static str, marks: &Marks, queries: usize, columns: usize) -> Result<(), Self> {
+        let shape = (marks.rows(), marks.columns());
+        if marks.is_empty() || shape == (queries, columns) {
+            return Ok(());
+        }
+        Err(Self::Cells { what, got: shape.0 * shape.1, queries, columns })
+    }
 }

@@ -116,7 +116,7 @@ impl ScoreMatrix {
         });
         if !batch.side.relevant.is_empty() {
             let shape = [batch.rows(), batch.columns()];
-            let relevant: Tensor<2, Bool> = Tensor::from_data(TensorData::new(batch.side.relevant.clone(), shape), &scores.device());
+            let relevant: Tensor<2, Bool> = Tensor::from_data(TensorData::new(batch.side.relevant.to_cells(), shape), &scores.device());
             let count = |cells: Tensor<2, Bool>| cells.float().cast(DType::F32).sum();
             let left = self.document_negatives().bool_not();
             self.false_share = Some(count(left.clone().bool_and(relevant)) / count(left).clamp_min(1.0));

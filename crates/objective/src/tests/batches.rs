@@ -2,7 +2,7 @@
 
 use super::fixture::{Data, config};
 use super::{device, tensor};
-use crate::{BatchError, Embedded, Guide, LossConfig, MaskConfig, MaskRule, Needs};
+use crate::{BatchError, Embedded, Guide, LossConfig, Marks, MaskConfig, MaskRule, Needs, Side};
 
 fn rows(rows: usize, width: usize) -> burn::tensor::Tensor<2> {
     tensor(&vec![0.5; rows * width], [rows, width], &device())
@@ -29,6 +29,20 @@ fn malformed_side_information_is_refused() {
     assert_eq!(batch().with_teacher(vec![0.0; 4]).map(drop).unwrap_err(), cells("teacher"));
     assert_eq!(batch().with_ranks(vec![1; 4]).map(drop).unwrap_err(), cells("ranks"));
     assert_eq!(batch().with_positives(vec![true; 4]).map(drop).unwrap_err(), cells("positives"));
+    for (what, shape) in ["blocked", "own", "positives", "relevant"].into_iter().flat_map(|what| [(what, [2, 2]), (what, [3, 2])]) {
+        let mut batch = batch();
+        let Side { own, positives, relevant, .. } = &mut batch.side;
+        let table = match what {
+            "blocked" => &mut batch.blocked,
+            "own" => own,
+            "positives" => positives,
+            _ => relevant,
+        };
+        *table = Marks::new(shape[0], shape[1]);
+        // Of as many cells, but other rows, as well.
+        let cells = BatchError::Cells { what, got: shape[0] * shape[1], queries: 2, columns: 3 };
+        assert_eq!(batch.validate().unwrap_err(), cells);
+    }
     let columns = BatchError::Columns { what: "synthetic", got: 4, columns: 3 };
     assert_eq!(batch().with_synthetic(vec![true; 4]).map(drop).unwrap_err(), columns);
     let infinite = batch().with_teacher(vec![0.0, 0.0, 0.0, 0.0, f32::INFINITY, f32::NAN]).map(drop).unwrap_err();

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::{assert_close, device, numbers, scalar, tensor, values};
 use crate::loss::ScoreMatrix;
 use crate::reference;
-use crate::{Embedded, Guide, LossConfig, LossKind, LossState, Now, TermConfig};
+use crate::{Embedded, Guide, LossConfig, LossKind, LossState, Marks, Now, TermConfig};
 
 /// All lists may be empty; they mean what they mean in `Embedded`.
 #[derive(Clone, Debug, Default)]
@@ -76,10 +76,11 @@ impl Data {
     pub(super) fn embedded(&self) -> Embedded {
         let rows = |values: &[f32]| tensor(values, [values.len() / self.dimension, self.dimension], &device()).require_grad();
         let mut batch = Embedded::new(rows(&self.queries), rows(&self.documents), self.targets.clone(), self.blocked.clone()).unwrap();
-        batch.side.own = self.own.clone();
+        let marks = |cells: &[bool]| Marks::from_cells(batch.columns(), cells.iter().copied());
+        let (own, positives) = (marks(&self.own), marks(&self.positives));
+        (batch.side.own, batch.side.positives) = (own, positives);
         batch.side.teacher = self.teacher.clone();
         batch.side.ranks = self.ranks.clone();
-        batch.side.positives = self.positives.clone();
         batch.side.synthetic = self.synthetic.clone();
         if !self.guide_queries.is_empty() {
             let rows = |values: &[f32], count: usize| tensor(values, [count, values.len() / count], &device().without_autodiff());

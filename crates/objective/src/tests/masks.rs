@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::fixture::{Data, check, config, take, unit_rows};
 use super::scalar;
-use crate::{Block, LossConfig, LossKind, LossState, MaskConfig, MaskRule, Now};
+use crate::{Block, LossConfig, LossKind, LossState, Marks, MaskConfig, MaskRule, Now};
 
 fn student(margin: f64) -> MaskConfig {
     MaskConfig { margin: Some(margin), ..MaskConfig::new(MaskRule::Student) }
@@ -85,7 +85,7 @@ fn false_negatives_that_masks_leave_are_counted() {
     let config = LossConfig { mask: vec![student(0.1)], ..config("info-nce", 0.1) };
     let left = |relevant: Vec<bool>, blocked: Vec<bool>| {
         let mut batch = Data { blocked, ..placed() }.embedded();
-        batch.side.relevant = relevant;
+        batch.side.relevant = Marks::from_cells(4, relevant);
         batch.validate().unwrap();
         let evaluated = config.evaluate(&batch, &Now::default(), &LossState::default());
         evaluated.parts.iter().find(|(name, _)| *name == "false_share").map(|(_, share)| scalar(share))
@@ -96,7 +96,7 @@ fn false_negatives_that_masks_leave_are_counted() {
     assert_eq!(left(vec![true, true, true, false], vec![false, false, true, false]), Some(0.0), "blocked cells are not compared");
     assert_eq!(left(vec![], vec![]), None, "nothing is known");
     let mut batch = placed().embedded();
-    batch.side.relevant = vec![true; 3];
+    batch.side.relevant = Marks::new(1, 3);
     assert!(batch.validate().unwrap_err().to_string().contains("relevant"));
 }
 

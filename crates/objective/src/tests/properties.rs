@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::fixture::{self, Data, config, take, term, unit_rows};
 use super::{device, scalar, tensor};
-use crate::{Embedded, LossConfig, Now};
+use crate::{Embedded, LossConfig, Marks, Now};
 
 const DIMENSION: usize = 3;
 
@@ -50,7 +50,7 @@ proptest! {
     fn foreign_columns_blocked_equals_each_group_on_its_own(queries in rows(4), documents in rows(12)) {
         // Columns [p0, n0, n0, p1, n1, n1, ...].
         let mut together = batch(&queries, &documents, vec![0, 3, 6, 9]);
-        together.blocked = (0..48).map(|cell| cell / 12 != cell % 12 / 3).collect();
+        together.blocked = Marks::from_cells(12, (0..48).map(|cell| cell / 12 != cell % 12 / 3));
         for kind in ["info-nce", "pairwise"] {
             let alone: f32 = (0..4)
                 .map(|i| batch(&queries[i * DIMENSION..][..DIMENSION], &documents[i * 3 * DIMENSION..][..3 * DIMENSION], vec![0]))
@@ -66,7 +66,7 @@ proptest! {
         let in_batch = batch(&queries, &positives, vec![0, 1, 2]);
         let star = batch(&queries, &[positives, hard].concat(), vec![0, 1, 2]);
         let mut hard_only = star.clone();
-        hard_only.blocked = (0..18).map(|cell| cell % 6 < 3).collect();
+        hard_only.blocked = Marks::from_cells(6, (0..18).map(|cell| cell % 6 < 3));
         let (in_batch, hard_only, star) =
             (loss("pairwise", 1.0, &in_batch), loss("pairwise", 1.0, &hard_only), loss("pairwise", 1.0, &star));
         prop_assert!(near(star, (6.0 * in_batch + 9.0 * hard_only) / 15.0));

@@ -64,6 +64,7 @@ pub(super) fn run(args: &WarmupArgs) -> Result<()> {
         plan,
         miner: Arc::new(miner),
         config: config.batch.clone(),
+        together: learner.columns.are_encoded(),
         in_batch: config.negatives.in_batch(),
         course: Course::new(&config),
         clock: Clock::default(),
