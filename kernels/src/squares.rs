@@ -118,7 +118,8 @@ pub fn squares_on_device(tensors: &[Tensor<1>]) -> Tensor<1> {
     let mut sums = Tensor::<1>::empty([count], (&device, DType::F32)).into_dispatch();
     for (group, tensors) in tensors.chunks(TOGETHER).enumerate() {
         // Where there are fewer, the first stands in for the others.
-        let [a, b, c, d, e, f] = std::array::from_fn(|at| tensors.get(at).unwrap_or(&tensors[0]).clone().cast(DType::F32).into_dispatch());
+        let tensors: Vec<_> = tensors.iter().map(|tensor| tensor.clone().cast(DType::F32)).collect();
+        let [a, b, c, d, e, f] = std::array::from_fn(|at| tensors.get(at).unwrap_or(&tensors[0]).clone().into_dispatch());
         sums = <Dispatch as Parts>::squares(a, b, c, d, e, f, sums, group * TOGETHER, tensors.len());
     }
     Tensor::<1>::from_dispatch(sums).sum()

@@ -347,7 +347,7 @@ fn train(options: &Options, encoder: &Encoder, texts: &mut Texts) -> Option<f64>
         let queries = in_chunks(0, options.batch, options.query_length);
         let documents = in_chunks(1, columns, options.document_length);
         let cut: Vec<TokenBatch> = queries.into_iter().chain(documents).collect();
-        // As the trainer does: one pass for both sides, unless chunks were asked for. Padding would be that of the wider side.
+        // One pass for both sides, as in the trainer, unless chunks were asked for. Padding would be that of the wider side.
         let chunks = if options.chunk == 0 && !options.padded { vec![joined(&cut)] } else { cut.clone() };
         let seeds: Vec<u64> = (0..chunks.len()).map(|chunk| (step * chunks.len() + chunk) as u64).collect();
         let (begun, used) = (Instant::now(), Process::now().processor);

@@ -135,6 +135,15 @@ impl Network {
         matches!(self.body, Body::Static(_))
     }
 
+    /// Whether texts are packed on this device, so that a pass over texts of different lengths does no work that several over texts of like length would spare. A static
+    /// encoder counts the tokens of each text, in a table of all texts and all different tokens of a pass; composed attention pads.
+    pub fn packs(&self, device: &Device) -> bool {
+        match &self.body {
+            Body::Transformer(transformer) => transformer.packs(device),
+            Body::Static(_) => false,
+        }
+    }
+
     /// Whether a training pass draws random numbers.
     pub fn has_dropout(&self) -> bool {
         match &self.body {

@@ -100,7 +100,12 @@ impl Transformer {
             "a batch of width {width} exceeds the {} positions of the model",
             self.architecture.max_length()
         );
-        self.states(batch, types, device, layers::attends(device, self.architecture.hidden / self.architecture.heads))
+        self.states(batch, types, device, self.packs(device))
+    }
+
+    /// Whether texts are packed on this device, and attention fused.
+    pub(crate) fn packs(&self, device: &Device) -> bool {
+        layers::attends(device, self.architecture.hidden / self.architecture.heads)
     }
 
     /// With attention fused, or composed of tensor operations.

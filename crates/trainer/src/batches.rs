@@ -62,14 +62,33 @@ impl Batch {
     }
 }
 
+/// Fewest rows of a chunk that is cut for its length: below that, a launch costs more than what it spares.
+const FEWEST: usize = 8;
+
+/// Cuts rows, longest first, where they have become a quarter shorter than the longest of their chunk, and at `most` rows.
+fn cut_by_length<'a, 'b>(rows: &'a [&'b [u32]], most: usize) -> Vec<&'a [&'b [u32]]> {
+    let (mut chunks, mut start) = (Vec::new(), 0);
+    for end in 1..=rows.len() {
+        let size = end - start;
+        let shorter = size >= FEWEST && rows.get(end).is_some_and(|row| row.len() * 4 <= rows[start].len() * 3);
+        if end == rows.len() || size == most || shorter {
+            chunks.push(&rows[start..end]);
+            start = end;
+        }
+    }
+    chunks
+}
+
 /// Everything a batch is made from between two refreshes.
 pub(crate) struct Assembler {
     pub(crate) data: Arc<Data>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) miner: Arc<Miner>,
     pub(crate) config: BatchConfig,
-    /// Whether documents go through the trained encoder with the queries: in one pass, which on a GPU takes half the launches of two.
+    /// Whether documents go through the trained encoder, with the queries.
     pub(crate) together: bool,
+    /// Whether the encoder packs texts (`Network::packs`): one pass for all of them then, for the fewest launches, and passes of like length otherwise.
+    pub(crate) packed: bool,
     /// Whether the other queries' positives are candidates.
     pub(crate) in_batch: bool,
     pub(crate) course: Course,
@@ -129,20 +148,15 @@ impl Assembler {
                 columns.len() - 1
             });
         }
-        // Longest first, so that texts of a chunk are of like length, to the longest of which launches are sized. The order of rows and columns
-        // means nothing to the loss.
+        // Longest first, so that neighbours are of like length where chunks are cut. The order of rows and columns means nothing to the loss.
         let tokens = &self.data.tokens;
         columns.sort_by_key(|&document| (Reverse(tokens.document(document).len()), document));
         let place: HashMap<u32, usize> = columns.iter().enumerate().map(|(column, &document)| (document, column)).collect();
         let targets: Vec<usize> = pairs.iter().map(|(_, positive)| place[positive]).collect();
         let blocked = self.blocked(&pairs, &own, &columns, &place);
-        let mut encoded: Vec<&[u32]> = pairs.iter().map(|&(query, _)| tokens.query(query)).collect();
-        let mut documents: Vec<&[u32]> = columns.iter().map(|&document| tokens.document(document)).collect();
-        if self.together {
-            encoded.append(&mut documents);
-        }
-        let most = if self.config.chunk > 0 { self.config.chunk } else { usize::MAX };
-        let [encoded, documents] = [encoded, documents].map(|rows| rows.chunks(most).map(|rows| tokens.batch(rows)).collect());
+        let queries: Vec<&[u32]> = pairs.iter().map(|&(query, _)| tokens.query(query)).collect();
+        let documents: Vec<&[u32]> = columns.iter().map(|&document| tokens.document(document)).collect();
+        let (encoded, documents) = self.cut(queries, documents);
         let mine = self.own(&pairs, &own, columns.len(), &place);
         let teacher = self.teacher(&pairs, &drawn, &columns, &place);
         let corpus = self.data.documents() as u32;
@@ -177,6 +191,23 @@ impl Assembler {
             }
         }
         table
+    }
+
+    /// What goes through the trained encoder, and the documents that do not, in chunks.
+    fn cut<'a>(&self, mut queries: Vec<&'a [u32]>, mut documents: Vec<&'a [u32]>) -> (Vec<TokenBatch>, Vec<TokenBatch>) {
+        let most = if self.config.chunk > 0 { self.config.chunk } else { usize::MAX };
+        if self.together && self.packed {
+            queries.append(&mut documents);
+        }
+        let cut = |rows: &[&[u32]]| -> Vec<TokenBatch> {
+            let chunks = if self.packed { rows.chunks(most).collect() } else { cut_by_length(rows, most) };
+            chunks.into_iter().map(|rows| self.data.tokens.batch(rows)).collect()
+        };
+        let (mut encoded, mut documents) = (cut(&queries), cut(&documents));
+        if self.together {
+            encoded.append(&mut documents);
+        }
+        (encoded, documents)
     }
 
     fn blocked(&self, pairs: &[(u32, u32)], own: &[Vec<u32>], columns: &[u32], place: &HashMap<u32, usize>) -> Marks {
@@ -280,6 +311,7 @@ mod tests {
             in_batch: negatives.in_batch(),
             config,
             together: true,
+            packed: true,
             course,
             clock,
             topics: None,
@@ -349,12 +381,27 @@ mod tests {
     }
 
     #[test]
+    fn chunks_by_length_keep_every_row_in_order() {
+        let rows: Vec<Vec<u32>> =
+            [64, 60, 50, 50, 49, 49, 48, 48, 48, 30, 20, 10, 10, 9, 8, 8, 8, 3].iter().map(|&length| vec![1; length]).collect();
+        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        let lengths = |most| cut_by_length(&rows, most).iter().map(|chunk| chunk.len()).collect::<Vec<_>>();
+        // 48 is a quarter less than 64, and 30 than 48, but no chunk has fewer than eight rows save the last.
+        assert_eq!(lengths(usize::MAX), [8, 8, 2]);
+        assert_eq!(lengths(5), [5, 5, 5, 3]);
+        assert_eq!(cut_by_length(&rows, usize::MAX).concat(), rows);
+        assert!(cut_by_length(&[], 4).is_empty());
+    }
+
+    #[test]
     fn queries_and_documents_go_together_or_apart_in_chunks() {
         let source = "[[source]]\nfrom = \"random\"\n";
-        for (together, chunk) in [(true, 0), (true, 3), (false, 0), (false, 3)] {
+        for (together, packed, chunk) in
+            [(true, true, 0), (true, true, 3), (true, false, 3), (false, true, 0), (false, false, 0), (false, true, 3)]
+        {
             let assembler = assembler(world(&mut generator(3, 7)), source, true, 3);
             let config = BatchConfig { chunk, ..assembler.config.clone() };
-            let assembler = Assembler { together, config, ..assembler };
+            let assembler = Assembler { together, packed, config, ..assembler };
             let batch = assembler.batch(0).unwrap();
             let tokens = &assembler.data.tokens;
             let row = |row: &[u32]| row.iter().map(|&token| token as i32).collect::<Vec<_>>();
@@ -366,7 +413,8 @@ mod tests {
                 let got = chunks.iter().flat_map(|chunk| (0..chunk.rows).map(|row| chunk.row(row).to_vec())).collect::<Vec<_>>();
                 assert_eq!(got, expected);
                 let most = if chunk == 0 { usize::MAX } else { chunk };
-                assert!(chunks.iter().rev().skip(1).all(|chunk| chunk.rows == most) && chunks.iter().all(|chunk| chunk.rows <= most));
+                assert!(chunks.iter().all(|chunk| chunk.rows <= most));
+                assert!(!packed || chunks.iter().rev().skip(1).all(|chunk| chunk.rows == most));
             }
         }
     }

@@ -188,6 +188,7 @@ impl Stage {
             miner: Arc::clone(&self.miner),
             config: self.config.batch.clone(),
             together: self.learner.columns.are_encoded(),
+            packed: self.learner.packs(),
             in_batch: self.config.negatives.in_batch(),
             course: around.course,
             clock: around.clock.clone(),

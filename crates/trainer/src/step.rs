@@ -77,6 +77,11 @@ impl Learner {
         self.network().clone().valid()
     }
 
+    /// Whether the network packs texts here.
+    pub(crate) fn packs(&self) -> bool {
+        self.network().packs(&self.device)
+    }
+
     /// Takes weights and optimiser state from a checkpoint.
     pub(crate) fn restore(&mut self, weights: Tensors, optimizer: Tensors) -> Result<()> {
         self.restore_weights(weights)?;

@@ -65,6 +65,7 @@ pub(super) fn run(args: &WarmupArgs) -> Result<()> {
         miner: Arc::new(miner),
         config: config.batch.clone(),
         together: learner.columns.are_encoded(),
+        packed: learner.packs(),
         in_batch: config.negatives.in_batch(),
         course: Course::new(&config),
         clock: Clock::default(),
