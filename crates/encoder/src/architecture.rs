@@ -242,6 +242,16 @@ mod tests {
     }
 
     #[test]
+    fn relative_positions_have_a_bucket_for_each_direction() {
+        let mut config = bert();
+        config["model_type"] = json!("mpnet");
+        assert_eq!(read(&config).unwrap().relative_buckets, 32);
+        config["relative_attention_num_buckets"] = json!(1);
+        let message = read(&config).unwrap_err().to_string();
+        assert!(message.contains("relative_attention_num_buckets is 1"), "{message}");
+    }
+
+    #[test]
     fn impossible_values_are_named() {
         let cases = [
             ("model_type", json!("t5"), "supported are bert"),

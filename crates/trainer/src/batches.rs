@@ -22,7 +22,7 @@ use crate::rounds::{Clock, Course};
 /// Batches waiting for the device.
 const AHEAD: usize = 3;
 
-/// The same where a batch has more cells than this, a quarter of a byte each: no more than there must be.
+/// Cells of a batch beyond which only one waits: its two tables have a bit for each, half a GiB.
 const MANY_CELLS: usize = 1 << 31;
 
 /// One step's input, on the host.

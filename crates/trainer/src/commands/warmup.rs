@@ -2,7 +2,7 @@
 //!
 //! Steps of the configured batches, with uniformly drawn negatives in place of mined ones: chunks have the shapes that the run's will have, as these follow from
 //! the lengths of texts. A loss that needs a teacher, ranks or a guide is replaced by InfoNCE, since those would have to be made first; documents are encoded in
-//! the step. Then a part of the corpus is encoded and searched as evaluation and mining do it.
+//! the step, with the queries, also where a run has other rows for them. Then a part of the corpus is encoded and searched as evaluation and mining do it.
 
 use std::sync::Arc;
 use std::time::Instant;
