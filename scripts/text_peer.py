@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Encoding and a training step on the texts of a collection in PyTorch, as its users run it: every batch padded to its longest text.
+"""Encoding and a training step on the texts of a collection in PyTorch, as its users run it: every batch of a transformer padded to its longest text.
 
 usage: text_peer.py MODEL_FOLDER DATA_FOLDER [--batch 16 --query-len 32 --doc-len 128 --hard-negatives 1 --steps 10 --warmup 3 --device cpu|cuda]
                     [--precision fp32|bf16]
 
 The texts of a step are those of the benchmark `speed` with `--data` (crates/encoder/benches/speed.rs): training pairs by query, then document, in the order of the files. Float32, or bf16
-where autocast has it, SDPA attention where the model has it, dropout as the model has it, clipping, AdamW. Prints a JSON line for encoding and one for the step. Wants torch and transformers.
+where autocast has it, SDPA attention where the model has it, dropout as the model has it, clipping, AdamW. A static encoder is an EmbeddingBag, as in sentence-transformers. Prints a JSON line for encoding and one for the step. Wants torch and transformers.
 """
-import argparse, json, pathlib, statistics, time
-import torch
+import argparse, itertools, json, pathlib, statistics, time
+import safetensors.torch, tokenizers, torch
 from transformers import AutoModel, AutoTokenizer
 
 arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -31,26 +31,59 @@ for line in (given.data / "qrels/train.tsv").read_text(encoding="utf-8").splitli
         judged.setdefault(query, []).append(document)
 pairs = [(row["text"], documents[name]) for row in rows("queries.jsonl") for name in sorted(judged.get(row["_id"], []), key=order.get)]
 
-tokenizer = AutoTokenizer.from_pretrained(given.model)
-try:
-    model = AutoModel.from_pretrained(given.model, attn_implementation="sdpa", add_pooling_layer=False).to(given.device)
-except ValueError:
-    # MPNet's relative positions have no other in transformers.
-    model = AutoModel.from_pretrained(given.model, attn_implementation="eager", add_pooling_layer=False).to(given.device)
+
+
+class Transformer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.tokenizer = AutoTokenizer.from_pretrained(given.model)
+        try:
+            self.body = AutoModel.from_pretrained(given.model, attn_implementation="sdpa", add_pooling_layer=False)
+        except ValueError:
+            # MPNet's relative positions have no other in transformers.
+            self.body = AutoModel.from_pretrained(given.model, attn_implementation="eager", add_pooling_layer=False)
+
+    def tokens(self, texts, limit):
+        return self.tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt").to(given.device)
+
+    def forward(self, **batch):
+        with torch.autocast(given.device, torch.bfloat16, enabled=given.precision == "bf16"):
+            states = self.body(**batch).last_hidden_state.float()
+        mask = batch["attention_mask"].unsqueeze(-1).float()
+        return (states * mask).sum(1) / mask.sum(1)
+
+
+class Static(torch.nn.Module):
+    """The mean of word vectors, texts one behind the other."""
+
+    def __init__(self):
+        super().__init__()
+        folder = pathlib.Path(given.model) / "0_StaticEmbedding"
+        self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        table = safetensors.torch.load_file(folder / "model.safetensors")["embedding.weight"]
+        self.bag = torch.nn.EmbeddingBag.from_pretrained(table, freeze=False, mode="mean")
+
+    def tokens(self, texts, limit):
+        ids = [encoding.ids[:limit] for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
+        starts = [0, *itertools.accumulate(map(len, ids))][:-1]
+        return {"input": torch.tensor(list(itertools.chain(*ids))).to(given.device), "offsets": torch.tensor(starts).to(given.device)}
+
+    def forward(self, **batch):
+        return self.bag(**batch)
+
+
+static = (pathlib.Path(given.model) / "0_StaticEmbedding").is_dir()
+model = (Static() if static else Transformer()).to(given.device)
 cuda = given.device == "cuda"
 optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=cuda)
 
 
 def tokens(step, side, count, limit):
-    texts = [pairs[(step * given.batch + row) % len(pairs)][side] for row in range(count)]
-    return tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt").to(given.device)
+    return model.tokens([pairs[(step * given.batch + row) % len(pairs)][side] for row in range(count)], limit)
 
 
 def embed(batch):
-    with torch.autocast(given.device, torch.bfloat16, enabled=given.precision == "bf16"):
-        states = model(**batch).last_hidden_state.float()
-    mask = batch["attention_mask"].unsqueeze(-1).float()
-    return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+    return torch.nn.functional.normalize(model(**batch), dim=-1)
 
 
 def step(batches):

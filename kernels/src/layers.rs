@@ -34,11 +34,11 @@ use burn::backend::tensor::IntTensor;
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::activation::gelu as plain_gelu;
 use burn::tensor::module::{embedding as plain_embedding, layer_norm, linear as plain_linear};
-use burn::tensor::{Bytes, DType, Device, Distribution, Int, Shape, Tensor, TensorData};
+use burn::tensor::{Bytes, DType, Device, Distribution, IndexingUpdateOp, Int, Shape, Tensor, TensorData};
 use burn_flex::{FlexTensor, Layout};
 
 use attention::Attending;
-use embedding::Lists;
+use embedding::{Factors, Lists};
 use extension::Layers;
 use mask::Dropout;
 use mixed::Leaves;
@@ -149,23 +149,62 @@ pub fn embedding(table: Tensor<2>, ids: &[i32]) -> Tensor<2> {
         let numbers = TensorData::new(ids.to_vec(), [1, ids.len()]);
         return plain_embedding(table, Tensor::<2, Int>::from_data(numbers, &device)).reshape([ids.len(), width]);
     }
-    let lists = Lists::new(if table.is_tracked() { ids } else { &[] });
+    let lists = Lists::of(if table.is_tracked() { ids } else { &[] }, rows);
     let (ids, numbers) = (integers(ids.to_vec(), &device), integers(lists.numbers, &device));
-    Tensor::from_dispatch(<Dispatch as Layers>::embedding_layer(table.into_dispatch(), ids, numbers, lists.rows, lists.chunks))
+    Tensor::from_dispatch(<Dispatch as Layers>::embedding_layer(table.into_dispatch(), ids, numbers, lists.extent))
 }
 
-/// Sums of the rows of `[rows, width]` that have the same owner, in their order: `[count, width]`, zeros for an owner without rows. The transpose of [`embedding()`].
+/// Sums of the rows of `[rows, width]` that have the same owner, each row times its weight: `[count, width]`, zeros for an owner without rows.
 ///
 /// # Panics
-/// When there is not one owner below `count` for each row, or when the numbers are not f32 or the device is not [`fused`].
-pub fn sums(input: Tensor<2>, owners: &[i32], count: usize) -> Tensor<2> {
-    let device = input.device();
-    assert!(fused_for(&input), "sums of rows are for f32 on fused devices");
-    assert!(input.dims()[0] == owners.len(), "{} rows and {} owners", input.dims()[0], owners.len());
+/// When there is not one owner below `count` and one weight for each row.
+pub fn sums(input: Tensor<2>, weights: &[f32], owners: &[i32], count: usize) -> Tensor<2> {
+    let rows = input.dims()[0];
+    assert!(rows == owners.len() && rows == weights.len(), "{rows} rows, {} owners and {} weights", owners.len(), weights.len());
     assert!(owners.iter().all(|&owner| (0..count as i64).contains(&i64::from(owner))), "an owner beyond the {count}");
-    let lists = Lists::new(owners);
-    let (owners, numbers) = (integers(owners.to_vec(), &device), integers(lists.numbers, &device));
-    Tensor::from_dispatch(<Dispatch as Layers>::sums_layer(input.into_dispatch(), owners, numbers, count, lists.rows, lists.chunks))
+    let back = || Lists::new(0..rows, rows, |row| owners[row]);
+    list_sums(input, weights, Factors::OfRows, Lists::of(owners, count), back)
+}
+
+/// The embedding bag: means of the rows of a table `[rows, width]` over the tokens of each text, `[texts, width]`, zeros for a text without tokens. `ids` are the tokens of the texts one behind the other,
+/// `lengths` of each.
+///
+/// # Panics
+/// When the lengths are not those of all tokens together, or a number is no row.
+pub fn bag(table: Tensor<2>, ids: &[i32], lengths: &[usize]) -> Tensor<2> {
+    let rows = table.dims()[0];
+    assert!(ids.iter().all(|&id| (0..rows as i64).contains(&i64::from(id))), "an id beyond the {rows} rows of the table");
+    assert!(lengths.iter().sum::<usize>() == ids.len(), "texts of {} tokens, and {} tokens", lengths.iter().sum::<usize>(), ids.len());
+    let shares: Vec<f32> = lengths.iter().map(|&length| 1.0 / length.max(1) as f32).collect();
+    let owners: Vec<i32> = lengths.iter().zip(0..).flat_map(|(&length, text)| std::iter::repeat_n(text, length)).collect();
+    let lists = Lists::new(owners.iter().map(|&owner| owner as usize), lengths.len(), |place| ids[place]);
+    let back = || Lists::new(ids.iter().map(|&id| id as usize), rows, |place| owners[place]);
+    list_sums(table, &shares, Factors::OfSums, lists, back)
+}
+
+/// Sums over lists, with factors; `back` gives the transposed lists.
+fn list_sums(input: Tensor<2>, factors: &[f32], which: Factors, lists: Lists, back: impl Fn() -> Lists) -> Tensor<2> {
+    let (device, factors) = (input.device(), TensorData::new(factors.to_vec(), [factors.len()]));
+    let factors = Tensor::<1>::from_data(factors, (&device, DType::F32));
+    if !fused_for(&input) {
+        return plain_sums(input, factors, which, &lists);
+    }
+    let back = if input.is_tracked() { back() } else { Lists::of(&[], input.dims()[0]) };
+    let extents = [lists.extent, back.extent];
+    let [lists, back] = [lists, back].map(|lists| integers(lists.numbers, &device));
+    let [input, factors] = [input.into_dispatch(), factors.into_dispatch()];
+    Tensor::from_dispatch(<Dispatch as Layers>::list_layer(input, factors, lists, back, extents, which))
+}
+
+/// [`list_sums`] by tensor operations.
+fn plain_sums(input: Tensor<2>, factors: Tensor<1>, which: Factors, lists: &Lists) -> Tensor<2> {
+    let (device, width) = (input.device(), input.dims()[1]);
+    let [owners, rows] = lists.pairs().map(|numbers| Tensor::<1, Int>::from_dispatch(integers(numbers, &device)));
+    let factors = factors.unsqueeze_dim::<2>(1).cast(input.dtype());
+    let input = if which == Factors::OfRows { input * factors.clone() } else { input };
+    let zeros = Tensor::zeros([lists.extent.height, width], (&device, input.dtype()));
+    let sums = zeros.select_assign(0, owners, input.select(0, rows), IndexingUpdateOp::Add);
+    if which == Factors::OfSums { sums * factors } else { sums }
 }
 
 /// Integers of 32 bits on a device.

@@ -1,6 +1,6 @@
 //! Texts to token ids, through the `tokenizers` library and a `tokenizer.json`.
 //!
-//! Owns what the file must not decide: padding is off (batches are padded where they are assembled) and every call says how
+//! Owns what the file must not decide: padding is off (batches have none) and every call says how
 //! long a row may be, whatever truncation the file asks for. Keeps the file's bytes, so that a saved model carries the
 //! tokenizer that it was trained with. Storing ids is the business of `tokens.rs`.
 
@@ -101,7 +101,7 @@ impl TextTokenizer {
         self.tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false))
     }
 
-    /// Id that fills short rows of a batch: the file's padding section, else `[PAD]` or `<pad>`, else 0.
+    /// Id that stands for a text without tokens: the file's padding section, else `[PAD]` or `<pad>`, else 0.
     pub fn pad_id(&self) -> u32 {
         self.pad_id
     }

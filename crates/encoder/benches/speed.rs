@@ -127,12 +127,12 @@ impl Texts {
         match self {
             Self::Random(generator, vocabulary) => random_batch(generator, rows.len(), length, *vocabulary),
             Self::Pairs(pairs, pad, padded) => {
-                let rows: Vec<&[u32]> = rows.map(|row| pairs[(step * batch + row) % pairs.len()][side].as_slice()).collect();
-                let mut batch = TokenBatch::new(&rows, *pad);
+                let mut rows: Vec<Vec<u32>> = rows.map(|row| pairs[(step * batch + row) % pairs.len()][side].clone()).collect();
                 if *padded {
-                    batch.lengths.fill(batch.width);
+                    let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
+                    rows.iter_mut().for_each(|row| row.resize(longest, *pad));
                 }
-                batch
+                TokenBatch::new(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), *pad)
             }
         }
     }

@@ -1,47 +1,52 @@
-//! Token rows on the host, padded to one width: what every encoder takes.
+//! Token rows on the host, one behind the other: what every encoder takes.
 //!
-//! Padding stands at the end of a row and never inside it; every row has at least one token.
+//! Nothing is padded here, so one long text costs its own tokens alone; what pads does so where it computes. Every row has at least one token.
 
-/// Padded token ids of several texts, on the host.
+/// Token ids of several texts, on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenBatch {
-    /// `[rows * width]`, row-major, padded at the end of each row.
+    /// `[tokens]`, row behind row.
     pub ids: Vec<i32>,
-    /// Tokens of each row that are not padding, 1 to `width`.
+    /// Tokens of each row, at least 1.
     pub lengths: Vec<usize>,
+    /// The first id of each row.
+    starts: Vec<usize>,
     /// Number of texts.
     pub rows: usize,
-    /// Tokens in the longest row (rounded up when asked).
+    /// Tokens of the longest row.
     pub width: usize,
 }
 
 impl TokenBatch {
-    /// Pads `rows` with `pad_id` to the longest of them. A row without tokens (an empty text under a tokenizer without
-    /// special tokens) becomes one padding token, so that every text has an embedding.
+    /// Of these rows. One without tokens (an empty text under a tokenizer without special tokens) becomes one padding token, so that every text has an embedding.
     pub fn new(rows: &[&[u32]], pad_id: u32) -> Self {
-        Self::with_multiple(rows, pad_id, 1)
-    }
-
-    /// As [`TokenBatch::new`], with the width rounded up to a multiple of `multiple` (fewer distinct shapes means fewer
-    /// kernels to compile and tune on a GPU). The caller keeps the rounded width within the positions of the model.
-    pub fn with_multiple(rows: &[&[u32]], pad_id: u32, multiple: usize) -> Self {
-        let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0).max(1);
-        let width = longest.next_multiple_of(multiple.max(1));
-        let mut ids = vec![pad_id as i32; rows.len() * width];
-        for (row, padded) in rows.iter().zip(ids.chunks_exact_mut(width)) {
-            for (id, slot) in row.iter().zip(padded) {
-                *slot = *id as i32;
-            }
+        let pad = [pad_id];
+        let lengths: Vec<usize> = rows.iter().map(|row| row.len().max(1)).collect();
+        let mut ids = Vec::with_capacity(lengths.iter().sum());
+        let mut starts = Vec::with_capacity(rows.len());
+        for &row in rows {
+            starts.push(ids.len());
+            ids.extend(if row.is_empty() { &pad[..] } else { row }.iter().map(|&id| id as i32));
         }
-        Self { ids, lengths: rows.iter().map(|row| row.len().max(1)).collect(), rows: rows.len(), width }
+        let width = lengths.iter().copied().max().unwrap_or(1);
+        Self { ids, lengths, starts, rows: rows.len(), width }
     }
 
-    /// The tokens of row `row` without padding.
+    /// The tokens of row `row`.
     pub fn row(&self, row: usize) -> &[i32] {
-        &self.ids[row * self.width..][..self.lengths[row]]
+        &self.ids[self.starts[row]..][..self.lengths[row]]
     }
 
-    /// True when no row is padded.
+    /// One number a token, `[tokens]`, as a matrix `[rows, width]` with zeros at the end of shorter rows.
+    pub fn padded<T: Copy + Default>(&self, numbers: &[T]) -> Vec<T> {
+        let mut padded = vec![T::default(); self.rows * self.width];
+        for ((into, &start), &length) in padded.chunks_exact_mut(self.width).zip(&self.starts).zip(&self.lengths) {
+            into[..length].copy_from_slice(&numbers[start..start + length]);
+        }
+        padded
+    }
+
+    /// True when all rows have the same length.
     pub fn is_full(&self) -> bool {
         self.lengths.iter().all(|&length| length == self.width)
     }
@@ -52,23 +57,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pads_at_the_end() {
-        let batch = TokenBatch::new(&[&[5, 6, 7], &[8]], 1);
-        assert_eq!(batch.ids, [5, 6, 7, 8, 1, 1]);
-        assert_eq!((batch.lengths.as_slice(), batch.rows, batch.width), (&[3, 1][..], 2, 3));
-        assert_eq!(batch.row(1), [8]);
-        assert!(!batch.is_full());
+    fn rows_lie_one_behind_the_other_and_are_padded_when_asked() {
+        let batch = TokenBatch::new(&[&[5, 6, 7], &[8], &[9, 4]], 1);
+        assert_eq!(batch.ids, [5, 6, 7, 8, 9, 4]);
+        assert_eq!((batch.lengths.as_slice(), batch.rows, batch.width), (&[3, 1, 2][..], 3, 3));
+        assert_eq!((batch.row(0), batch.row(1), batch.row(2)), (&[5, 6, 7][..], &[8][..], &[9, 4][..]));
+        assert_eq!(batch.padded(&batch.ids), [5, 6, 7, 8, 0, 0, 9, 4, 0]);
+        assert!(!batch.is_full() && TokenBatch::new(&[&[1, 2], &[3, 4]], 0).is_full());
     }
 
     #[test]
     fn empty_row_becomes_one_padding_token() {
-        let batch = TokenBatch::new(&[&[]], 9);
-        assert_eq!((batch.ids.as_slice(), batch.lengths.as_slice()), (&[9][..], &[1][..]));
-    }
-
-    #[test]
-    fn width_is_rounded_up() {
-        assert_eq!(TokenBatch::with_multiple(&[&[1, 2, 3, 4, 5]], 0, 4).width, 8);
-        assert_eq!(TokenBatch::with_multiple(&[&[1, 2, 3, 4]], 0, 4).width, 4);
+        let batch = TokenBatch::new(&[&[], &[3]], 9);
+        assert_eq!((batch.ids.as_slice(), batch.lengths.as_slice()), (&[9, 3][..], &[1, 1][..]));
     }
 }

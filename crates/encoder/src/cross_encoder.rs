@@ -182,7 +182,7 @@ impl CrossEncoder {
 
     /// Pads rows to one batch.
     pub fn batch(&self, rows: &[&PairTokens]) -> TokenPairs {
-        TokenPairs::new(rows, self.pad_id(), 1)
+        TokenPairs::new(rows, self.pad_id())
     }
 
     /// Logits of tokenised pairs, in one batch: the device sees all of them at once.

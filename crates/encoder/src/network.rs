@@ -26,6 +26,19 @@ use crate::weights::{Collector, Weights};
 /// Longest row of a static encoder: it has no positions, so this only bounds memory.
 pub(crate) const STATIC_LENGTH: usize = 1 << 20;
 
+/// Tokens of a pass over many texts on the CPU: enough for its cores, and few enough for its caches.
+const CPU_TOKENS: usize = 8192;
+/// The same on a GPU, which waits between launches when there are fewer; none is spared by more.
+const GPU_TOKENS: usize = 32_768;
+/// Memory of the largest matrix of such a pass.
+const MATRIX_BYTES: u64 = 256 << 20;
+
+/// Tokens of a pass on a GPU whose kernels bind so many bytes, when the widest matrix has so many numbers for each.
+fn tokens_within(binding: u64, widest: usize) -> usize {
+    let fits = binding.min(MATRIX_BYTES) / (4 * widest.max(1)) as u64;
+    usize::try_from(fits).unwrap_or(usize::MAX).clamp(1, GPU_TOKENS)
+}
+
 /// A bi-encoder's network, from token ids to one vector per text.
 #[derive(Module, Debug)]
 pub struct Network {
@@ -93,7 +106,7 @@ impl Network {
         assert!(batch.rows > 0, "an empty batch has no embeddings");
         let rows = match &self.body {
             Body::Transformer(transformer) => self.pooling.pool(&transformer.forward(batch, device)),
-            Body::Static(bag) => bag.forward(batch, device),
+            Body::Static(bag) => bag.forward(batch),
         };
         if self.normalize { normalize(rows) } else { rows }
     }
@@ -102,7 +115,7 @@ impl Network {
     pub fn hidden(&self, batch: &TokenBatch, device: &Device) -> Tensor<3> {
         match &self.body {
             Body::Transformer(transformer) => transformer.forward(batch, device).padded(batch.width),
-            Body::Static(bag) => bag.hidden(batch, device),
+            Body::Static(bag) => bag.hidden(batch),
         }
     }
 
@@ -135,13 +148,21 @@ impl Network {
         matches!(self.body, Body::Static(_))
     }
 
-    /// Whether texts are packed on this device, so that a pass over texts of different lengths does no work that several over texts of like length would spare. A static
-    /// encoder counts the tokens of each text, in a table of all texts and all different tokens of a pass; composed attention pads.
+    /// Whether texts are packed on this device, so that a pass over texts of different lengths does no work that several over texts of like length would spare; composed attention pads.
     pub fn packs(&self, device: &Device) -> bool {
         match &self.body {
             Body::Transformer(transformer) => transformer.packs(device),
-            Body::Static(_) => false,
+            Body::Static(_) => true,
         }
+    }
+
+    /// Tokens that a pass over many texts had best hold on this device: so many that a GPU has work to do between two launches, none of whose matrices is larger than a kernel's argument may be.
+    pub fn tokens_at_once(&self, device: &Device) -> usize {
+        let widest = match &self.body {
+            Body::Transformer(transformer) => transformer.architecture().intermediate.max(3 * transformer.architecture().hidden),
+            Body::Static(bag) => bag.dimension(),
+        };
+        kernels::describe(device).map_or(CPU_TOKENS, |limits| tokens_within(limits.max_binding_bytes, widest))
     }
 
     /// Whether a training pass draws random numbers.
@@ -264,6 +285,14 @@ pub fn check_rows(rows: &TensorData) -> Result<(), EncoderError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passes_fill_a_gpu_and_fit_it() {
+        // MiniLM, BERT-base, BERT-large, on a card and where 128 MiB is the most; a width that not even one token of fits.
+        let tokens = |binding: u64| [1536, 3072, 4096].map(|widest| tokens_within(binding << 20, widest));
+        assert_eq!((tokens(4096), tokens(128)), ([32_768, 21_845, 16_384], [21_845, 10_922, 8192]));
+        assert_eq!(tokens_within(1 << 20, 1 << 20), 1);
+    }
 
     #[test]
     fn bad_rows_are_named() {

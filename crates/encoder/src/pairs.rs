@@ -22,28 +22,24 @@ pub struct PairTokens {
     pub types: Vec<u32>,
 }
 
-/// Padded pairs, on the host.
+/// Pairs on the host, one behind the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenPairs {
     /// Ids, lengths and sizes.
     pub tokens: TokenBatch,
-    /// `[rows * width]`, 0 on padding; none when the model tells no types apart.
+    /// One for each id; none when the model tells no types apart.
     pub types: Option<Vec<u32>>,
 }
 
 impl TokenPairs {
-    /// Pads `rows` with `pad_id` to the longest of them, rounded up to a multiple of `multiple`. The caller keeps the rounded width
-    /// within the positions of the model.
-    pub fn new(rows: &[&PairTokens], pad_id: u32, multiple: usize) -> Self {
+    /// Of these rows; `pad_id` stands for one without tokens.
+    pub fn new(rows: &[&PairTokens], pad_id: u32) -> Self {
         let ids: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
-        let tokens = TokenBatch::with_multiple(&ids, pad_id, multiple);
+        let tokens = TokenBatch::new(&ids, pad_id);
         let typed = rows.iter().any(|row| !row.types.is_empty());
         let types = typed.then(|| {
-            let mut types = vec![0; tokens.rows * tokens.width];
-            for (row, padded) in rows.iter().zip(types.chunks_exact_mut(tokens.width)) {
-                padded[..row.types.len()].copy_from_slice(&row.types);
-            }
-            types
+            let rows = rows.iter().zip(&tokens.lengths);
+            rows.flat_map(|(row, &length)| row.types.iter().copied().chain(std::iter::repeat(0)).take(length)).collect()
         });
         Self { tokens, types }
     }
@@ -180,9 +176,9 @@ mod tests {
         assert_eq!(row(&pairs, "a a a a a a", "b").0, [1, 3, 3, 3, 3, 2, 4, 2]);
         assert_eq!(row(&pairs, "a a a a", "b b b b b").0, [1, 3, 3, 2, 4, 4, 4, 2], "halves, the odd token to the longer text");
         assert_eq!(row(&pairs, "", "").0, [1, 2, 2]);
-        let batch = TokenPairs::new(&[&pairs.encode("a", "b c").unwrap(), &pairs.encode("", "b").unwrap()], 0, 4);
-        assert_eq!((batch.tokens.width, batch.tokens.lengths.as_slice()), (8, &[6, 4][..]));
-        assert_eq!(batch.types.unwrap(), [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0]);
+        let batch = TokenPairs::new(&[&pairs.encode("a", "b c").unwrap(), &pairs.encode("", "b").unwrap()], 0);
+        assert_eq!((batch.tokens.width, batch.tokens.lengths.as_slice()), (6, &[6, 4][..]));
+        assert_eq!(batch.types.unwrap(), [0, 0, 0, 1, 1, 1, 0, 0, 1, 1]);
     }
 
     #[test]

@@ -39,9 +39,8 @@ impl States {
     pub(crate) fn weighted_sums(&self, weight: impl Fn(usize, f64) -> f64) -> Tensor<2> {
         let weight = |(row, position)| weight(position, self.lengths()[row] as f64) as f32;
         let weights: Vec<f32> = self.sequences.places().map(weight).collect();
-        let weights = Tensor::<1>::from_data(weights.as_slice(), &self.flat.device()).reshape([self.sequences.tokens(), 1]);
         let owners: Vec<i32> = self.sequences.places().map(|(row, _)| row as i32).collect();
-        layers::sums(self.flat.clone() * weights, &owners, self.sequences.rows())
+        layers::sums(self.flat.clone(), &weights, &owners, self.sequences.rows())
     }
 
     /// States as a matrix per text, `[rows, width, hidden]`. A text's first state stands again in place of those that it lacks.

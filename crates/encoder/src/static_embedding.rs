@@ -1,12 +1,8 @@
-//! The embedding bag of sentence-transformers' `StaticEmbedding`: a text is the mean of its tokens' vectors.
-//!
-//! The mean is computed as `counts [rows, u] x distinct [u, width]`, where u is the number of distinct tokens of the
-//! batch and `counts` holds occurrences / length. Both directions are then one matrix product and one gather of u rows:
-//! no `[rows, width, dimension]` tensor is ever made, and no two updates of the gradient meet in the same row, so the
-//! result does not depend on the order in which a device adds.
+//! The embedding bag of sentence-transformers' `StaticEmbedding`: a text is the mean of its tokens' vectors ([`layers::bag`]).
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
+use kernels::layers;
 
 use crate::batch::TokenBatch;
 use crate::names;
@@ -34,67 +30,16 @@ impl StaticEmbedding {
     }
 
     /// Means of token vectors, `[rows, dimension]`.
-    pub(crate) fn forward(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
-        let bags = Bags::new(batch, self.vocabulary);
-        let distinct = bags.tokens.len();
-        let tokens = Tensor::<1, Int>::from_data(TensorData::new(bags.tokens, [distinct]), device);
-        let counts = Tensor::<2>::from_data(TensorData::new(bags.counts, [batch.rows, distinct]), device);
-        counts.matmul(self.embedding.val().select(0, tokens))
+    pub(crate) fn forward(&self, batch: &TokenBatch) -> Tensor<2> {
+        layers::bag(self.embedding.val(), &batch.ids, &batch.lengths)
     }
 
     /// Token vectors, `[rows, width, dimension]`.
-    pub(crate) fn hidden(&self, batch: &TokenBatch, device: &Device) -> Tensor<3> {
-        let ids = TensorData::new(batch.ids.clone(), [batch.rows * batch.width]);
-        let ids = Tensor::<1, Int>::from_data(ids, device);
-        self.embedding.val().select(0, ids).reshape([batch.rows, batch.width, self.dimension])
+    pub(crate) fn hidden(&self, batch: &TokenBatch) -> Tensor<3> {
+        layers::embedding(self.embedding.val(), &batch.padded(&batch.ids)).reshape([batch.rows, batch.width, self.dimension])
     }
 
     pub(crate) fn collect(&self, into: &mut Collector) {
         into.param(names::BAG.to_owned(), &self.embedding);
-    }
-}
-
-/// The distinct tokens of a batch and, for each row, the share that each of them has.
-struct Bags {
-    tokens: Vec<i32>,
-    counts: Vec<f32>,
-}
-
-impl Bags {
-    fn new(batch: &TokenBatch, vocabulary: usize) -> Self {
-        let mut column = vec![u32::MAX; vocabulary];
-        for row in 0..batch.rows {
-            for &token in batch.row(row) {
-                column[token as usize] = 0;
-            }
-        }
-        // Ascending order makes the gather read memory forwards.
-        let mut tokens = Vec::new();
-        for (token, slot) in column.iter_mut().enumerate() {
-            if *slot == 0 {
-                *slot = tokens.len() as u32;
-                tokens.push(token as i32);
-            }
-        }
-        let mut counts = vec![0.0; batch.rows * tokens.len()];
-        for (row, shares) in counts.chunks_exact_mut(tokens.len().max(1)).enumerate() {
-            let share = 1.0 / batch.lengths[row] as f32;
-            for &token in batch.row(row) {
-                shares[column[token as usize] as usize] += share;
-            }
-        }
-        Self { tokens, counts }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bags_hold_shares_of_distinct_tokens() {
-        let bags = Bags::new(&TokenBatch::new(&[&[4, 2, 4, 4], &[2]], 0), 6);
-        assert_eq!(bags.tokens, [2, 4]);
-        assert_eq!(bags.counts, [0.25, 0.75, 1.0, 0.0]);
     }
 }

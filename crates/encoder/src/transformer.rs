@@ -4,6 +4,7 @@
 //! `names`. Pooling is not here. Between layers the states of all tokens lie one behind the other, without padding, so that no layer works for nothing; only where attention is
 //! a composition of tensor operations (devices without room for the fused one) each text is padded to one width, and its padding masked.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
@@ -126,9 +127,11 @@ impl Transformer {
     }
 
     fn embed(&self, batch: &TokenBatch, sequences: &Sequences, types: Option<&[u32]>, device: &Device) -> Tensor<2> {
-        let place = |(row, position): (usize, usize)| row * batch.width + position;
-        let ids: Vec<i32> = sequences.places().map(|at| batch.ids[place(at)]).collect();
-        let words = layers::embedding(self.word.weight.val(), &ids);
+        // As the rows lie: padding has token 0, which nobody reads.
+        fn lying<'a, T: Copy + Default>(numbers: &'a [T], batch: &TokenBatch, sequences: &Sequences) -> Cow<'a, [T]> {
+            if sequences.tokens() == numbers.len() { Cow::Borrowed(numbers) } else { Cow::Owned(batch.padded(numbers)) }
+        }
+        let words = layers::embedding(self.word.weight.val(), &lying(&batch.ids, batch, sequences));
         // Padding stands at the end, so token i of a row always has position `first + i`.
         let mut shift = self.position.val().narrow(0, self.architecture.first_position, batch.width);
         if let (Some(table), None) = (&self.token_type, types) {
@@ -137,8 +140,7 @@ impl Transformer {
         let positions: Vec<i32> = sequences.places().map(|(_, position)| position as i32).collect();
         let mut shift = layers::embedding(shift, &positions);
         if let (Some(table), Some(types)) = (&self.token_type, types) {
-            let types: Vec<u32> = sequences.places().map(|at| types[place(at)]).collect();
-            shift = shift + one_hot(&types, self.architecture.token_types, device).matmul(table.val());
+            shift = shift + one_hot(&lying(types, batch, sequences), self.architecture.token_types, device).matmul(table.val());
         }
         let sum = residual_norm(&self.norm, self.architecture.epsilon, words, shift, 0.0);
         layers::dropout(sum, active(&self.dropout, device))

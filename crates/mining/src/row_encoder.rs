@@ -29,7 +29,7 @@ pub trait RowEncoder {
         None
     }
 
-    /// Tokens, padding included, that one call may hold; used when lengths are offered.
+    /// Tokens that one call may hold, counted as if all texts of it were as long as the longest; used when lengths are offered.
     fn token_budget(&self) -> usize {
         8192
     }

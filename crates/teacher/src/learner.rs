@@ -207,7 +207,7 @@ impl RerankerLearner {
             places[row] = place as i32;
         }
         let sorted: Vec<&PairTokens> = order.iter().map(|&row| rows[row]).collect();
-        Chunked { chunks: sorted.chunks(self.config.chunk).map(|chunk| TokenPairs::new(chunk, self.pad_id, 1)).collect(), places }
+        Chunked { chunks: sorted.chunks(self.config.chunk).map(|chunk| TokenPairs::new(chunk, self.pad_id)).collect(), places }
     }
 }
 

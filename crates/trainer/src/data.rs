@@ -110,7 +110,7 @@ impl TokenRows {
         (0..self.documents.len() as u32).map(|document| self.documents.row(document).len() as u32).collect()
     }
 
-    /// Rows of tokens as one padded batch.
+    /// Rows of tokens as one batch.
     pub(crate) fn batch(&self, rows: &[&[u32]]) -> TokenBatch {
         TokenBatch::new(rows, self.pad)
     }

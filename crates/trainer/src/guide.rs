@@ -113,4 +113,8 @@ impl RowEncoder for AllTexts<'_> {
     fn document_lengths(&self) -> Option<&[u32]> {
         Some(&self.lengths)
     }
+
+    fn token_budget(&self) -> usize {
+        self.rows.token_budget()
+    }
 }

@@ -101,4 +101,8 @@ impl RowEncoder for Rows {
     fn document_lengths(&self) -> Option<&[u32]> {
         Some(&self.lengths)
     }
+
+    fn token_budget(&self) -> usize {
+        self.network.tokens_at_once(&self.device)
+    }
 }

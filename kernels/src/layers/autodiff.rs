@@ -6,10 +6,11 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Autodiff, Backend, TensorMetadata};
+use burn::backend::{Autodiff, Backend};
 use burn::tensor::DType;
 
 use super::attention::Attending;
+use super::embedding::{Extent, Factors};
 use super::extension::{Layers, Passes};
 use super::mask::Dropout;
 use super::mixed::Leaves;
@@ -45,14 +46,13 @@ impl<B: Passes> Backward<B, 2> for Attention {
 struct Embedding;
 
 impl<B: Passes> Backward<B, 1> for Embedding {
-    /// The lists, rows of the table, rows that are used, chunks.
-    type State = (IntTensor<B>, usize, usize, usize);
+    type State = (IntTensor<B>, Extent);
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let (lists, height, rows, chunks) = ops.state;
+        let (lists, extent) = ops.state;
         let gradient = gradients.consume::<B>(&ops.node);
         if let [Some(parent)] = ops.parents {
-            gradients.register::<B>(parent.id, B::embedding_gradient(gradient, lists, height, rows, chunks));
+            gradients.register::<B>(parent.id, B::list_sums(gradient.clone(), gradient, lists, extent, Factors::None));
         }
     }
 }
@@ -60,15 +60,15 @@ impl<B: Passes> Backward<B, 1> for Embedding {
 #[derive(Debug)]
 struct Sums;
 
-impl<B: Layers> Backward<B, 1> for Sums {
-    /// The owners, their lists, owners that have rows, chunks.
-    type State = ([IntTensor<B>; 2], usize, usize);
+impl<B: Passes> Backward<B, 1> for Sums {
+    /// Factors, and the transposed lists.
+    type State = (FloatTensor<B>, IntTensor<B>, Extent, Factors);
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let ([owners, lists], rows, chunks) = ops.state;
+        let (factors, lists, extent, which) = ops.state;
         let gradient = gradients.consume::<B>(&ops.node);
         if let [Some(parent)] = ops.parents {
-            gradients.register::<B>(parent.id, B::embedding_layer(gradient, owners, lists, rows, chunks));
+            gradients.register::<B>(parent.id, B::list_sums(gradient, factors, lists, extent, which.transposed()));
         }
     }
 }
@@ -202,37 +202,27 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
         }
     }
 
-    fn embedding_layer(
-        table: FloatTensor<Self>,
-        ids: IntTensor<Self>,
-        lists: IntTensor<Self>,
-        rows: usize,
-        chunks: usize,
-    ) -> FloatTensor<Self> {
+    fn embedding_layer(table: FloatTensor<Self>, ids: IntTensor<Self>, lists: IntTensor<Self>, extent: Extent) -> FloatTensor<Self> {
         let node = table.node();
-        let table = table.into_primitive();
-        let height = table.shape()[0];
+        let output = B::embedding_layer(table.into_primitive(), ids, lists.clone(), extent);
         match Embedding.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => {
-                let state = (lists.clone(), height, rows, chunks);
-                prepared.finish(state, B::embedding_layer(table, ids, lists, rows, chunks))
-            }
-            OpsKind::UnTracked(prepared) => prepared.finish(B::embedding_layer(table, ids, lists, rows, chunks)),
+            OpsKind::Tracked(prepared) => prepared.finish((lists, extent), output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
     }
 
-    fn sums_layer(
+    fn list_layer(
         input: FloatTensor<Self>,
-        owners: IntTensor<Self>,
+        factors: FloatTensor<Self>,
         lists: IntTensor<Self>,
-        height: usize,
-        rows: usize,
-        chunks: usize,
+        transposed: IntTensor<Self>,
+        extents: [Extent; 2],
+        which: Factors,
     ) -> FloatTensor<Self> {
-        let node = input.node();
-        let output = B::sums_layer(input.into_primitive(), owners.clone(), lists.clone(), height, rows, chunks);
+        let (node, factors) = (input.node(), factors.into_primitive());
+        let output = B::list_layer(input.into_primitive(), factors.clone(), lists, transposed.clone(), extents, which);
         match Sums.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish(([owners, lists], rows, chunks), output),
+            OpsKind::Tracked(prepared) => prepared.finish((factors, transposed, extents[1], which), output),
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
     }

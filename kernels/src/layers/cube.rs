@@ -28,6 +28,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::attention::Attending;
+use super::embedding::{Extent, Factors};
 use super::extension::{Layers, Passes};
 use super::mask::Dropout;
 use super::mixed::Leaves;
@@ -109,25 +110,19 @@ impl Layers for CubeBackend {
         attention::forward(joint, relative, places, &attending)[0].clone()
     }
 
-    fn embedding_layer(
-        table: FloatTensor<Self>,
-        ids: IntTensor<Self>,
-        _lists: IntTensor<Self>,
-        _rows: usize,
-        _chunks: usize,
-    ) -> FloatTensor<Self> {
+    fn embedding_layer(table: FloatTensor<Self>, ids: IntTensor<Self>, _lists: IntTensor<Self>, _extent: Extent) -> FloatTensor<Self> {
         Self::float_select(table, 0, ids)
     }
 
-    fn sums_layer(
+    fn list_layer(
         input: FloatTensor<Self>,
-        _owners: IntTensor<Self>,
+        factors: FloatTensor<Self>,
         lists: IntTensor<Self>,
-        height: usize,
-        rows: usize,
-        chunks: usize,
+        _transposed: IntTensor<Self>,
+        [extent, _]: [Extent; 2],
+        which: Factors,
     ) -> FloatTensor<Self> {
-        embedding::backward(input, lists, height, rows, chunks)
+        embedding::sums(input, factors, which, lists, extent)
     }
 
     fn linear_layer(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -199,14 +194,14 @@ impl Passes for CubeBackend {
         attention::backward(in_f32(gradient), joint, relative, [output, logarithms], places, &attending).into()
     }
 
-    fn embedding_gradient(
-        gradient: FloatTensor<Self>,
+    fn list_sums(
+        input: FloatTensor<Self>,
+        factors: FloatTensor<Self>,
         lists: IntTensor<Self>,
-        height: usize,
-        rows: usize,
-        chunks: usize,
+        extent: Extent,
+        which: Factors,
     ) -> FloatTensor<Self> {
-        embedding::backward(gradient, lists, height, rows, chunks)
+        embedding::sums(in_f32(input), factors, which, lists, extent)
     }
 
     fn linear_mixed_keeping(

@@ -1,67 +1,235 @@
-//! Rows of a table by number, and the transpose of that, which is its gradient: a sum over the places of each row, in order, from lists that the host makes.
+//! Rows of a table by number, sums of rows, and the embedding bag, a mean of rows for each text: all are sums over lists of rows that the host makes, in one direction or in both.
 //!
-//! A gather's own gradient would add up the places one by one in an order that depends on the device, or have a few units go through all of them.
+//! A gather's own gradient would add up the places one by one in an order that depends on the device, or have a few units go through all of them. Over lists every sum has one
+//! owner and one order.
+
+#![allow(unsafe_code)]
 
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn_flex::FlexTensor;
+use rayon::prelude::*;
 
+use super::wide::{Lanes, widest};
 use super::{numbers, tensor};
 
-/// Places of a chunk: a row that is used often is added up in many of them.
+/// Places of a chunk at least: a row that has many is added up in many of them on a GPU.
 const CHUNK: usize = 32;
 
-/// Which places use which row, ascending.
+/// Chunks of as many places as would fill this many: enough for a large card, and no more memory for their sums than it takes.
+const CHUNKS: usize = 16_384;
+
+/// Places of a task on the CPU, about.
+const TASK: usize = 2048;
+
+/// Which rows of a tensor are added up into which row of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lists {
-    /// Rows that are used.
-    pub(super) rows: usize,
-    /// Chunks of all of them.
-    pub(super) chunks: usize,
-    /// Ends of the chunks among the places, `[chunks + 1]`; the rows; ends of the rows among the chunks, `[rows + 1]`; the places.
+    pub(super) extent: Extent,
+    /// Ends of the chunks among the places, `[chunks + 1]`; the rows that have a list, ascending; ends of these rows among the chunks, `[rows + 1]`; the places: row by row what is added up, in
+    /// this order.
     pub(super) numbers: Vec<i32>,
 }
 
+/// How long the parts of [`Lists`] are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Rows that sums are made for; those that have no list are zeros.
+    pub(super) height: usize,
+    /// Rows that have a list.
+    pub(super) rows: usize,
+    /// Chunks of all of them.
+    pub(super) chunks: usize,
+}
+
+/// What is multiplied by a factor on its way into a sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Factors {
+    None,
+    /// Each sum, by its row's.
+    OfSums,
+    /// Each row that is added up, by its own.
+    OfRows,
+}
+
+impl Factors {
+    /// The same factors in the transposed sums.
+    pub(super) fn transposed(self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::OfSums => Self::OfRows,
+            Self::OfRows => Self::OfSums,
+        }
+    }
+}
+
 impl Lists {
-    /// Of these row numbers.
-    pub(super) fn new(ids: &[i32]) -> Self {
-        let mut pairs: Vec<(i32, i32)> = ids.iter().copied().zip(0..).collect();
-        pairs.sort_unstable();
+    /// Lists for `height` rows: place i, of row `sources(i)`, is added to row `owners[i]`.
+    ///
+    /// # Panics
+    /// When an owner is no such row, or places are more than 32 bits count.
+    pub(super) fn new(owners: impl Iterator<Item = usize> + Clone, height: usize, sources: impl Fn(usize) -> i32) -> Self {
+        let (mut counts, mut all) = (vec![0u32; height], 0usize);
+        owners.clone().for_each(|owner| {
+            counts[owner] += 1;
+            all += 1;
+        });
+        assert!(i32::try_from(all).is_ok(), "sums over {all} rows, and 32-bit integers count them: make smaller batches");
+        let most = CHUNK.max(all.div_ceil(CHUNKS));
         let (mut ends, mut rows, mut row_ends) = (vec![0], Vec::new(), vec![0]);
         let mut end = 0;
-        for row in pairs.chunk_by(|a, b| a.0 == b.0) {
-            for chunk in row.chunks(CHUNK) {
-                end += chunk.len() as i32;
-                ends.push(end);
-            }
-            rows.push(row[0].0);
+        // From here on the place that a row fills next.
+        for (row, count) in counts.iter_mut().enumerate().filter(|(_, count)| **count > 0) {
+            let size = std::mem::replace(count, end);
+            (0..size).step_by(most).for_each(|at| ends.push((end + size.min(at + most as u32)) as i32));
+            end += size;
+            rows.push(row as i32);
             row_ends.push(ends.len() as i32 - 1);
         }
-        let (count, chunks) = (rows.len(), ends.len() - 1);
-        let numbers = ends.into_iter().chain(rows).chain(row_ends).chain(pairs.into_iter().map(|pair| pair.1)).collect();
-        Self { rows: count, chunks, numbers }
+        let extent = Extent { height, rows: rows.len(), chunks: ends.len() - 1 };
+        let mut numbers: Vec<i32> = ends.into_iter().chain(rows).chain(row_ends).collect();
+        let places = numbers.len();
+        numbers.resize(places + all, 0);
+        for (place, owner) in owners.enumerate() {
+            numbers[places + counts[owner] as usize] = sources(place);
+            counts[owner] += 1;
+        }
+        Self { extent, numbers }
+    }
+
+    /// What is added to which row, `[rows that are added to, rows that are added]`.
+    pub(super) fn pairs(&self) -> [Vec<i32>; 2] {
+        let Extent { rows, chunks, .. } = self.extent;
+        let (ends, rest) = self.numbers.split_at(chunks + 1);
+        let (owners, rest) = rest.split_at(rows);
+        let (row_ends, places) = rest.split_at(rows + 1);
+        let length = |row: usize| (ends[row_ends[row + 1] as usize] - ends[row_ends[row] as usize]) as usize;
+        [owners.iter().enumerate().flat_map(|(row, &owner)| std::iter::repeat_n(owner, length(row))).collect(), places.to_vec()]
+    }
+
+    /// Each place is added to the row with its number.
+    pub(super) fn of(ids: &[i32], height: usize) -> Self {
+        Self::new(ids.iter().map(|&id| id as usize), height, |place| place as i32)
     }
 }
 
 /// The rows of the table.
-pub(super) fn forward(table: FlexTensor, ids: FlexTensor) -> FlexTensor {
+pub(super) fn rows(table: FlexTensor, ids: FlexTensor) -> FlexTensor {
     Flex::float_select(table, 0, ids)
 }
 
-/// The gradient of a table of `height` rows: `numbers` as in [`Lists`].
-pub(super) fn backward(gradient: &FlexTensor, list: &FlexTensor, height: usize, rows: usize, chunks: usize) -> FlexTensor {
-    let (gradient, list) = (gradient.to_contiguous(), list.to_contiguous());
-    let width = gradient.layout().shape()[1];
-    let (list, gradient): (&[i32], _) = (list.as_slice().expect("lists are contiguous 32-bit integers"), numbers(&gradient));
-    let (ends, rest) = list.split_at(chunks + 1);
-    let (used, rest) = rest.split_at(rows);
-    let (row_ends, places) = rest.split_at(rows + 1);
-    let mut table = vec![0.0; height * width];
-    for (row, &id) in used.iter().enumerate() {
-        let into = &mut table[id as usize * width..][..width];
-        for &place in &places[ends[row_ends[row] as usize] as usize..ends[row_ends[row + 1] as usize] as usize] {
-            into.iter_mut().zip(&gradient[place as usize * width..]).for_each(|(into, from)| *into += from);
+/// Rows added up as [`Lists`] say, `[height, width]`. There is a factor for each sum or each row of the input, as `which` says.
+pub(super) fn sums(input: &FlexTensor, factors: &FlexTensor, which: Factors, lists: &FlexTensor, extent: Extent) -> FlexTensor {
+    let [input, factors, lists] = [input, factors, lists].map(FlexTensor::to_contiguous);
+    let width = input.layout().shape()[1];
+    let lists: &[i32] = lists.as_slice().expect("lists are contiguous 32-bit integers");
+    let (ends, rest) = lists.split_at(extent.chunks + 1);
+    let (owners, rest) = rest.split_at(extent.rows);
+    let (row_ends, places) = rest.split_at(extent.rows + 1);
+    let end = |row: usize| ends[row_ends[row] as usize] as usize;
+    let factors = if which == Factors::None { &[][..] } else { numbers(&factors) };
+    let summing = Summing { input: numbers(&input), width, factors, which };
+    // Tasks are rows of the output one behind the other: first those up to its own last, of which it owns some, in the end those behind all.
+    let (mut tasks, mut first) = (Vec::new(), 0);
+    while first < extent.rows {
+        let last = (first + 1..extent.rows).find(|&row| end(row) - end(first) >= TASK).unwrap_or(extent.rows);
+        tasks.push(first..last);
+        first = last;
+    }
+    let mut sums: Vec<f32> = Vec::with_capacity(extent.height * width);
+    let mut open = &mut sums.spare_capacity_mut()[..extent.height * width];
+    let mut begin = 0;
+    let parts: Vec<_> = tasks
+        .into_iter()
+        .map(|task| {
+            let height = if task.end == extent.rows { extent.height } else { owners[task.end] as usize } - begin;
+            let (own, rest) = std::mem::take(&mut open).split_at_mut(height * width);
+            open = rest;
+            begin += height;
+            (own, begin - height, task)
+        })
+        .collect();
+    // Only where there is no task at all.
+    open.iter_mut().for_each(|number| _ = number.write(0.0));
+    parts.into_par_iter().for_each(|(mut own, mut begin, task)| {
+        // Zeros are written just before a row is added up, while it is in the cache.
+        let mut take = |until: usize| {
+            let (rows, rest) = std::mem::take(&mut own).split_at_mut((until - begin) * width);
+            (own, begin) = (rest, until);
+            rows.iter_mut().for_each(|number| _ = number.write(0.0));
+            // SAFETY: written just now.
+            unsafe { rows.assume_init_mut() }
+        };
+        for row in task.clone() {
+            let owner = owners[row] as usize;
+            take(owner);
+            add_up(take(owner + 1), &places[end(row)..end(row + 1)], owner, summing);
+        }
+        take(if task.end == extent.rows { extent.height } else { owners[task.end] as usize });
+    });
+    // SAFETY: the tasks' rows are all rows, and every number of them was written.
+    unsafe { sums.set_len(extent.height * width) };
+    tensor(sums, [extent.height, width])
+}
+
+/// What rows are added up from.
+#[derive(Clone, Copy)]
+struct Summing<'a> {
+    input: &'a [f32],
+    width: usize,
+    factors: &'a [f32],
+    which: Factors,
+}
+
+widest!(
+    /// Adds these rows to the sum of `owner`.
+    fn add_up(sum: &mut [f32], places: &[i32], owner: usize, of: Summing<'_>) = add_up_body
+);
+
+#[inline(always)]
+fn add_up_body<L: Lanes>(sum: &mut [f32], places: &[i32], owner: usize, of: Summing<'_>) {
+    let width = sum.len();
+    let row = |place: i32| &of.input[place as usize * of.width..][..width];
+    let factor = |place: i32| if of.which == Factors::OfRows { of.factors[place as usize] } else { 1.0 };
+    // Eight rows at a time, in pairs: the sum is read and written an eighth as often, and rounded as often less.
+    let (eights, rest) = places.as_chunks::<8>();
+    for &eight in eights {
+        let ([a, b, c, d, e, f, g, h], by) = (eight.map(row), eight.map(factor));
+        for column in 0..width {
+            let first = (a[column] * by[0] + b[column] * by[1]) + (c[column] * by[2] + d[column] * by[3]);
+            let second = (e[column] * by[4] + f[column] * by[5]) + (g[column] * by[6] + h[column] * by[7]);
+            sum[column] += first + second;
         }
     }
-    tensor(table, [height, width])
+    for &place in rest {
+        let (row, by) = (row(place), factor(place));
+        for column in 0..width {
+            sum[column] += row[column] * by;
+        }
+    }
+    if of.which == Factors::OfSums {
+        let by = of.factors[owner];
+        sum.iter_mut().for_each(|number| *number *= by);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_hold_places_by_owner_in_their_order_and_chunks_of_them() {
+        let owners: Vec<i32> = [3, 1, 3].into_iter().chain([1; 33]).collect();
+        let Lists { extent, numbers } = Lists::of(&owners, 5);
+        assert_eq!(extent, Extent { height: 5, rows: 2, chunks: 3 });
+        let ones = [1].into_iter().chain(3..36);
+        let expected: Vec<i32> = [0, 32, 34, 36, 1, 3, 0, 2, 3].into_iter().chain(ones).chain([0, 2]).collect();
+        assert_eq!(numbers, expected);
+        let [owners, rows] = Lists::new([2, 0, 2].into_iter(), 3, |place| 10 * place as i32).pairs();
+        assert_eq!((owners, rows), (vec![0, 2, 2], vec![10, 0, 20]));
+        let many = Lists::of(&vec![0; 40 * CHUNKS], 1);
+        assert_eq!((many.extent.chunks, &many.numbers[..3]), (CHUNKS, &[0, 40, 80][..]));
+        let none = Lists::of(&[], 2);
+        assert_eq!((none.extent, none.numbers), (Extent { height: 2, rows: 0, chunks: 0 }, vec![0, 0]));
+    }
 }

@@ -13,6 +13,7 @@ use burn_flex::FlexTensor;
 
 use super::attention::Attending;
 use super::cube::kept_by_norm;
+use super::embedding::{Extent, Factors};
 use super::mask::Dropout;
 use super::mixed::Leaves;
 use super::norm::Norm;
@@ -31,25 +32,19 @@ pub(crate) trait Layers: Backend {
         attending: Attending,
     ) -> FloatTensor<Self>;
 
-    /// Rows of the table by their numbers; `lists` for the gradient, `[numbers]` of [`embedding::Lists`], of which the numbers of rows and chunks come along.
-    #[fusion(meta = |table, ids, _lists, _rows, _chunks| with_shape(table, [ids.shape[0], table.shape[1]]))]
-    fn embedding_layer(
-        table: FloatTensor<Self>,
-        ids: IntTensor<Self>,
-        lists: IntTensor<Self>,
-        rows: usize,
-        chunks: usize,
-    ) -> FloatTensor<Self>;
+    /// Rows of the table by their numbers; `lists` for the gradient, the numbers of [`embedding::Lists`], whose extent comes along.
+    #[fusion(meta = |table, ids, _lists, _extent| with_shape(table, [ids.shape[0], table.shape[1]]))]
+    fn embedding_layer(table: FloatTensor<Self>, ids: IntTensor<Self>, lists: IntTensor<Self>, extent: Extent) -> FloatTensor<Self>;
 
-    /// Sums of the rows that have the same owner, `[height, columns]`: the transpose of [`Layers::embedding_layer`]. `lists` are those of the owners.
-    #[fusion(meta = |input, _owners, _lists, height, _rows, _chunks| with_shape(input, [*height, input.shape[1]]))]
-    fn sums_layer(
+    /// Sums over lists of rows, `[height, columns]`, with factors as `which` says; `transposed` lists for the gradient.
+    #[fusion(meta = |input, _factors, _lists, _transposed, extents, _which| with_shape(input, [extents[0].height, input.shape[1]]))]
+    fn list_layer(
         input: FloatTensor<Self>,
-        owners: IntTensor<Self>,
+        factors: FloatTensor<Self>,
         lists: IntTensor<Self>,
-        height: usize,
-        rows: usize,
-        chunks: usize,
+        transposed: IntTensor<Self>,
+        extents: [Extent; 2],
+        which: Factors,
     ) -> FloatTensor<Self>;
 
     #[fusion(dtype = input, shape = product_shape(input, weight))]
@@ -124,14 +119,14 @@ pub(crate) trait Passes: Backend {
         attending: Attending,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The gradient of a table of `height` rows.
-    #[fusion(meta = |gradient, _lists, height, _rows, _chunks| with_shape(gradient, [*height, gradient.shape[1]]))]
-    fn embedding_gradient(
-        gradient: FloatTensor<Self>,
+    /// Sums over lists of rows, `[height, columns]`.
+    #[fusion(meta = |input, _factors, _lists, extent, _which| with_shape(input, [extent.height, input.shape[1]]))]
+    fn list_sums(
+        input: FloatTensor<Self>,
+        factors: FloatTensor<Self>,
         lists: IntTensor<Self>,
-        height: usize,
-        rows: usize,
-        chunks: usize,
+        extent: Extent,
+        which: Factors,
     ) -> FloatTensor<Self>;
 
     /// The output, and the rounded operands.
@@ -242,12 +237,19 @@ impl Layers for Flex {
         attention::forward(&joint, &relative, &attending).0
     }
 
-    fn embedding_layer(table: FlexTensor, ids: FlexTensor, _lists: FlexTensor, _rows: usize, _chunks: usize) -> FlexTensor {
-        embedding::forward(table, ids)
+    fn embedding_layer(table: FlexTensor, ids: FlexTensor, _lists: FlexTensor, _extent: Extent) -> FlexTensor {
+        embedding::rows(table, ids)
     }
 
-    fn sums_layer(input: FlexTensor, _owners: FlexTensor, lists: FlexTensor, height: usize, rows: usize, chunks: usize) -> FlexTensor {
-        embedding::backward(&input, &lists, height, rows, chunks)
+    fn list_layer(
+        input: FlexTensor,
+        factors: FlexTensor,
+        lists: FlexTensor,
+        _transposed: FlexTensor,
+        [extent, _]: [Extent; 2],
+        which: Factors,
+    ) -> FlexTensor {
+        embedding::sums(&input, &factors, which, &lists, extent)
     }
 
     fn linear_layer(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
@@ -308,8 +310,8 @@ impl Passes for Flex {
         attention::backward(&gradient, &joint, &relative, &logarithms, &attending)
     }
 
-    fn embedding_gradient(gradient: FlexTensor, lists: FlexTensor, height: usize, rows: usize, chunks: usize) -> FlexTensor {
-        embedding::backward(&gradient, &lists, height, rows, chunks)
+    fn list_sums(input: FlexTensor, factors: FlexTensor, lists: FlexTensor, extent: Extent, which: Factors) -> FlexTensor {
+        embedding::sums(&input, &factors, which, &lists, extent)
     }
 
     fn linear_mixed_keeping(
