@@ -17,6 +17,7 @@ mod extension;
 mod feed_forward;
 mod gelu;
 mod linear;
+mod log_sum_exp;
 mod mask;
 mod mixed;
 mod norm;
@@ -149,7 +150,7 @@ pub fn embedding(table: Tensor<2>, ids: &[i32]) -> Tensor<2> {
         let numbers = TensorData::new(ids.to_vec(), [1, ids.len()]);
         return plain_embedding(table, Tensor::<2, Int>::from_data(numbers, &device)).reshape([ids.len(), width]);
     }
-    let lists = Lists::of(if table.is_tracked() { ids } else { &[] }, rows);
+    let lists = if table.is_tracked() { Lists::of(ids, rows) } else { Lists::none(rows) };
     let (ids, numbers) = (integers(ids.to_vec(), &device), integers(lists.numbers, &device));
     Tensor::from_dispatch(<Dispatch as Layers>::embedding_layer(table.into_dispatch(), ids, numbers, lists.extent))
 }
@@ -163,7 +164,7 @@ pub fn sums(input: Tensor<2>, weights: &[f32], owners: &[i32], count: usize) -> 
     assert!(rows == owners.len() && rows == weights.len(), "{rows} rows, {} owners and {} weights", owners.len(), weights.len());
     assert!(owners.iter().all(|&owner| (0..count as i64).contains(&i64::from(owner))), "an owner beyond the {count}");
     let back = || Lists::new(0..rows, rows, |row| owners[row]);
-    list_sums(input, weights, Factors::OfRows, Lists::of(owners, count), back)
+    list_sums(input, weights.to_vec(), Factors::OfRows, Lists::of(owners, count), back)
 }
 
 /// The embedding bag: means of the rows of a table `[rows, width]` over the tokens of each text, `[texts, width]`, zeros for a text without tokens. `ids` are the tokens of the texts one behind the other,
@@ -175,21 +176,24 @@ pub fn bag(table: Tensor<2>, ids: &[i32], lengths: &[usize]) -> Tensor<2> {
     let rows = table.dims()[0];
     assert!(ids.iter().all(|&id| (0..rows as i64).contains(&i64::from(id))), "an id beyond the {rows} rows of the table");
     assert!(lengths.iter().sum::<usize>() == ids.len(), "texts of {} tokens, and {} tokens", lengths.iter().sum::<usize>(), ids.len());
-    let shares: Vec<f32> = lengths.iter().map(|&length| 1.0 / length.max(1) as f32).collect();
-    let owners: Vec<i32> = lengths.iter().zip(0..).flat_map(|(&length, text)| std::iter::repeat_n(text, length)).collect();
-    let lists = Lists::new(owners.iter().map(|&owner| owner as usize), lengths.len(), |place| ids[place]);
-    let back = || Lists::new(ids.iter().map(|&id| id as usize), rows, |place| owners[place]);
-    list_sums(table, &shares, Factors::OfSums, lists, back)
+    let shares = lengths.iter().map(|&length| 1.0 / length.max(1) as f32).collect();
+    let texts = || lengths.iter().enumerate().flat_map(|(text, &length)| std::iter::repeat_n(text, length));
+    let lists = Lists::new(texts(), lengths.len(), |place| ids[place]);
+    let back = || {
+        let texts: Vec<i32> = texts().map(|text| text as i32).collect();
+        Lists::new(ids.iter().map(|&id| id as usize), rows, |place| texts[place])
+    };
+    list_sums(table, shares, Factors::OfSums, lists, back)
 }
 
 /// Sums over lists, with factors; `back` gives the transposed lists.
-fn list_sums(input: Tensor<2>, factors: &[f32], which: Factors, lists: Lists, back: impl Fn() -> Lists) -> Tensor<2> {
-    let (device, factors) = (input.device(), TensorData::new(factors.to_vec(), [factors.len()]));
-    let factors = Tensor::<1>::from_data(factors, (&device, DType::F32));
+fn list_sums(input: Tensor<2>, factors: Vec<f32>, which: Factors, lists: Lists, back: impl Fn() -> Lists) -> Tensor<2> {
+    let (device, count) = (input.device(), factors.len());
+    let factors = Tensor::<1>::from_data(TensorData::new(factors, [count]), (&device, DType::F32));
     if !fused_for(&input) {
         return plain_sums(input, factors, which, &lists);
     }
-    let back = if input.is_tracked() { back() } else { Lists::of(&[], input.dims()[0]) };
+    let back = if input.is_tracked() { back() } else { Lists::none(input.dims()[0]) };
     let extents = [lists.extent, back.extent];
     let [lists, back] = [lists, back].map(|lists| integers(lists.numbers, &device));
     let [input, factors] = [input.into_dispatch(), factors.into_dispatch()];
@@ -311,6 +315,15 @@ pub fn gelu(input: Tensor<2>) -> Tensor<2> {
         return plain_gelu(input);
     }
     Tensor::from_dispatch(<Dispatch as Layers>::gelu_layer(input.into_dispatch()))
+}
+
+/// `log sum exp` of each row of `[rows, width]`: `[rows, 1]`. Of a row without columns it means nothing.
+pub fn log_sum_exp(input: Tensor<2>) -> Tensor<2> {
+    if !fused_for(&input) {
+        let largest = input.clone().detach().max_dim(1);
+        return (input - largest.clone()).exp().sum_dim(1).log() + largest;
+    }
+    Tensor::from_dispatch(<Dispatch as Layers>::log_sum_exp_layer(input.into_dispatch()))
 }
 
 /// Dropout with this probability, to apply now: 0 outside training.

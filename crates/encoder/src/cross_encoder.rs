@@ -180,7 +180,7 @@ impl CrossEncoder {
         self.pairs.encode_all(pairs)
     }
 
-    /// Pads rows to one batch.
+    /// Rows as one batch.
     pub fn batch(&self, rows: &[&PairTokens]) -> TokenPairs {
         TokenPairs::new(rows, self.pad_id())
     }
@@ -201,8 +201,8 @@ impl CrossEncoder {
         }
     }
 
-    /// Logits of (query, document) pairs in the order given, in batches of at most `batch` pairs, longest first so that little is
-    /// padding. See [`probability`].
+    /// Logits of (query, document) pairs in the order given, in batches of at most `batch` pairs, those of like length
+    /// together. See [`probability`].
     ///
     /// # Errors
     /// The tokenizer or the device fails, or a score is not finite.

@@ -131,7 +131,7 @@ impl Encoder {
         }
     }
 
-    /// Embeds `texts` in batches of at most `batch`, longest first so that little is padding: `[texts, dimension]` as
+    /// Embeds `texts` in batches of at most `batch`, those of like length together: `[texts, dimension]` as
     /// `f32`, in the order given, checked by [`check_rows`]. For a few thousand texts; collections go through token
     /// caches and the embedding store.
     ///

@@ -159,7 +159,12 @@ impl Network {
     /// Tokens that a pass over many texts had best hold on this device: so many that a GPU has work to do between two launches, none of whose matrices is larger than a kernel's argument may be.
     pub fn tokens_at_once(&self, device: &Device) -> usize {
         let widest = match &self.body {
-            Body::Transformer(transformer) => transformer.architecture().intermediate.max(3 * transformer.architecture().hidden),
+            Body::Transformer(transformer) => {
+                let shape = transformer.architecture();
+                // Composed attention has the scores of every head with all tokens of the text.
+                let scores = if self.packs(device) { 0 } else { shape.heads * shape.max_length() };
+                shape.intermediate.max(3 * shape.hidden).max(scores)
+            }
             Body::Static(bag) => bag.dimension(),
         };
         kernels::describe(device).map_or(CPU_TOKENS, |limits| tokens_within(limits.max_binding_bytes, widest))

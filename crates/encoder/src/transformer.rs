@@ -129,7 +129,7 @@ impl Transformer {
     fn embed(&self, batch: &TokenBatch, sequences: &Sequences, types: Option<&[u32]>, device: &Device) -> Tensor<2> {
         // As the rows lie: padding has token 0, which nobody reads.
         fn lying<'a, T: Copy + Default>(numbers: &'a [T], batch: &TokenBatch, sequences: &Sequences) -> Cow<'a, [T]> {
-            if sequences.tokens() == numbers.len() { Cow::Borrowed(numbers) } else { Cow::Owned(batch.padded(numbers)) }
+            if sequences.is_packed() { Cow::Borrowed(numbers) } else { Cow::Owned(batch.padded(numbers)) }
         }
         let words = layers::embedding(self.word.weight.val(), &lying(&batch.ids, batch, sequences));
         // Padding stands at the end, so token i of a row always has position `first + i`.

@@ -27,7 +27,7 @@ const WINDOW: usize = 4096;
 /// Documents of one encoder call when lengths are unknown.
 const BLIND_BATCH: usize = 64;
 /// Documents of one encoder call at most.
-const WIDEST_BATCH: usize = 1024;
+const WIDEST_BATCH: usize = WINDOW;
 /// Query and document pairs scored at a time.
 const PAIRS: usize = 16_384;
 /// Tokens that an empty text may have: the special ones.

@@ -158,12 +158,6 @@ impl fmt::Display for LossKind {
     }
 }
 
-/// `log sum exp` along `dimension`, which stays with length 1. The maximum is subtracted first and carries no gradient.
-fn log_sum_exp(logits: &Tensor<2>, dimension: usize) -> Tensor<2> {
-    let maximum = logits.clone().inner().max_dim(dimension);
-    (logits.clone() - maximum.clone()).exp().sum_dim(dimension).log() + maximum
-}
-
 /// Rows of length 1 along the last dimension; a row of zeros stays one.
 fn unit<const D: usize>(rows: Tensor<D>) -> Tensor<D> {
     // Far below the square of any length that matters, and it keeps the root differentiable.

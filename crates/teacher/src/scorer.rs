@@ -1,6 +1,6 @@
 //! Scores of pairs for those who filter or distil: out of the cache where it has them, else from the device.
 //!
-//! What the cache lacks is tokenised in parallel, sorted by length and cut into batches of a token budget, so that little is padding
+//! What the cache lacks is tokenised in parallel, sorted by length and cut into batches of a token budget, those of like length together,
 //! and a batch fits whatever the lengths. Scores reach the cache batch by batch: a run that is killed loses at most one batch. A score
 //! is a function of its pair up to the last bits of a float; which pairs share a batch changes no more than that.
 
@@ -13,7 +13,7 @@ use crate::error::TeacherError;
 use crate::scores::{ScoreCache, ScoreKey, ScoreKeys};
 use crate::texts::PairTexts;
 
-/// Tokens of a batch, padding included, unless set otherwise.
+/// Tokens of a batch, counted as if all pairs of it were as long as the longest, unless set otherwise.
 const TOKENS: usize = 8192;
 /// Pairs that are tokenised at once: bounds memory on large requests.
 const BLOCK: usize = 16_384;
@@ -50,7 +50,7 @@ impl PairScorer {
         Self { model, keys, cache, texts, tokens: TOKENS, counts: Counts::default() }
     }
 
-    /// Sets the tokens of a batch, padding included; a batch has at least one pair.
+    /// Sets the tokens of a batch, counted as if all pairs of it were as long as the longest; a batch has at least one pair.
     #[must_use]
     pub fn with_batch_tokens(mut self, tokens: usize) -> Self {
         self.tokens = tokens.max(1);
@@ -124,7 +124,7 @@ impl PairScorer {
     }
 }
 
-/// Places of `rows`, longest first, in batches of at most `tokens` tokens with padding.
+/// Places of `rows`, longest first, in batches of at most `tokens` tokens, counted as if all of a batch were as long as its longest.
 fn batches(rows: &[PairTokens], tokens: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&row| std::cmp::Reverse(rows[row].ids.len()));

@@ -130,6 +130,23 @@ impl<B: Passes> Backward<B, 1> for Gelu {
 }
 
 #[derive(Debug)]
+struct LogSumExp;
+
+impl<B: Passes> Backward<B, 1> for LogSumExp {
+    /// The input, and the output.
+    type State = (NodeId, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let (input, logarithms) = ops.state;
+        let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(input);
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            gradients.register::<B>(parent.id, B::log_sum_exp_gradient(gradient, input, logarithms));
+        }
+    }
+}
+
+#[derive(Debug)]
 struct FeedForward;
 
 impl<B: Passes> Backward<B, 5> for FeedForward {
@@ -284,6 +301,17 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
                 prepared.finish(kept, B::gelu_layer(input.into_primitive()))
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::gelu_layer(input.into_primitive())),
+        }
+    }
+
+    fn log_sum_exp_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        match LogSumExp.prepare::<C>([input.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let kept = prepared.checkpoint(&input);
+                let logarithms = B::log_sum_exp_layer(input.into_primitive());
+                prepared.finish((kept, logarithms.clone()), logarithms)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::log_sum_exp_layer(input.into_primitive())),
         }
     }
 

@@ -11,6 +11,7 @@ mod columns;
 mod embedding;
 mod feed_forward;
 mod gelu;
+mod log_sum_exp;
 mod mask;
 mod mixed;
 mod norm;
@@ -156,6 +157,10 @@ impl Layers for CubeBackend {
         gelu::forward(input)
     }
 
+    fn log_sum_exp_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        log_sum_exp::forward(input)
+    }
+
     fn dropout_layer(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
         mask::apply(input, dropout)
     }
@@ -246,6 +251,10 @@ impl Passes for CubeBackend {
 
     fn gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::backward(gradient, input)
+    }
+
+    fn log_sum_exp_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, logarithms: FloatTensor<Self>) -> FloatTensor<Self> {
+        log_sum_exp::backward(gradient, input, logarithms)
     }
 
     fn residual_norm_keeping(

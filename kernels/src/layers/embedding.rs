@@ -19,8 +19,8 @@ const CHUNK: usize = 32;
 /// Chunks of as many places as would fill this many: enough for a large card, and no more memory for their sums than it takes.
 const CHUNKS: usize = 16_384;
 
-/// Places of a task on the CPU, about.
-const TASK: usize = 2048;
+/// Rows of a task on the CPU, about: those that are added up and those that are written. A pass of a refresh on the CPU has some dozen then.
+const TASK: usize = 256;
 
 /// Which rows of a tensor are added up into which row of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +97,11 @@ impl Lists {
         Self { extent, numbers }
     }
 
+    /// No lists, where no gradient will be asked for.
+    pub(super) fn none(height: usize) -> Self {
+        Self { extent: Extent { height, rows: 0, chunks: 0 }, numbers: vec![0, 0] }
+    }
+
     /// What is added to which row, `[rows that are added to, rows that are added]`.
     pub(super) fn pairs(&self) -> [Vec<i32>; 2] {
         let Extent { rows, chunks, .. } = self.extent;
@@ -120,38 +125,42 @@ pub(super) fn rows(table: FlexTensor, ids: FlexTensor) -> FlexTensor {
 
 /// Rows added up as [`Lists`] say, `[height, width]`. There is a factor for each sum or each row of the input, as `which` says.
 pub(super) fn sums(input: &FlexTensor, factors: &FlexTensor, which: Factors, lists: &FlexTensor, extent: Extent) -> FlexTensor {
-    let [input, factors, lists] = [input, factors, lists].map(FlexTensor::to_contiguous);
+    let [input, lists] = [input, lists].map(FlexTensor::to_contiguous);
     let width = input.layout().shape()[1];
     let lists: &[i32] = lists.as_slice().expect("lists are contiguous 32-bit integers");
     let (ends, rest) = lists.split_at(extent.chunks + 1);
     let (owners, rest) = rest.split_at(extent.rows);
     let (row_ends, places) = rest.split_at(extent.rows + 1);
     let end = |row: usize| ends[row_ends[row] as usize] as usize;
-    let factors = if which == Factors::None { &[][..] } else { numbers(&factors) };
-    let summing = Summing { input: numbers(&input), width, factors, which };
-    // Tasks are rows of the output one behind the other: first those up to its own last, of which it owns some, in the end those behind all.
-    let (mut tasks, mut first) = (Vec::new(), 0);
-    while first < extent.rows {
-        let last = (first + 1..extent.rows).find(|&row| end(row) - end(first) >= TASK).unwrap_or(extent.rows);
-        tasks.push(first..last);
-        first = last;
+    let factors = (which != Factors::None).then(|| factors.to_contiguous());
+    let summing = Summing { input: numbers(&input), width, factors: factors.as_ref().map_or(&[], |factors| numbers(factors)), which };
+    // Rows of the output for each task, and the lists that make some of them.
+    let (mut tasks, mut row, mut list) = (Vec::new(), 0, 0);
+    while row < extent.height {
+        let ((begin, first), mut cost) = ((row, list), 0);
+        while row < extent.height && cost < TASK {
+            let listed = if list < extent.rows { owners[list] as usize } else { extent.height };
+            let zeros = (listed - row).min(TASK - cost);
+            (row, cost) = (row + zeros, cost + zeros);
+            if row == listed && listed < extent.height {
+                cost += 1 + end(list + 1) - end(list);
+                (row, list) = (row + 1, list + 1);
+            }
+        }
+        tasks.push((begin..row, first..list));
     }
     let mut sums: Vec<f32> = Vec::with_capacity(extent.height * width);
     let mut open = &mut sums.spare_capacity_mut()[..extent.height * width];
-    let mut begin = 0;
-    let parts: Vec<_> = tasks
+    let tasks: Vec<_> = tasks
         .into_iter()
-        .map(|task| {
-            let height = if task.end == extent.rows { extent.height } else { owners[task.end] as usize } - begin;
-            let (own, rest) = std::mem::take(&mut open).split_at_mut(height * width);
+        .map(|(rows, lists)| {
+            let (own, rest) = std::mem::take(&mut open).split_at_mut(rows.len() * width);
             open = rest;
-            begin += height;
-            (own, begin - height, task)
+            (own, rows, lists)
         })
         .collect();
-    // Only where there is no task at all.
-    open.iter_mut().for_each(|number| _ = number.write(0.0));
-    parts.into_par_iter().for_each(|(mut own, mut begin, task)| {
+    tasks.into_par_iter().for_each(|(mut own, rows, lists)| {
+        let mut begin = rows.start;
         // Zeros are written just before a row is added up, while it is in the cache.
         let mut take = |until: usize| {
             let (rows, rest) = std::mem::take(&mut own).split_at_mut((until - begin) * width);
@@ -160,12 +169,12 @@ pub(super) fn sums(input: &FlexTensor, factors: &FlexTensor, which: Factors, lis
             // SAFETY: written just now.
             unsafe { rows.assume_init_mut() }
         };
-        for row in task.clone() {
-            let owner = owners[row] as usize;
+        for list in lists {
+            let owner = owners[list] as usize;
             take(owner);
-            add_up(take(owner + 1), &places[end(row)..end(row + 1)], owner, summing);
+            add_up(take(owner + 1), &places[end(list)..end(list + 1)], owner, summing);
         }
-        take(if task.end == extent.rows { extent.height } else { owners[task.end] as usize });
+        take(rows.end);
     });
     // SAFETY: the tasks' rows are all rows, and every number of them was written.
     unsafe { sums.set_len(extent.height * width) };
@@ -209,7 +218,9 @@ fn add_up_body<L: Lanes>(sum: &mut [f32], places: &[i32], owner: usize, of: Summ
     }
     if of.which == Factors::OfSums {
         let by = of.factors[owner];
-        sum.iter_mut().for_each(|number| *number *= by);
+        for column in 0..width {
+            sum[column] *= by;
+        }
     }
 }
 
@@ -229,7 +240,6 @@ mod tests {
         assert_eq!((owners, rows), (vec![0, 2, 2], vec![10, 0, 20]));
         let many = Lists::of(&vec![0; 40 * CHUNKS], 1);
         assert_eq!((many.extent.chunks, &many.numbers[..3]), (CHUNKS, &[0, 40, 80][..]));
-        let none = Lists::of(&[], 2);
-        assert_eq!((none.extent, none.numbers), (Extent { height: 2, rows: 0, chunks: 0 }, vec![0, 0]));
+        assert_eq!(Lists::of(&[], 2), Lists::none(2));
     }
 }

@@ -17,7 +17,7 @@ use super::embedding::{Extent, Factors};
 use super::mask::Dropout;
 use super::mixed::Leaves;
 use super::norm::Norm;
-use super::{attention, dropout, embedding, feed_forward, gelu, linear, mixed, norm};
+use super::{attention, dropout, embedding, feed_forward, gelu, linear, log_sum_exp, mixed, norm};
 
 /// The layers on one backend.
 #[backend_extension(Cube, Flex, Fusion, Autodiff)]
@@ -73,6 +73,9 @@ pub(crate) trait Layers: Backend {
 
     #[fusion(dtype = input, shape = input)]
     fn gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    #[fusion(meta = |input| with_shape(input, [input.shape[0], 1]))]
+    fn log_sum_exp_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
 
     #[fusion(dtype = input, shape = input)]
     fn dropout_layer(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self>;
@@ -180,6 +183,10 @@ pub(crate) trait Passes: Backend {
     #[fusion(dtype = gradient, shape = gradient)]
     fn gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self>;
 
+    /// The gradient of the input.
+    #[fusion(meta = |_gradient, input, _logarithms| input.clone())]
+    fn log_sum_exp_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, logarithms: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// The output, and in one piece the rows before scale and shift and behind them what each was multiplied by.
     #[fusion(meta = |input, _bias, _residual, _gamma, _beta, _norm| (input.clone(), with_shape(input, [kept_by_norm(input.shape[0], input.shape[1])])))]
     fn residual_norm_keeping(
@@ -277,6 +284,10 @@ impl Layers for Flex {
         gelu::forward(input)
     }
 
+    fn log_sum_exp_layer(input: FlexTensor) -> FlexTensor {
+        log_sum_exp::forward(&input)
+    }
+
     fn dropout_layer(input: FlexTensor, dropout: Dropout) -> FlexTensor {
         dropout::apply(input, dropout)
     }
@@ -354,6 +365,10 @@ impl Passes for Flex {
 
     fn gelu_gradient(gradient: FlexTensor, input: FlexTensor) -> FlexTensor {
         gelu::backward(gradient, &input)
+    }
+
+    fn log_sum_exp_gradient(gradient: FlexTensor, input: FlexTensor, logarithms: FlexTensor) -> FlexTensor {
+        log_sum_exp::backward(&gradient, input, &logarithms)
     }
 
     fn residual_norm_keeping(

@@ -114,6 +114,37 @@ fn check_gelu(device: &Device) {
     }
 }
 
+/// Scores as they are, over a temperature of .01, and with excluded cells, which weigh nothing.
+fn check_log_sum_exp(device: &Device) {
+    for (rows, width, scale) in [(1, 1, 1.0), (3, 5, 1.0), (9, 257, 100.0), (40, 64, 0.0), (70, 1000, 30.0), (2, 9000, 5.0)] {
+        let mut input: Vec<f32> = random(rows * width, 1).iter().map(|x| x * scale).collect();
+        input.iter_mut().enumerate().filter(|(place, _)| place % 7 == 3).for_each(|(_, x)| *x = -1e30);
+        let outer = random(rows, 2);
+        let (mut expected, mut slopes) = (Vec::new(), Vec::new());
+        for (row, outer) in doubles(&input).chunks(width).zip(doubles(&outer)) {
+            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let logarithm = largest + row.iter().map(|x| (x - largest).exp()).sum::<f64>().ln();
+            expected.push(logarithm);
+            slopes.extend(row.iter().map(|x| outer * (x - logarithm).exp()));
+        }
+        fused_and_plain(device, (&input, [rows, width]), &outer, [&expected, &slopes], super::log_sum_exp);
+    }
+}
+
+#[test]
+fn the_logarithm_of_a_sum_of_exponentials() {
+    check_log_sum_exp(&Device::flex().autodiff());
+    let odd = Tensor::<2>::from_data(TensorData::new(vec![1.0, f32::NAN, 2.0], [1, 3]), &Device::flex());
+    assert!(super::log_sum_exp(odd).into_scalar::<f32>().is_nan());
+}
+
+#[test]
+fn the_logarithm_of_a_sum_of_exponentials_on_a_software_gpu() {
+    if let Some(device) = crate::test_gpu() {
+        check_log_sum_exp(&device.autodiff());
+    }
+}
+
 fn vector(tensor: Tensor<2>) -> Tensor<1> {
     let width = tensor.dims()[1];
     tensor.reshape([width])

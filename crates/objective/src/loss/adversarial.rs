@@ -5,9 +5,11 @@
 //! sums over queries, so that there λ changes its meaning with the batch; here it is their mean. Queries whose target has no score, or with fewer
 //! than two scored columns, leave both the sum and the denominator. AR2's loss is this and `kl`, each with weight 0.5.
 
+use kernels::layers::log_sum_exp;
+
 use super::matrix::{Scored, cells, exclude};
 use super::settings::Settings;
-use super::{Entry, Evaluated, Loss, LossError, Needs, Reach, log_sum_exp};
+use super::{Entry, Evaluated, Loss, LossError, Needs, Reach};
 use crate::candidates::Embedded;
 
 pub(super) const ENTRY: Entry = Entry {
@@ -35,7 +37,7 @@ impl Loss for Adversarial {
         let lists = weights.chunks(columns).filter(|row| row.iter().any(|weight| !weight.is_nan())).count();
         let unlisted = cells(batch, batch.rows(), columns, |row, column| weights[row * columns + column].is_nan());
         let logits = exclude(scored.document_logits(), unlisted.clone());
-        let surprise = log_sum_exp(&logits, 1) - logits;
+        let surprise = log_sum_exp(logits.clone()) - logits;
         // Outside the lists the surprise is about 1e30: filled, so that no such number meets the weight 0.
         let surprise = match unlisted {
             Some(unlisted) => surprise.mask_fill(unlisted, 0.0),

@@ -3,10 +3,12 @@
 //! `w_j = e_j^beta`, mass `sum_j w_j e_j / mean_j w_j` in the place of `sum_j e_j` (Robinson et al. 2021, arXiv 2010.04592). Gradient flows
 //! through the weights. `beta = 0` is the debiased loss; in the paper 1 to 2 is best and 6 hurts.
 
+use kernels::layers::log_sum_exp;
+
 use super::debiased::{corrected, tau_plus};
 use super::matrix::{BLOCKED_SCORE, Scored};
 use super::settings::Settings;
-use super::{Entry, Evaluated, Loss, LossError, Needs, Reach, log_sum_exp};
+use super::{Entry, Evaluated, Loss, LossError, Needs, Reach};
 
 pub(super) const ENTRY: Entry =
     Entry { name: "hcl", build, settings: &["beta", "tau_plus"], reach: Reach::All, needs: Needs::NOTHING, by_query: true };
@@ -30,7 +32,7 @@ impl Loss for Hcl {
             // Excluded again: with beta = 0 the weight of an excluded column would be 1.
             let weights = scored.exclude_non_negatives(negatives.clone().mul_scalar(self.beta));
             let weighted = scored.exclude_non_negatives(negatives.mul_scalar(1.0 + self.beta));
-            let log = log_sum_exp(&weighted, 1) - log_sum_exp(&weights, 1) + count.clone().clamp_min(1.0).log() - highest;
+            let log = log_sum_exp(weighted) - log_sum_exp(weights) + count.clone().clamp_min(1.0).log() - highest;
             // A row without negatives has no mass, and whatever stands in its logarithm must not reach the exponential.
             log.mask_fill(count.lower_scalar(0.5), BLOCKED_SCORE).exp()
         })

@@ -6,9 +6,10 @@
 //! the positives' columns only.
 
 use burn::tensor::{Bool, Tensor};
+use kernels::layers::log_sum_exp;
 
 use super::matrix::{Scored, cells, exclude};
-use super::{Entry, Evaluated, Loss, Needs, Reach, log_sum_exp};
+use super::{Entry, Evaluated, Loss, Needs, Reach};
 use crate::candidates::Embedded;
 
 pub(super) const ENTRY: Entry = Entry {
@@ -31,13 +32,13 @@ impl Loss for InfoNce {
     fn value(&self, scored: &Scored<'_>) -> Evaluated {
         let logits = scored.logits();
         let targets = scored.of_targets(&logits);
-        let forward = (log_sum_exp(&logits, 1) - targets.clone()).mean();
+        let forward = (log_sum_exp(logits.clone()) - targets.clone()).mean();
         if !self.symmetric {
             return forward.into();
         }
         // Column i is the positive of query i, its rows are the queries it is compared with.
         let columns = exclude(logits.select(1, scored.matrix.targets.clone()), repeated_targets(scored.batch));
-        let backward = (log_sum_exp(&columns, 0).transpose() - targets).mean();
+        let backward = (log_sum_exp(columns.transpose()) - targets).mean();
         (forward + backward).div_scalar(2.0).into()
     }
 }

@@ -4,9 +4,11 @@
 //! of FlagEmbedding, SimLM and RocketQAv2, with the gradient to the student only). Queries with fewer than two scored columns have nothing
 //! to teach and leave both the sum and the denominator. Add `info-nce` as a term, or the other way round, for the usual combination.
 
+use kernels::layers::log_sum_exp;
+
 use super::matrix::{Scored, cells, exclude};
 use super::settings::Settings;
-use super::{Entry, Evaluated, Loss, LossError, Needs, Reach, log_sum_exp};
+use super::{Entry, Evaluated, Loss, LossError, Needs, Reach};
 use crate::candidates::Embedded;
 
 pub(super) const ENTRY: Entry = Entry {
@@ -37,7 +39,7 @@ impl Loss for Kl {
         let lists = taught.chunks(columns).filter(|row| row.iter().any(|&log| log > f64::NEG_INFINITY)).count();
         let unlisted = cells(batch, batch.rows(), columns, |row, column| taught[row * columns + column] == f64::NEG_INFINITY);
         let logits = exclude(scored.document_logits(), unlisted.clone());
-        let learned = logits.clone() - log_sum_exp(&logits, 1);
+        let learned = logits.clone() - log_sum_exp(logits);
         let share: Vec<f32> = taught.iter().map(|log| log.exp() as f32).collect();
         let log: Vec<f32> = taught.iter().map(|&log| if log == f64::NEG_INFINITY { 0.0 } else { log as f32 }).collect();
         // Outside the lists the student's logarithm is about -1e30 and the share 0: filled, so that no such number meets another.

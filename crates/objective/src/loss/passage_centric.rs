@@ -6,9 +6,10 @@
 //! query `i`. Meant for one encoder on both sides.
 
 use burn::tensor::{Int, Tensor, TensorData};
+use kernels::layers::log_sum_exp;
 
 use super::matrix::{Scored, cells, exclude};
-use super::{Entry, Evaluated, Loss, Needs, Reach, log_sum_exp};
+use super::{Entry, Evaluated, Loss, Needs, Reach};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "passage-centric",
@@ -46,6 +47,6 @@ impl Loss for PassageCentric {
         let logits = exclude(scored.divide(scores), excluded);
         let diagonal: Vec<i32> = (0..rows as i32).collect();
         let diagonal = Tensor::<2, Int>::from_data(TensorData::new(diagonal, [rows, 1]), &matrix.targets.device());
-        (log_sum_exp(&logits, 1) - logits.gather(1, diagonal)).mean().into()
+        (log_sum_exp(logits.clone()) - logits.gather(1, diagonal)).mean().into()
     }
 }
