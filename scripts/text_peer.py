@@ -32,7 +32,6 @@ for line in (given.data / "qrels/train.tsv").read_text(encoding="utf-8").splitli
 pairs = [(row["text"], documents[name]) for row in rows("queries.jsonl") for name in sorted(judged.get(row["_id"], []), key=order.get)]
 
 
-
 class Transformer(torch.nn.Module):
     def __init__(self):
         super().__init__()
