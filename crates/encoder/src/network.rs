@@ -28,7 +28,7 @@ pub(crate) const STATIC_LENGTH: usize = 1 << 20;
 
 /// Tokens of a pass over many texts on the CPU: enough for its cores, and few enough for its caches.
 const CPU_TOKENS: usize = 8192;
-/// The same on a GPU, which waits between launches when there are fewer; none is spared by more.
+/// The same on a GPU at most: of a small pass the launches take longer than the work (by count, not measured).
 const GPU_TOKENS: usize = 32_768;
 /// Memory of the largest matrix of such a pass.
 const MATRIX_BYTES: u64 = 256 << 20;

@@ -43,7 +43,7 @@ pub(crate) struct Extent {
 }
 
 /// What is multiplied by a factor on its way into a sum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Factors {
     None,
     /// Each sum, by its row's.

@@ -3,8 +3,8 @@
 #![allow(unsafe_code)]
 
 use burn::backend::TensorMetadata;
-use burn::backend::ops::FloatTensorOps;
-use burn::tensor::Shape;
+use burn::backend::ops::{FloatTensorOps, IntTensorOps};
+use burn::tensor::{Shape, Slice};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
@@ -19,7 +19,7 @@ use super::{cubes, empty, matrix};
 const COLUMNS: usize = 128;
 
 #[cube(launch_unchecked)]
-fn chunks_kernel(gradient: &[f32], lists: &[i32], parts: &mut [f32], width: u32, rows: u32, chunks: u32) {
+fn chunks_kernel(input: &[f32], lists: &[i32], parts: &mut [f32], width: u32, rows: u32, chunks: u32) {
     let (width, rows, chunks) = (width as usize, rows as usize, chunks as usize);
     let chunk = CUBE_POS;
     if chunk < chunks {
@@ -30,7 +30,7 @@ fn chunks_kernel(gradient: &[f32], lists: &[i32], parts: &mut [f32], width: u32,
         while column < width {
             let mut sum = 0.0f32;
             for at in from..to {
-                sum += gradient[lists[places + at] as usize * width + column];
+                sum += input[lists[places + at] as usize * width + column];
             }
             parts[chunk * width + column] = sum;
             column += COLUMNS;
@@ -39,11 +39,11 @@ fn chunks_kernel(gradient: &[f32], lists: &[i32], parts: &mut [f32], width: u32,
 }
 
 #[cube(launch_unchecked)]
-fn rows_kernel(parts: &[f32], lists: &[i32], table: &mut [f32], width: u32, rows: u32, chunks: u32) {
+fn rows_kernel(parts: &[f32], lists: &[i32], sums: &mut [f32], width: u32, rows: u32, chunks: u32) {
     let (width, rows, chunks) = (width as usize, rows as usize, chunks as usize);
     let row = CUBE_POS;
     if row < rows {
-        let id = lists[chunks + 1 + row] as usize;
+        let owner = lists[chunks + 1 + row] as usize;
         let from = lists[chunks + 1 + rows + row] as usize;
         let to = lists[chunks + 1 + rows + row + 1] as usize;
         let mut column = UNIT_POS as usize;
@@ -52,7 +52,7 @@ fn rows_kernel(parts: &[f32], lists: &[i32], table: &mut [f32], width: u32, rows
             for chunk in from..to {
                 sum += parts[chunk * width + column];
             }
-            table[id * width + column] = sum;
+            sums[owner * width + column] = sum;
             column += COLUMNS;
         }
     }
@@ -71,24 +71,30 @@ pub(super) fn sums(input: CubeTensor, factors: CubeTensor, which: Factors, lists
     }
 }
 
-fn added(gradient: CubeTensor, lists: CubeTensor, Extent { height, rows, chunks }: Extent) -> CubeTensor {
-    let [gradient, lists] = [gradient, lists].map(into_contiguous);
-    let width = matrix(&gradient)[1];
+fn added(input: CubeTensor, lists: CubeTensor, Extent { height, rows, chunks }: Extent) -> CubeTensor {
+    let [input, lists] = [input, lists].map(into_contiguous);
+    let width = matrix(&input)[1];
     assert!(chunks * width < 1 << 32, "{chunks} sums of {width} numbers, and kernels count to 2^32: make smaller batches");
-    let table = zeros(gradient.device.clone(), Shape::from([height, width]), gradient.dtype);
-    if rows * width == 0 {
-        return table;
+    let first = chunks + 1 + 2 * rows + 1;
+    let end = lists.shape().num_elements();
+    if rows == height && end - first == height {
+        // One row in each list, as in the gradient of pooling: nothing to add up.
+        return CubeBackend::float_select(input, 0, CubeBackend::int_slice(lists, &[Slice::from(first..end)]));
     }
-    let client = gradient.client.clone();
-    let parts = empty(&gradient, [chunks, width]);
-    // SAFETY: the host made the lists: ends of chunks and rows, row numbers below `height` (checked before the call), places below the gradient's rows; cubes beyond the chunks
+    let sums = zeros(input.device.clone(), Shape::from([height, width]), input.dtype);
+    if rows * width == 0 {
+        return sums;
+    }
+    let client = input.client.clone();
+    let parts = empty(&input, [chunks, width]);
+    // SAFETY: the host made the lists: ends of chunks and rows, row numbers below `height` (checked before the call), places below the input's rows; cubes beyond the chunks
     // or rows touch nothing.
     unsafe {
         chunks_kernel::launch_unchecked(
             &client,
             cubes(&client, chunks),
             CubeDim::new_1d(COLUMNS as u32),
-            gradient.into_buffer_arg(),
+            input.into_buffer_arg(),
             lists.clone().into_buffer_arg(),
             parts.clone().into_buffer_arg(),
             width as u32,
@@ -101,11 +107,11 @@ fn added(gradient: CubeTensor, lists: CubeTensor, Extent { height, rows, chunks 
             CubeDim::new_1d(COLUMNS as u32),
             parts.into_buffer_arg(),
             lists.into_buffer_arg(),
-            table.clone().into_buffer_arg(),
+            sums.clone().into_buffer_arg(),
             width as u32,
             rows as u32,
             chunks as u32,
         );
     }
-    table
+    sums
 }
