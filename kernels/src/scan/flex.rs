@@ -4,7 +4,6 @@
 //! cache, where one comparison each decides; where the processor is faster with integers, they tell most rows of a block before ([`screen`]). Survivors gather in a buffer of twice the depth that is cut back when it is full. A score's sum runs over the columns in
 //! their order, so it depends neither on tiles nor on threads.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -118,26 +117,44 @@ fn scan_part(panels: &mut [Panel], rows: &FlexTensor, part: Range<usize>, block:
     }
 }
 
+/// A row that is in a list, or may come to be: its key and its id in one number, the smaller the better, so that ordering lists compares once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Entry(u64);
+
+impl Entry {
+    /// A key that is not NaN, and an id from 0.
+    pub(super) fn new(key: f32, id: i32) -> Self {
+        // Bits of floats rise with them, but for the sign: those below 0 are turned over and put below the others. The best key becomes the least number.
+        let bits = key.to_bits();
+        let rising = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+        Self(u64::from(!rising) << 32 | u64::from(id as u32))
+    }
+
+    pub(super) fn key(self) -> f32 {
+        let rising = !((self.0 >> 32) as u32);
+        f32::from_bits(if rising >> 31 == 1 { rising & !(1 << 31) } else { !rising })
+    }
+
+    fn id(self) -> i32 {
+        self.0 as u32 as i32
+    }
+}
+
 /// The best of one query among some rows, unordered beyond the first cut.
 pub(super) struct List {
-    pub(super) entries: Vec<(f32, i32)>,
+    pub(super) entries: Vec<Entry>,
     pub(super) k: usize,
     pub(super) nan: bool,
     /// Scores in each bin; empty when nobody asked.
     pub(super) counts: Vec<i32>,
 }
 
-/// Best first.
-fn order(a: &(f32, i32), b: &(f32, i32)) -> Ordering {
-    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
-}
-
 impl List {
     /// The k best of the entries so far. Gives the last one's key: rows behind it in the store must be above it.
     pub(super) fn cut(&mut self) -> f32 {
-        self.entries.select_nth_unstable_by(self.k - 1, order);
+        self.entries.select_nth_unstable(self.k - 1);
         self.entries.truncate(self.k);
-        self.entries[self.k - 1].0
+        self.entries[self.k - 1].key()
     }
 }
 
@@ -153,13 +170,13 @@ fn write(mut lists: Vec<List>, rows: usize, scores: &mut [f32], ids: &mut [i32])
         all
     });
     let entries = entries.get_or_insert_default();
-    entries.sort_unstable_by(order);
+    entries.sort_unstable();
     // The list before is in every part.
     entries.dedup();
-    entries.resize(k.max(entries.len()), (MISSING, -1));
-    for (place, &(score, id)) in entries.iter().take(k).enumerate() {
-        scores[place] = score;
-        ids[place] = id;
+    scores.fill(MISSING);
+    ids[..k].fill(-1);
+    for ((score, id), entry) in scores.iter_mut().zip(&mut ids[..k]).zip(&*entries) {
+        (*score, *id) = (entry.key(), entry.id());
     }
     ids[k] = match ids[k] {
         status if status < 0 => status,
@@ -171,6 +188,15 @@ fn write(mut lists: Vec<List>, rows: usize, scores: &mut [f32], ids: &mut [i32])
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_are_ordered_by_descending_key_and_then_by_id() {
+        let keys = [f32::INFINITY, f32::MAX, 1.5, 1.0, f32::MIN_POSITIVE, 1e-45, 0.0, -1e-45, -1.0, f32::MIN, f32::NEG_INFINITY];
+        let entries: Vec<Entry> = keys.iter().flat_map(|&key| [0, 1, 7, i32::MAX].map(|id| Entry::new(key, id))).collect();
+        assert!(entries.is_sorted() && entries.windows(2).all(|two| two[0] != two[1]));
+        let back: Vec<(f32, i32)> = entries.iter().map(|entry| (entry.key(), entry.id())).collect();
+        assert_eq!(back, keys.iter().flat_map(|&key| [0, 1, 7, i32::MAX].map(|id| (key, id))).collect::<Vec<_>>());
+    }
 
     #[test]
     fn every_thread_has_work_and_no_set_more_panels_than_a_block_is_kept_for() {

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::Plan;
-use super::flex::List;
+use super::flex::{Entry, List};
 use super::screen;
 use crate::key::{self, Key};
 use crate::layers::product::{Target, View, product};
@@ -72,8 +72,7 @@ pub(super) struct Panel {
     reached: usize,
     /// Blocks to go without a look.
     rest: usize,
-    /// Rows that a look left, side by side.
-    left: Vec<f32>,
+    left: Left,
     /// A key that is not above it is out; NaN keeps nothing out, and a key that is NaN is never kept out.
     low: [f32; LANES],
     /// A key above it is out.
@@ -83,6 +82,15 @@ pub(super) struct Panel {
     /// What the keys of a block are at most, where keys are not scores.
     most: Vec<f32>,
     draw: Draw,
+}
+
+/// What a look left of a block.
+#[derive(Default)]
+struct Left {
+    /// Places in the block.
+    places: Vec<usize>,
+    /// The rows, side by side.
+    rows: Vec<f32>,
 }
 
 /// What rows are drawn by.
@@ -133,10 +141,10 @@ impl Panel {
         let draw = Draw { key: plan.key, floor: of(0), ceiling: of(1), centre: of(2), words: [word(0), word(1)] };
         let lists = queries.clone().enumerate().map(|(lane, query)| {
             let (keys, ids) = before(query);
-            let entries: Vec<(f32, i32)> = keys.iter().copied().zip(ids.iter().copied()).take_while(|entry| entry.1 >= 0).collect();
+            let entries: Vec<Entry> = keys.iter().zip(ids).take_while(|(_, id)| **id >= 0).map(|(&key, &id)| Entry::new(key, id)).collect();
             let (floor, ceiling) = (rules.bounds[3 * query], rules.bounds[3 * query + 1]);
             low[lane] = match plan.key {
-                _ if entries.len() == plan.k => entries[plan.k - 1].0,
+                _ if entries.len() == plan.k => entries[plan.k - 1].key(),
                 Key::Score if floor == f32::NEG_INFINITY => f32::NAN,
                 Key::Score => floor.next_down(),
                 Key::Uniform | Key::Race { .. } => key::LEAST,
@@ -155,7 +163,7 @@ impl Panel {
             rounded,
             reached: ROWS,
             rest: 0,
-            left: Vec::new(),
+            left: Left::default(),
             low,
             high,
             scores: Vec::new(),
@@ -179,14 +187,11 @@ impl Panel {
         let (first, height) = (rules.plan.first + begin, rows.len() / dimension);
         self.rest = self.rest.saturating_sub(1);
         let mut left = std::mem::take(&mut self.left);
-        let mut places: [usize; ROWS] = std::array::from_fn(|place| place);
-        let rows = match self.look(rows, rounded, dimension, &mut left, &mut places) {
-            Some(count) => {
-                self.rest = if count * REACHED > height { REST } else { 0 };
-                &left
-            }
-            None => rows,
-        };
+        let looked = self.look(rows, rounded, dimension, &mut left);
+        if looked {
+            self.rest = if left.places.len() * REACHED > height { REST } else { 0 };
+        }
+        let rows = if looked { &left.rows } else { rows };
         self.scores.resize(rows.len() / dimension * self.lanes, 0.0);
         multiply(self, rows, dimension);
         self.count(first, rules);
@@ -198,44 +203,37 @@ impl Panel {
                 &self.most
             }
         };
-        let mut hits = [false; ROWS];
+        let mut hits = [0; ROWS];
         reach(keys, self.lanes, &self.low, &self.high, &mut hits);
         self.reached = 0;
-        for row in (0..keys.len() / self.lanes).filter(|&row| hits[row]) {
+        for (row, mut hits) in hits.into_iter().enumerate().filter(|(_, hits)| *hits != 0) {
             self.reached += 1;
-            let scores = row * self.lanes..(row + 1) * self.lanes;
-            let id = first + places[row];
-            for (lane, (list, &most)) in self.lists.iter_mut().zip(&keys[scores.clone()]).enumerate() {
-                if !out(most, self.low[lane], self.high[lane]) {
-                    // Where rows are drawn, this may be no more than a bound.
-                    let key =
-                        if self.draw.key == Key::Score { most } else { self.draw.of(lane, self.scores[scores.start + lane], id as u32) };
-                    let excluded = rules.excluded(self.first + lane);
-                    offer(list, key, id as i32, excluded, &mut self.low[lane], self.high[lane]);
-                }
+            let id = first + if looked { left.places[row] } else { row };
+            while hits != 0 {
+                let lane = hits.trailing_zeros() as usize;
+                hits &= hits - 1;
+                // Lanes without a query let through what is NaN.
+                let Some(list) = self.lists.get_mut(lane) else { break };
+                let at = row * self.lanes + lane;
+                // Where rows are drawn, this may be no more than a bound.
+                let key = if self.draw.key == Key::Score { keys[at] } else { self.draw.of(lane, self.scores[at], id as u32) };
+                offer(list, key, id as i32, rules.excluded(self.first + lane), &mut self.low[lane], self.high[lane]);
             }
         }
         self.left = left;
     }
 
-    /// Finds the rows of a block that may reach a list, their places and how many they are. None where nobody looked.
-    fn look(
-        &self,
-        rows: &[f32],
-        rounded: Option<&screen::Rows>,
-        dimension: usize,
-        left: &mut Vec<f32>,
-        places: &mut [usize; ROWS],
-    ) -> Option<usize> {
-        let may = self.rounded.as_ref().filter(|_| self.looks())?.look(rounded?, &self.low)?;
-        left.clear();
-        let mut count = 0;
+    /// Finds the rows of a block that may reach a list; false where nobody looked.
+    fn look(&self, rows: &[f32], rounded: Option<&screen::Rows>, dimension: usize, left: &mut Left) -> bool {
+        let rounded = rounded.filter(|_| self.looks());
+        let Some(may) = rounded.and_then(|rounded| self.rounded.as_ref()?.look(rounded, &self.low)) else { return false };
+        left.places.clear();
+        left.rows.clear();
         for (place, row) in rows.chunks_exact(dimension).enumerate().filter(|(place, _)| may[*place]) {
-            left.extend_from_slice(row);
-            places[count] = place;
-            count += 1;
+            left.places.push(place);
+            left.rows.extend_from_slice(row);
         }
-        Some(count)
+        true
     }
 
     /// Counts the scores of a block, but for excluded rows.
@@ -312,39 +310,39 @@ fn bound_rows(draw: &Draw, key: Key, scores: &[f32], lanes: usize, first: u32, m
 }
 
 widest! {
-    /// Which rows have a key that is neither kept out by its lane's low nor by its high.
-    fn reach(keys: &[f32], lanes: usize, low: &[f32; LANES], high: &[f32; LANES], hits: &mut [bool]) = reach_body
+    /// The lanes of each row, as bits, whose key is neither kept out by their low nor by their high.
+    fn reach(keys: &[f32], lanes: usize, low: &[f32; LANES], high: &[f32; LANES], hits: &mut [u32]) = reach_body
 }
 
 #[inline(always)]
-fn reach_body<L: Lanes>(keys: &[f32], lanes: usize, low: &[f32; LANES], high: &[f32; LANES], hits: &mut [bool]) {
+fn reach_body<L: Lanes>(keys: &[f32], lanes: usize, low: &[f32; LANES], high: &[f32; LANES], hits: &mut [u32]) {
     match lanes {
         32 => reach_lanes::<32>(keys, low, high, hits),
         16 => reach_lanes::<16>(keys, low, high, hits),
         8 => reach_lanes::<8>(keys, low, high, hits),
         1 => reach_lanes::<1>(keys, low, high, hits),
         _ => {
-            for (keys, hit) in keys.chunks_exact(lanes).zip(hits) {
-                *hit = reaches(keys, &low[..lanes], &high[..lanes]);
+            for (keys, hits) in keys.chunks_exact(lanes).zip(hits) {
+                *hits = reaches(keys, &low[..lanes], &high[..lanes]);
             }
         }
     }
 }
 
 #[inline(always)]
-fn reach_lanes<const N: usize>(keys: &[f32], low: &[f32; LANES], high: &[f32; LANES], hits: &mut [bool]) {
-    for (keys, hit) in keys.chunks_exact(N).zip(hits) {
-        *hit = reaches(&keys[..N], &low[..N], &high[..N]);
+fn reach_lanes<const N: usize>(keys: &[f32], low: &[f32; LANES], high: &[f32; LANES], hits: &mut [u32]) {
+    for (keys, hits) in keys.chunks_exact(N).zip(hits) {
+        *hits = reaches(&keys[..N], &low[..N], &high[..N]);
     }
 }
 
 #[inline(always)]
-fn reaches(keys: &[f32], low: &[f32], high: &[f32]) -> bool {
-    let mut any = 0;
+fn reaches(keys: &[f32], low: &[f32], high: &[f32]) -> u32 {
+    let mut hits = 0;
     for lane in 0..keys.len() {
-        any |= u32::from(!out(keys[lane], low[lane], high[lane]));
+        hits |= u32::from(!out(keys[lane], low[lane], high[lane])) << lane;
     }
-    any != 0
+    hits
 }
 
 /// Whether a key is kept out. A key that is NaN never is, and a low of NaN keeps out nothing.
@@ -359,7 +357,7 @@ fn offer(list: &mut List, key: f32, id: i32, excluded: &[i32], low: &mut f32, hi
         list.nan = true;
     } else if !out(key, *low, high) && excluded.binary_search(&id).is_err() {
         // -0 becomes 0: the two are one score.
-        list.entries.push((key + 0.0, id));
+        list.entries.push(Entry::new(key + 0.0, id));
         if list.entries.len() >= 2 * list.k + 8 {
             *low = list.cut();
         }
