@@ -1,4 +1,4 @@
-//! Layers of a transformer encoder, fused: linear, attention, GELU, and dropout with residual connection and norm.
+//! Layers of an encoder and of its losses, fused: linear, attention, GELU, dropout with residual connection and norm; tables, sums and bags; normalised rows; the logarithm of a sum of exponentials.
 //!
 //! A backend extension (`extension`) for Flex and for CubeCL's devices (`cube`), with hand-written gradients (`autodiff`); for numbers other than f32 each function is
 //! the composition of tensor operations that it stands for, except [`attention()`], which asks for [`attends`] first. On the CPU a layer reads its operands where they
@@ -21,6 +21,7 @@ mod log_sum_exp;
 mod mask;
 mod mixed;
 mod norm;
+mod normalize;
 pub(crate) mod product;
 #[cfg(test)]
 mod reference;
@@ -324,6 +325,17 @@ pub fn log_sum_exp(input: Tensor<2>) -> Tensor<2> {
         return (input - largest.clone()).exp().sum_dim(1).log() + largest;
     }
     Tensor::from_dispatch(<Dispatch as Layers>::log_sum_exp_layer(input.into_dispatch()))
+}
+
+/// Rows of `[rows, width]` divided by their Euclidean norms, or by 1e-12 if that is more, as in PyTorch's `normalize`: a zero row stays zero, and has no gradient of NaN.
+pub fn normalize(rows: Tensor<2>) -> Tensor<2> {
+    if !fused_for(&rows) {
+        // The clamp stands before the root, whose slope at zero is infinite.
+        let least = f64::from(normalize::LEAST);
+        let norm = rows.clone().square().sum_dim(1).clamp_min(least * least).sqrt();
+        return rows / norm;
+    }
+    Tensor::from_dispatch(<Dispatch as Layers>::normalize_layer(rows.into_dispatch()))
 }
 
 /// Dropout with this probability, to apply now: 0 outside training.

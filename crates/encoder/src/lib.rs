@@ -7,7 +7,7 @@
 //! | [`Network`] | the burn module: [`TokenBatch`] in, rows on the device out |
 //! | [`Architecture`], `transformer`, `attention` | BERT, DistilBERT, RoBERTa and MPNet in one implementation |
 //! | `static_embedding`, `tiny` | embedding bags, and the built-in encoder made from a collection's own words |
-//! | `states`, [`Pooling`], [`normalize`] | hidden states without padding, and from them to one vector |
+//! | `states`, [`Pooling`] | hidden states without padding, and from them to one vector |
 //! | [`Settings`], `folder`, `save` | sentence-transformers model folders, both layouts read, the verbose one written |
 //! | [`CrossEncoder`], [`PairNetwork`], `pairs` | rerankers: a pair of texts in, one score out; loaded, saved, made from an encoder |
 //! | `interaction` | the reranker made from word vectors alone |
@@ -49,5 +49,5 @@ pub use hub::Hub;
 pub use network::{Network, check_rows};
 pub use pair_network::PairNetwork;
 pub use pairs::{PairTokens, TokenPairs};
-pub use pooling::{Pooling, normalize};
+pub use pooling::Pooling;
 pub use settings::{Settings, Similarity};

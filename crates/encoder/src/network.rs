@@ -12,13 +12,13 @@ use std::borrow::Cow;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use kernels::layers::Precision;
+use kernels::layers::{Precision, normalize};
 
 use crate::architecture::Architecture;
 use crate::batch::TokenBatch;
 use crate::error::EncoderError;
 use crate::names;
-use crate::pooling::{Pooling, normalize};
+use crate::pooling::Pooling;
 use crate::static_embedding::StaticEmbedding;
 use crate::transformer::Transformer;
 use crate::weights::{Collector, Weights};

@@ -1,4 +1,4 @@
-//! From hidden states to one vector per text: the six poolings of sentence-transformers, and normalisation.
+//! From hidden states to one vector per text: the six poolings of sentence-transformers.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -23,9 +23,6 @@ pub enum Pooling {
     MeanSqrtLength,
 }
 
-/// Smallest norm by which a vector is divided, as in PyTorch's `normalize`.
-const LEAST_NORM: f64 = 1e-12;
-
 impl Pooling {
     /// One vector per text, `[rows, hidden]`.
     pub(crate) fn pool(self, states: &States) -> Tensor<2> {
@@ -43,13 +40,6 @@ impl Pooling {
             }
         }
     }
-}
-
-/// Divides every row by its Euclidean norm. A zero row stays zero, and its gradient is zero and not NaN, because the
-/// clamp stands before the root.
-pub fn normalize(rows: Tensor<2>) -> Tensor<2> {
-    let norm = rows.clone().square().sum_dim(1).clamp_min(LEAST_NORM * LEAST_NORM).sqrt();
-    rows / norm
 }
 
 #[cfg(test)]
@@ -108,16 +98,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn normalised_rows_have_unit_norm_and_zero_stays_zero() {
-        let device = Device::flex().autodiff();
-        let rows = Tensor::<2>::from_data([[3.0f32, 4.0], [0.0, 0.0]], &device).require_grad();
-        let unit = normalize(rows.clone());
-        assert_eq!(unit.to_data().iter::<f32>().collect::<Vec<_>>(), [0.6, 0.8, 0.0, 0.0]);
-        let gradients = unit.sum().backward();
-        let gradient = rows.grad(&gradients).unwrap().into_data();
-        assert!(gradient.iter::<f32>().all(f32::is_finite), "{gradient}");
     }
 }

@@ -147,6 +147,22 @@ impl<B: Passes> Backward<B, 1> for LogSumExp {
 }
 
 #[derive(Debug)]
+struct Normalize;
+
+impl<B: Passes> Backward<B, 1> for Normalize {
+    /// The output, and what its rows were divided by.
+    type State = [FloatTensor<B>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let [output, norms] = ops.state;
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            gradients.register::<B>(parent.id, B::normalize_gradient(gradient, output, norms));
+        }
+    }
+}
+
+#[derive(Debug)]
 struct FeedForward;
 
 impl<B: Passes> Backward<B, 5> for FeedForward {
@@ -312,6 +328,16 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
                 prepared.finish((kept, logarithms.clone()), logarithms)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::log_sum_exp_layer(input.into_primitive())),
+        }
+    }
+
+    fn normalize_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        match Normalize.prepare::<C>([input.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let (output, norms) = B::normalize_keeping(input.into_primitive());
+                prepared.finish([output.clone(), norms], output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::normalize_layer(input.into_primitive())),
         }
     }
 

@@ -15,6 +15,7 @@ mod log_sum_exp;
 mod mask;
 mod mixed;
 mod norm;
+mod normalize;
 mod survey;
 
 use burn::backend::TensorMetadata;
@@ -161,6 +162,10 @@ impl Layers for CubeBackend {
         log_sum_exp::forward(input)
     }
 
+    fn normalize_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        normalize::forward(input).0
+    }
+
     fn dropout_layer(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
         mask::apply(input, dropout)
     }
@@ -255,6 +260,14 @@ impl Passes for CubeBackend {
 
     fn log_sum_exp_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, logarithms: FloatTensor<Self>) -> FloatTensor<Self> {
         log_sum_exp::backward(gradient, input, logarithms)
+    }
+
+    fn normalize_keeping(input: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        normalize::forward(input)
+    }
+
+    fn normalize_gradient(gradient: FloatTensor<Self>, output: FloatTensor<Self>, norms: FloatTensor<Self>) -> FloatTensor<Self> {
+        normalize::backward(gradient, output, norms)
     }
 
     fn residual_norm_keeping(

@@ -17,7 +17,7 @@ use super::embedding::{Extent, Factors};
 use super::mask::Dropout;
 use super::mixed::Leaves;
 use super::norm::Norm;
-use super::{attention, dropout, embedding, feed_forward, gelu, linear, log_sum_exp, mixed, norm};
+use super::{attention, dropout, embedding, feed_forward, gelu, linear, log_sum_exp, mixed, norm, normalize};
 
 /// The layers on one backend.
 #[backend_extension(Cube, Flex, Fusion, Autodiff)]
@@ -76,6 +76,9 @@ pub(crate) trait Layers: Backend {
 
     #[fusion(meta = |input| with_shape(input, [input.shape[0], 1]))]
     fn log_sum_exp_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    #[fusion(dtype = input, shape = input)]
+    fn normalize_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
 
     #[fusion(dtype = input, shape = input)]
     fn dropout_layer(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self>;
@@ -187,6 +190,14 @@ pub(crate) trait Passes: Backend {
     #[fusion(meta = |_gradient, input, _logarithms| input.clone())]
     fn log_sum_exp_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, logarithms: FloatTensor<Self>) -> FloatTensor<Self>;
 
+    /// The rows, and what each was divided by, `[rows, 1]`.
+    #[fusion(meta = |input| (input.clone(), with_shape(input, [input.shape[0], 1])))]
+    fn normalize_keeping(input: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The gradient of the input.
+    #[fusion(meta = |gradient, _output, _norms| gradient.clone())]
+    fn normalize_gradient(gradient: FloatTensor<Self>, output: FloatTensor<Self>, norms: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// The output, and in one piece the rows before scale and shift and behind them what each was multiplied by.
     #[fusion(meta = |input, _bias, _residual, _gamma, _beta, _norm| (input.clone(), with_shape(input, [kept_by_norm(input.shape[0], input.shape[1])])))]
     fn residual_norm_keeping(
@@ -288,6 +299,10 @@ impl Layers for Flex {
         log_sum_exp::forward(&input)
     }
 
+    fn normalize_layer(input: FlexTensor) -> FlexTensor {
+        normalize::forward(input).0
+    }
+
     fn dropout_layer(input: FlexTensor, dropout: Dropout) -> FlexTensor {
         dropout::apply(input, dropout)
     }
@@ -369,6 +384,14 @@ impl Passes for Flex {
 
     fn log_sum_exp_gradient(gradient: FlexTensor, input: FlexTensor, logarithms: FlexTensor) -> FlexTensor {
         log_sum_exp::backward(&gradient, input, &logarithms)
+    }
+
+    fn normalize_keeping(input: FlexTensor) -> (FlexTensor, FlexTensor) {
+        normalize::forward(input)
+    }
+
+    fn normalize_gradient(gradient: FlexTensor, output: FlexTensor, norms: FlexTensor) -> FlexTensor {
+        normalize::backward(gradient, &output, &norms)
     }
 
     fn residual_norm_keeping(

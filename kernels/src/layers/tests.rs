@@ -145,6 +145,40 @@ fn the_logarithm_of_a_sum_of_exponentials_on_a_software_gpu() {
     }
 }
 
+/// Rows of usual, large and small norms, a zero row, and one shorter than the least norm.
+fn check_normalize(device: &Device) {
+    for (rows, width) in [(1, 1), (1, 2), (3, 5), (33, 64), (65, 384), (100, 31), (3, 1536), (700, 40)] {
+        let norms = |row: usize| [1.0, 1e6, 1e-6, 1.0, 0.0, 1e-13][row % 6];
+        let input: Vec<f32> = random(rows * width, 1).iter().enumerate().map(|(place, x)| x * norms(place / width)).collect();
+        // A gradient in proportion to the norm, so that the input's is about 1.
+        let outer: Vec<f32> = random(rows * width, 2).iter().enumerate().map(|(place, x)| x * norms(place / width)).collect();
+        let (mut expected, mut slopes) = (Vec::new(), Vec::new());
+        for (row, outer) in doubles(&input).chunks(width).zip(doubles(&outer).chunks(width)) {
+            let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let norm = length.max(1e-12);
+            let along = if length < 1e-12 { 0.0 } else { row.iter().zip(outer).map(|(x, g)| x * g).sum::<f64>() / (norm * norm) };
+            expected.extend(row.iter().map(|x| x / norm));
+            slopes.extend(row.iter().zip(outer).map(|(x, g)| (g - x * along) / norm));
+        }
+        fused_and_plain(device, (&input, [rows, width]), &outer, [&expected, &slopes], super::normalize);
+    }
+}
+
+#[test]
+fn rows_of_unit_length() {
+    check_normalize(&Device::flex().autodiff());
+    let odd = Tensor::<2>::from_data(TensorData::new(vec![1.0, f32::NAN, 3.0, 4.0], [2, 2]), &Device::flex());
+    let odd: Vec<f32> = super::normalize(odd).into_data().iter::<f32>().collect();
+    assert!(odd[..2].iter().all(|x| x.is_nan()) && odd[2..] == [0.6, 0.8]);
+}
+
+#[test]
+fn rows_of_unit_length_on_a_software_gpu() {
+    if let Some(device) = crate::test_gpu() {
+        check_normalize(&device.autodiff());
+    }
+}
+
 fn vector(tensor: Tensor<2>) -> Tensor<1> {
     let width = tensor.dims()[1];
     tensor.reshape([width])

@@ -19,11 +19,11 @@ use crate::layers::mask::Dropout;
 use crate::layers::norm::Norm;
 
 /// Rows of a cube.
-const ROWS: usize = 4;
+pub(super) const ROWS: usize = 4;
 
 /// The sum of the parts of the row that starts at `first`.
 #[cube]
-fn gathered(parts: &Shared<[f32]>, first: usize) -> f32 {
+pub(super) fn gathered(parts: &Shared<[f32]>, first: usize) -> f32 {
     let mut sum = 0.0f32;
     for lane in 0..LANES {
         sum += parts[first + lane];
@@ -33,7 +33,7 @@ fn gathered(parts: &Shared<[f32]>, first: usize) -> f32 {
 
 /// The sum of the numbers of a vector.
 #[cube]
-fn across<N: Size>(values: Vector<f32, N>) -> f32 {
+pub(super) fn across<N: Size>(values: Vector<f32, N>) -> f32 {
     let mut sum = 0.0f32;
     #[unroll]
     for lane in 0..N::value() {
