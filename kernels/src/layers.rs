@@ -17,7 +17,6 @@ mod extension;
 mod feed_forward;
 mod gelu;
 mod linear;
-mod log_sum_exp;
 mod mask;
 mod mixed;
 mod norm;
@@ -26,6 +25,7 @@ pub(crate) mod product;
 #[cfg(test)]
 mod reference;
 mod sequences;
+mod softmax;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod wide;
@@ -36,7 +36,7 @@ use burn::backend::tensor::IntTensor;
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::activation::gelu as plain_gelu;
 use burn::tensor::module::{embedding as plain_embedding, layer_norm, linear as plain_linear};
-use burn::tensor::{Bytes, DType, Device, Distribution, IndexingUpdateOp, Int, Shape, Tensor, TensorData};
+use burn::tensor::{Bool, Bytes, DType, Device, Distribution, IndexingUpdateOp, Int, Shape, Tensor, TensorData};
 use burn_flex::{FlexTensor, Layout};
 
 use attention::Attending;
@@ -45,6 +45,7 @@ use extension::Layers;
 use mask::Dropout;
 use mixed::Leaves;
 use norm::Norm;
+use softmax::{MASKED, Scaled};
 
 pub use mask::seed;
 pub use mixed::{Precision, PrecisionError};
@@ -325,6 +326,36 @@ pub fn log_sum_exp(input: Tensor<2>) -> Tensor<2> {
         return (input - largest.clone()).exp().sum_dim(1).log() + largest;
     }
     Tensor::from_dispatch(<Dispatch as Layers>::log_sum_exp_layer(input.into_dispatch()))
+}
+
+/// The cross-entropy of the softmax of each row of `[rows, width]`, its numbers multiplied by `scale`, with one of its columns, the target `[rows]`: `log sum exp(scale x) - scale x[target]`, `[rows, 1]`.
+/// Cells that are true in the mask, `[rows, width]`, count for nothing and have no gradient; a target must not be one.
+///
+/// # Panics
+/// When the shapes do not fit, or the scale is not above zero.
+pub fn cross_entropy(input: Tensor<2>, mask: Option<Tensor<2, Bool>>, targets: Tensor<1, Int>, scale: f64) -> Tensor<2> {
+    let [rows, width] = input.dims();
+    let fits = mask.as_ref().is_none_or(|mask| mask.dims() == [rows, width]) && targets.dims() == [rows];
+    assert!(
+        fits && scale > 0.0,
+        "cross-entropy of {rows} x {width}: mask {:?}, targets {:?}, scale {scale}",
+        mask.as_ref().map(Tensor::dims),
+        targets.dims()
+    );
+    if !fused_for(&input) {
+        let scaled = input.mul_scalar(scale);
+        let scaled = match mask {
+            Some(mask) => scaled.mask_fill(mask, MASKED),
+            None => scaled,
+        };
+        return log_sum_exp(scaled.clone()) - scaled.gather(1, targets.unsqueeze_dim(1));
+    }
+    let scaled = Scaled { scale: scale as f32, masked: mask.is_some() };
+    let device = input.device().without_autodiff();
+    let mask = mask.unwrap_or_else(|| Tensor::from_data([[false]], &device));
+    let targets = targets.cast(DType::I32);
+    let [mask, targets] = [mask.into_dispatch(), targets.into_dispatch()];
+    Tensor::from_dispatch(<Dispatch as Layers>::cross_entropy_layer(input.into_dispatch(), mask, targets, scaled))
 }
 
 /// Rows of `[rows, width]` divided by their Euclidean norms, or by 1e-12 if that is more, as in PyTorch's `normalize`: a zero row stays zero, and has no gradient of NaN.

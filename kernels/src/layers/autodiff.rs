@@ -5,7 +5,7 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend};
 use burn::tensor::DType;
 
@@ -15,6 +15,7 @@ use super::extension::{Layers, Passes};
 use super::mask::Dropout;
 use super::mixed::Leaves;
 use super::norm::Norm;
+use super::softmax::Scaled;
 
 #[derive(Debug)]
 struct Attention;
@@ -142,6 +143,23 @@ impl<B: Passes> Backward<B, 1> for LogSumExp {
         let gradient = gradients.consume::<B>(&ops.node);
         if let [Some(parent)] = ops.parents {
             gradients.register::<B>(parent.id, B::log_sum_exp_gradient(gradient, input, logarithms));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct CrossEntropy;
+
+impl<B: Passes> Backward<B, 1> for CrossEntropy {
+    /// The input, mask, targets, and the logarithms.
+    type State = (NodeId, BoolTensor<B>, IntTensor<B>, FloatTensor<B>, Scaled);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let (input, mask, targets, logarithms, scaled) = ops.state;
+        let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(input);
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            gradients.register::<B>(parent.id, B::cross_entropy_gradient(gradient, input, mask, targets, logarithms, scaled));
         }
     }
 }
@@ -328,6 +346,22 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
                 prepared.finish((kept, logarithms.clone()), logarithms)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::log_sum_exp_layer(input.into_primitive())),
+        }
+    }
+
+    fn cross_entropy_layer(
+        input: FloatTensor<Self>,
+        mask: BoolTensor<Self>,
+        targets: IntTensor<Self>,
+        scaled: Scaled,
+    ) -> FloatTensor<Self> {
+        match CrossEntropy.prepare::<C>([input.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let kept = prepared.checkpoint(&input);
+                let (losses, logarithms) = B::cross_entropy_keeping(input.into_primitive(), mask.clone(), targets.clone(), scaled);
+                prepared.finish((kept, mask, targets, logarithms, scaled), losses)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::cross_entropy_layer(input.into_primitive(), mask, targets, scaled)),
         }
     }
 

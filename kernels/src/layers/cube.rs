@@ -11,16 +11,16 @@ mod columns;
 mod embedding;
 mod feed_forward;
 mod gelu;
-mod log_sum_exp;
 mod mask;
 mod mixed;
 mod norm;
 mod normalize;
+mod softmax;
 mod survey;
 
 use burn::backend::TensorMetadata;
 use burn::backend::ops::{FloatTensorOps, ModuleOps};
-use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
 use burn::tensor::{DType, FloatDType, Shape};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::client::Client;
@@ -35,6 +35,7 @@ use super::extension::{Layers, Passes};
 use super::mask::Dropout;
 use super::mixed::Leaves;
 use super::norm::Norm;
+use super::softmax::Scaled;
 
 /// Units of a cube that works through numbers one by one; WebGPU promises 256.
 pub(crate) const UNITS: usize = 256;
@@ -159,7 +160,16 @@ impl Layers for CubeBackend {
     }
 
     fn log_sum_exp_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
-        log_sum_exp::forward(input)
+        softmax::log_sum_exp(input)
+    }
+
+    fn cross_entropy_layer(
+        input: FloatTensor<Self>,
+        mask: BoolTensor<Self>,
+        targets: IntTensor<Self>,
+        scaled: Scaled,
+    ) -> FloatTensor<Self> {
+        softmax::cross_entropy(input, mask, targets, scaled).0
     }
 
     fn normalize_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -259,7 +269,27 @@ impl Passes for CubeBackend {
     }
 
     fn log_sum_exp_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, logarithms: FloatTensor<Self>) -> FloatTensor<Self> {
-        log_sum_exp::backward(gradient, input, logarithms)
+        softmax::log_sum_exp_backward(gradient, input, logarithms)
+    }
+
+    fn cross_entropy_keeping(
+        input: FloatTensor<Self>,
+        mask: BoolTensor<Self>,
+        targets: IntTensor<Self>,
+        scaled: Scaled,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        softmax::cross_entropy(input, mask, targets, scaled)
+    }
+
+    fn cross_entropy_gradient(
+        gradient: FloatTensor<Self>,
+        input: FloatTensor<Self>,
+        mask: BoolTensor<Self>,
+        targets: IntTensor<Self>,
+        logarithms: FloatTensor<Self>,
+        scaled: Scaled,
+    ) -> FloatTensor<Self> {
+        softmax::cross_entropy_backward(gradient, input, mask, targets, logarithms, scaled)
     }
 
     fn normalize_keeping(input: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {

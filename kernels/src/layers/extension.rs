@@ -6,7 +6,7 @@
 #![allow(clippy::type_complexity, reason = "the extension reads tuples of tensors, not names for them")]
 
 use burn::backend::fusion::custom::TensorSpec;
-use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
 use burn::backend::{Backend, Flex, backend_extension};
 use burn::tensor::{DType, Shape};
 use burn_flex::FlexTensor;
@@ -17,7 +17,8 @@ use super::embedding::{Extent, Factors};
 use super::mask::Dropout;
 use super::mixed::Leaves;
 use super::norm::Norm;
-use super::{attention, dropout, embedding, feed_forward, gelu, linear, log_sum_exp, mixed, norm, normalize};
+use super::softmax::Scaled;
+use super::{attention, dropout, embedding, feed_forward, gelu, linear, mixed, norm, normalize, softmax};
 
 /// The layers on one backend.
 #[backend_extension(Cube, Flex, Fusion, Autodiff)]
@@ -76,6 +77,11 @@ pub(crate) trait Layers: Backend {
 
     #[fusion(meta = |input| with_shape(input, [input.shape[0], 1]))]
     fn log_sum_exp_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The mask is not looked at where there is none.
+    #[fusion(meta = |input, _mask, _targets, _scaled| with_shape(input, [input.shape[0], 1]))]
+    fn cross_entropy_layer(input: FloatTensor<Self>, mask: BoolTensor<Self>, targets: IntTensor<Self>, scaled: Scaled)
+    -> FloatTensor<Self>;
 
     #[fusion(dtype = input, shape = input)]
     fn normalize_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -190,6 +196,26 @@ pub(crate) trait Passes: Backend {
     #[fusion(meta = |_gradient, input, _logarithms| input.clone())]
     fn log_sum_exp_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, logarithms: FloatTensor<Self>) -> FloatTensor<Self>;
 
+    /// The cross-entropy, and the logarithms of the sums of exponentials, `[rows, 1]` each.
+    #[fusion(meta = |input, _mask, _targets, _scaled| (with_shape(input, [input.shape[0], 1]), with_shape(input, [input.shape[0], 1])))]
+    fn cross_entropy_keeping(
+        input: FloatTensor<Self>,
+        mask: BoolTensor<Self>,
+        targets: IntTensor<Self>,
+        scaled: Scaled,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The gradient of the input.
+    #[fusion(meta = |_gradient, input, _mask, _targets, _logarithms, _scaled| input.clone())]
+    fn cross_entropy_gradient(
+        gradient: FloatTensor<Self>,
+        input: FloatTensor<Self>,
+        mask: BoolTensor<Self>,
+        targets: IntTensor<Self>,
+        logarithms: FloatTensor<Self>,
+        scaled: Scaled,
+    ) -> FloatTensor<Self>;
+
     /// The rows, and what each was divided by, `[rows, 1]`.
     #[fusion(meta = |input| (input.clone(), with_shape(input, [input.shape[0], 1])))]
     fn normalize_keeping(input: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
@@ -296,7 +322,11 @@ impl Layers for Flex {
     }
 
     fn log_sum_exp_layer(input: FlexTensor) -> FlexTensor {
-        log_sum_exp::forward(&input)
+        softmax::log_sum_exp(&input)
+    }
+
+    fn cross_entropy_layer(input: FlexTensor, mask: FlexTensor, targets: FlexTensor, scaled: Scaled) -> FlexTensor {
+        softmax::cross_entropy(&input, &mask, &targets, scaled).0
     }
 
     fn normalize_layer(input: FlexTensor) -> FlexTensor {
@@ -383,7 +413,22 @@ impl Passes for Flex {
     }
 
     fn log_sum_exp_gradient(gradient: FlexTensor, input: FlexTensor, logarithms: FlexTensor) -> FlexTensor {
-        log_sum_exp::backward(&gradient, input, &logarithms)
+        softmax::log_sum_exp_backward(&gradient, input, &logarithms)
+    }
+
+    fn cross_entropy_keeping(input: FlexTensor, mask: FlexTensor, targets: FlexTensor, scaled: Scaled) -> (FlexTensor, FlexTensor) {
+        softmax::cross_entropy(&input, &mask, &targets, scaled)
+    }
+
+    fn cross_entropy_gradient(
+        gradient: FlexTensor,
+        input: FlexTensor,
+        mask: FlexTensor,
+        targets: FlexTensor,
+        logarithms: FlexTensor,
+        scaled: Scaled,
+    ) -> FlexTensor {
+        softmax::cross_entropy_backward(&gradient, input, &mask, &targets, &logarithms, scaled)
     }
 
     fn normalize_keeping(input: FlexTensor) -> (FlexTensor, FlexTensor) {

@@ -6,7 +6,7 @@ mod mixed;
 use burn::backend::Dispatch;
 use burn::tensor::activation::gelu as plain_gelu;
 use burn::tensor::module::{layer_norm, linear as plain_linear};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use proptest::prelude::*;
 
 use super::extension::Layers;
@@ -142,6 +142,53 @@ fn the_logarithm_of_a_sum_of_exponentials() {
 fn the_logarithm_of_a_sum_of_exponentials_on_a_software_gpu() {
     if let Some(device) = crate::test_gpu() {
         check_log_sum_exp(&device.autodiff());
+    }
+}
+
+/// Scores over a temperature, with and without masked cells, of which some hold what would be the largest.
+fn check_cross_entropy(device: &Device) {
+    for (rows, width, scale, masked) in
+        [(1, 1, 1.0, false), (3, 5, 20.0, true), (9, 257, 100.0, true), (40, 64, 0.5, false), (70, 1000, 50.0, true), (2, 9000, 5.0, true)]
+    {
+        // Beyond 20 a 32-bit logit is rounded by more than what a share is compared with.
+        let most = (20.0 / scale as f32).min(1.0);
+        let (mut input, outer) = (random(rows * width, 1), random(rows, 2));
+        input.iter_mut().for_each(|x| *x *= most);
+        let targets: Vec<i32> = (0..rows).map(|row| (row * 7 % width) as i32).collect();
+        let mask: Vec<bool> =
+            (0..rows * width).map(|place| masked && place % 5 == 3 && targets[place / width] != (place % width) as i32).collect();
+        input.iter_mut().zip(&mask).enumerate().filter(|(place, (_, masked))| **masked && place % 2 == 0).for_each(|(_, (x, _))| *x += 9.0);
+        let (mut expected, mut slopes) = (Vec::new(), Vec::new());
+        for (row, outer) in doubles(&outer).into_iter().enumerate() {
+            let cells = row * width..(row + 1) * width;
+            let open: Vec<f64> = cells.map(|cell| if mask[cell] { f64::NEG_INFINITY } else { scale * f64::from(input[cell]) }).collect();
+            let largest = open.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let logarithm = largest + open.iter().map(|x| (x - largest).exp()).sum::<f64>().ln();
+            let target = targets[row] as usize;
+            expected.push(logarithm - open[target]);
+            slopes.extend(open.iter().enumerate().map(|(at, x)| {
+                let share = (x - logarithm).exp();
+                outer * scale * (share - if at == target { 1.0 } else { 0.0 })
+            }));
+        }
+        let plain = device.clone().without_autodiff();
+        let mask = masked.then(|| Tensor::<2, Bool>::from_data(TensorData::new(mask, [rows, width]), &plain));
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [rows]), (&plain, DType::I32));
+        fused_and_plain(device, (&input, [rows, width]), &outer, [&expected, &slopes], |x| {
+            super::cross_entropy(x, mask.clone(), targets.clone(), scale)
+        });
+    }
+}
+
+#[test]
+fn the_cross_entropy_with_a_target() {
+    check_cross_entropy(&Device::flex().autodiff());
+}
+
+#[test]
+fn the_cross_entropy_with_a_target_on_a_software_gpu() {
+    if let Some(device) = crate::test_gpu() {
+        check_cross_entropy(&device.autodiff());
     }
 }
 

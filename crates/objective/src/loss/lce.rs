@@ -3,8 +3,6 @@
 //! `mean_i ( log sum_j exp(s_ij / t) - s_i,target / t )` over the query's own columns `j` (Gao et al. 2021, arXiv 2101.08751). Other
 //! queries' documents, extra blocks and mixed vectors have no part in it.
 
-use kernels::layers::log_sum_exp;
-
 use super::matrix::Scored;
 use super::{Entry, Evaluated, Loss, Needs, Reach};
 
@@ -23,7 +21,6 @@ struct Lce;
 
 impl Loss for Lce {
     fn value(&self, scored: &Scored<'_>) -> Evaluated {
-        let logits = scored.group_logits();
-        (log_sum_exp(logits.clone()) - scored.of_targets(&logits)).mean().into()
+        scored.group_cross_entropy().mean().into()
     }
 }

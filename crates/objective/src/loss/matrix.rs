@@ -5,6 +5,7 @@
 //! the encoder computes in: with a temperature of 0.01 the half-precision formats cannot tell neighbouring logits apart.
 
 use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
+use kernels::layers::cross_entropy;
 
 use super::blocks::{Part, rows_of_targets};
 use super::masks::{Seen, target_cells};
@@ -191,17 +192,34 @@ impl Scored<'_> {
         exclude(values, Some(mask))
     }
 
-    /// The query's own documents, `[queries, candidates]`: as [`logits`](Self::logits), foreign columns excluded as well.
-    pub(super) fn group_logits(&self) -> Tensor<2> {
+    /// The cross-entropy with the target among all columns, `[queries, 1]`: its negative log-likelihood, without a matrix of [`logits`](Self::logits).
+    pub(super) fn cross_entropy(&self) -> Tensor<2> {
+        self.cross_entropy_among(self.matrix.scores.clone(), self.matrix.excluded.clone())
+    }
+
+    /// The same among the query's own documents.
+    pub(super) fn group_cross_entropy(&self) -> Tensor<2> {
+        self.cross_entropy_among(self.matrix.document_scores.clone(), self.outside_group())
+    }
+
+    fn cross_entropy_among(&self, scores: Tensor<2>, excluded: Option<Tensor<2, Bool>>) -> Tensor<2> {
+        let (scores, scale) = match self.divisor {
+            Divisor::Constant(temperature) => (scores, 1.0 / temperature),
+            Divisor::Learned(_) => (self.divide(scores), 1.0),
+        };
+        cross_entropy(scores, excluded, self.matrix.targets.clone(), scale)
+    }
+
+    /// `[queries, candidates]`: what is excluded, and foreign columns.
+    fn outside_group(&self) -> Option<Tensor<2, Bool>> {
         let [rows, columns] = self.matrix.document_scores.dims();
         let masked = self.matrix.excluded.clone().map(|excluded| excluded.narrow(1, 0, columns));
         let known = self.batch.cells();
         let foreign = cells(self.batch, rows, columns, |row, column| !known.is_own_candidate(row, column));
-        let excluded = match (masked, foreign) {
+        match (masked, foreign) {
             (Some(masked), Some(foreign)) => Some(masked.bool_or(foreign)),
             (masked, foreign) => masked.or(foreign),
-        };
-        exclude(self.document_logits(), excluded)
+        }
     }
 
     /// All documents, `[queries, candidates]`, nothing excluded.
