@@ -332,7 +332,7 @@ pub fn log_sum_exp(input: Tensor<2>) -> Tensor<2> {
 /// Cells that are true in the mask, `[rows, width]`, count for nothing and have no gradient; a target must not be one.
 ///
 /// # Panics
-/// When the shapes do not fit, or the scale is not above zero.
+/// When the shapes do not fit, the scale is not above zero, or, on the CPU, a target is no column; on a GPU its number counts as 0 then.
 pub fn cross_entropy(input: Tensor<2>, mask: Option<Tensor<2, Bool>>, targets: Tensor<1, Int>, scale: f64) -> Tensor<2> {
     let [rows, width] = input.dims();
     let fits = mask.as_ref().is_none_or(|mask| mask.dims() == [rows, width]) && targets.dims() == [rows];
@@ -358,7 +358,7 @@ pub fn cross_entropy(input: Tensor<2>, mask: Option<Tensor<2, Bool>>, targets: T
     Tensor::from_dispatch(<Dispatch as Layers>::cross_entropy_layer(input.into_dispatch(), mask, targets, scaled))
 }
 
-/// Rows of `[rows, width]` divided by their Euclidean norms, or by 1e-12 if that is more, as in PyTorch's `normalize`: a zero row stays zero, and has no gradient of NaN.
+/// Rows of `[rows, width]` divided by their Euclidean norms, or by 1e-12 if that is more, as in PyTorch's `normalize`: a zero row of f32 stays zero, and has no gradient of NaN.
 pub fn normalize(rows: Tensor<2>) -> Tensor<2> {
     if !fused_for(&rows) {
         // The clamp stands before the root, whose slope at zero is infinite.

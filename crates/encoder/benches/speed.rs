@@ -147,7 +147,7 @@ fn random_batch(generator: &mut ChaCha8Rng, rows: usize, length: usize, vocabula
 
 /// The rows of several batches as one.
 fn joined(batches: &[TokenBatch]) -> TokenBatch {
-    let rows = batches.iter().flat_map(|batch| (0..batch.rows).map(|row| batch.row(row).iter().map(|&id| id as u32).collect()));
+    let rows = batches.iter().flat_map(|batch| (0..batch.rows()).map(|row| batch.row(row).iter().map(|&id| id as u32).collect()));
     let rows: Vec<Vec<u32>> = rows.collect();
     TokenBatch::new(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), 0)
 }
@@ -228,9 +228,9 @@ struct Tokens {
 
 impl Tokens {
     fn add(&mut self, batch: &TokenBatch) {
-        self.real += batch.lengths.iter().sum::<usize>();
-        self.pairs += batch.lengths.iter().map(|length| length * length).sum::<usize>();
-        self.places += batch.rows * batch.width;
+        self.real += batch.lengths().iter().sum::<usize>();
+        self.pairs += batch.lengths().iter().map(|length| length * length).sum::<usize>();
+        self.places += batch.rows() * batch.width();
     }
 
     /// The share of the places that would be padding.

@@ -81,11 +81,11 @@ pub(crate) fn padding_bias(batch: &TokenBatch, device: &Device) -> Option<Tensor
     if batch.is_full() {
         return None;
     }
-    let mut bias = vec![MASKED; batch.rows * batch.width];
-    for (row, &length) in bias.chunks_exact_mut(batch.width).zip(&batch.lengths) {
+    let mut bias = vec![MASKED; batch.rows() * batch.width()];
+    for (row, &length) in bias.chunks_exact_mut(batch.width()).zip(batch.lengths()) {
         row[..length].fill(0.0);
     }
-    Some(Tensor::from_data(TensorData::new(bias, [batch.rows, 1, 1, batch.width]), device))
+    Some(Tensor::from_data(TensorData::new(bias, [batch.rows(), 1, 1, batch.width()]), device))
 }
 
 /// Bucket of each distance from a query to a key, from `1 - width` to `width - 1`, as MPNet and T5 (arXiv 1910.10683) define

@@ -5,16 +5,11 @@
 /// Token ids of several texts, on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenBatch {
-    /// `[tokens]`, row behind row.
-    pub ids: Vec<i32>,
-    /// Tokens of each row, at least 1.
-    pub lengths: Vec<usize>,
+    ids: Vec<i32>,
+    lengths: Vec<usize>,
     /// The first id of each row.
     starts: Vec<usize>,
-    /// Number of texts.
-    pub rows: usize,
-    /// Tokens of the longest row.
-    pub width: usize,
+    width: usize,
 }
 
 impl TokenBatch {
@@ -29,7 +24,27 @@ impl TokenBatch {
             ids.extend(if row.is_empty() { &pad[..] } else { row }.iter().map(|&id| id as i32));
         }
         let width = lengths.iter().copied().max().unwrap_or(1);
-        Self { ids, lengths, starts, rows: rows.len(), width }
+        Self { ids, lengths, starts, width }
+    }
+
+    /// `[tokens]`, row behind row.
+    pub fn ids(&self) -> &[i32] {
+        &self.ids
+    }
+
+    /// Tokens of each row, at least 1.
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    /// Number of texts.
+    pub fn rows(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Tokens of the longest row.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// The tokens of row `row`.
@@ -39,7 +54,7 @@ impl TokenBatch {
 
     /// One number a token, `[tokens]`, as a matrix `[rows, width]` with zeros at the end of shorter rows.
     pub fn padded<T: Copy + Default>(&self, numbers: &[T]) -> Vec<T> {
-        let mut padded = vec![T::default(); self.rows * self.width];
+        let mut padded = vec![T::default(); self.rows() * self.width];
         for ((into, &start), &length) in padded.chunks_exact_mut(self.width).zip(&self.starts).zip(&self.lengths) {
             into[..length].copy_from_slice(&numbers[start..start + length]);
         }
@@ -60,7 +75,7 @@ mod tests {
     fn rows_lie_one_behind_the_other_and_are_padded_when_asked() {
         let batch = TokenBatch::new(&[&[5, 6, 7], &[8], &[9, 4]], 1);
         assert_eq!(batch.ids, [5, 6, 7, 8, 9, 4]);
-        assert_eq!((batch.lengths.as_slice(), batch.rows, batch.width), (&[3, 1, 2][..], 3, 3));
+        assert_eq!((batch.lengths.as_slice(), batch.rows(), batch.width), (&[3, 1, 2][..], 3, 3));
         assert_eq!((batch.row(0), batch.row(1), batch.row(2)), (&[5, 6, 7][..], &[8][..], &[9, 4][..]));
         assert_eq!(batch.padded(&batch.ids), [5, 6, 7, 8, 0, 0, 9, 4, 0]);
         assert!(!batch.is_full() && TokenBatch::new(&[&[1, 2], &[3, 4]], 0).is_full());

@@ -103,7 +103,7 @@ impl Network {
     /// # Panics
     /// When the batch is empty or wider than [`Network::max_length`], or holds an id outside the vocabulary.
     pub fn encode(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
-        assert!(batch.rows > 0, "an empty batch has no embeddings");
+        assert!(batch.rows() > 0, "an empty batch has no embeddings");
         let rows = match &self.body {
             Body::Transformer(transformer) => self.pooling.pool(&transformer.forward(batch, device)),
             Body::Static(bag) => bag.forward(batch),
@@ -114,7 +114,7 @@ impl Network {
     /// Hidden states before pooling, `[rows, width, dimension]`; what stands in the places of padding is meaningless.
     pub fn hidden(&self, batch: &TokenBatch, device: &Device) -> Tensor<3> {
         match &self.body {
-            Body::Transformer(transformer) => transformer.forward(batch, device).padded(batch.width),
+            Body::Transformer(transformer) => transformer.forward(batch, device).padded(batch.width()),
             Body::Static(bag) => bag.hidden(batch),
         }
     }

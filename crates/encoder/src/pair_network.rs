@@ -67,7 +67,7 @@ impl PairNetwork {
     /// # Panics
     /// When the batch is empty or wider than [`PairNetwork::max_length`], or holds an id or a type without a row.
     pub fn logits(&self, batch: &TokenPairs, device: &Device) -> Tensor<1> {
-        let rows = batch.tokens.rows;
+        let rows = batch.tokens.rows();
         assert!(rows > 0, "an empty batch has no scores");
         let states = self.body.forward_typed(&batch.tokens, batch.types.as_deref(), device);
         let mut first = states.one_each(|_| 0);

@@ -38,7 +38,7 @@ impl TokenPairs {
         let tokens = TokenBatch::new(&ids, pad_id);
         let typed = rows.iter().any(|row| !row.types.is_empty());
         let types = typed.then(|| {
-            let rows = rows.iter().zip(&tokens.lengths);
+            let rows = rows.iter().zip(tokens.lengths());
             rows.flat_map(|(row, &length)| row.types.iter().copied().chain(std::iter::repeat(0)).take(length)).collect()
         });
         Self { tokens, types }
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(row(&pairs, "a a a a", "b b b b b").0, [1, 3, 3, 2, 4, 4, 4, 2], "halves, the odd token to the longer text");
         assert_eq!(row(&pairs, "", "").0, [1, 2, 2]);
         let batch = TokenPairs::new(&[&pairs.encode("a", "b c").unwrap(), &pairs.encode("", "b").unwrap()], 0);
-        assert_eq!((batch.tokens.width, batch.tokens.lengths.as_slice()), (6, &[6, 4][..]));
+        assert_eq!((batch.tokens.width(), batch.tokens.lengths()), (6, &[6, 4][..]));
         assert_eq!(batch.types.unwrap(), [0, 0, 0, 1, 1, 1, 0, 0, 1, 1]);
     }
 

@@ -31,12 +31,12 @@ impl StaticEmbedding {
 
     /// Means of token vectors, `[rows, dimension]`.
     pub(crate) fn forward(&self, batch: &TokenBatch) -> Tensor<2> {
-        layers::bag(self.embedding.val(), &batch.ids, &batch.lengths)
+        layers::bag(self.embedding.val(), batch.ids(), batch.lengths())
     }
 
     /// Token vectors, `[rows, width, dimension]`.
     pub(crate) fn hidden(&self, batch: &TokenBatch) -> Tensor<3> {
-        layers::embedding(self.embedding.val(), &batch.padded(&batch.ids)).reshape([batch.rows, batch.width, self.dimension])
+        layers::embedding(self.embedding.val(), &batch.padded(batch.ids())).reshape([batch.rows(), batch.width(), self.dimension])
     }
 
     pub(crate) fn collect(&self, into: &mut Collector) {

@@ -95,7 +95,7 @@ impl Transformer {
 
     /// As [`Transformer::forward`] with a token type for each id of the batch; without types all are 0.
     pub(crate) fn forward_typed(&self, batch: &TokenBatch, types: Option<&[u32]>, device: &Device) -> States {
-        let width = batch.width;
+        let width = batch.width();
         assert!(
             width <= self.architecture.max_length(),
             "a batch of width {width} exceeds the {} positions of the model",
@@ -111,13 +111,13 @@ impl Transformer {
 
     /// With attention fused, or composed of tensor operations.
     fn states(&self, batch: &TokenBatch, types: Option<&[u32]>, device: &Device, fused: bool) -> States {
-        let (heads, width, lengths) = (self.architecture.heads, batch.width, batch.lengths.clone());
+        let (heads, width, lengths) = (self.architecture.heads, batch.width(), batch.lengths().to_vec());
         let sequences = Arc::new(if fused { Sequences::packed(lengths) } else { Sequences::padded(lengths, width) });
         let mask = if fused {
             let shape = AttentionShape { sequences: sequences.clone(), heads, precision: self.precision };
             Mask::Places { places: sequences.on_device(device), relative: self.by_distance(sequences.width()).map(Box::new), shape }
         } else {
-            Mask::Bias { rows: batch.rows, width, bias: self.bias(batch, device) }
+            Mask::Bias { rows: batch.rows(), width, bias: self.bias(batch, device) }
         };
         let mut x = self.embed(batch, &sequences, types, device);
         for layer in &self.layers {
@@ -131,9 +131,9 @@ impl Transformer {
         fn lying<'a, T: Copy + Default>(numbers: &'a [T], batch: &TokenBatch, sequences: &Sequences) -> Cow<'a, [T]> {
             if sequences.is_packed() { Cow::Borrowed(numbers) } else { Cow::Owned(batch.padded(numbers)) }
         }
-        let words = layers::embedding(self.word.weight.val(), &lying(&batch.ids, batch, sequences));
+        let words = layers::embedding(self.word.weight.val(), &lying(batch.ids(), batch, sequences));
         // Padding stands at the end, so token i of a row always has position `first + i`.
-        let mut shift = self.position.val().narrow(0, self.architecture.first_position, batch.width);
+        let mut shift = self.position.val().narrow(0, self.architecture.first_position, batch.width());
         if let (Some(table), None) = (&self.token_type, types) {
             shift = shift + table.val().narrow(0, 0, 1);
         }
@@ -159,7 +159,7 @@ impl Transformer {
     /// What is added to the attention scores of every layer where they are composed: padding mask plus relative position bias.
     fn bias(&self, batch: &TokenBatch, device: &Device) -> Option<Tensor<4>> {
         let padding = padding_bias(batch, device);
-        let width = batch.width;
+        let width = batch.width();
         let Some(relative) = self.by_distance(width) else { return padding };
         let distances: Vec<i32> = (0..width * width).map(|pair| (width - 1 + pair % width - pair / width) as i32).collect();
         let distances = Tensor::<1, Int>::from_data(TensorData::new(distances, [width * width]), device);
@@ -301,7 +301,7 @@ mod tests {
         // Past the distance from which all have one bucket.
         let rows = [150, 1, 2, 17, 64].map(|length| (0..length).map(|at| (at * 7 + length) % 40).collect::<Vec<u32>>());
         let batch = TokenBatch::new(&rows.each_ref().map(Vec::as_slice), 1);
-        let states = network.states(&batch, None, device, fused).padded(batch.width);
+        let states = network.states(&batch, None, device, fused).padded(batch.width());
         let outer: Vec<f32> = (0..states.dims().iter().product()).map(|at| (at as f32 * 0.37).cos()).collect();
         let states = states.clone() * Tensor::<3>::from_data(TensorData::new(outer, states.dims()), device);
         let gradients = states.clone().sum().backward();

@@ -410,11 +410,11 @@ mod tests {
             assert!(queries.len() + documents.len() > 3, "more than a chunk");
             let expected = if together { [[queries, documents].concat(), Vec::new()] } else { [queries, documents] };
             for (chunks, expected) in [&batch.encoded, &batch.documents].into_iter().zip(expected) {
-                let got = chunks.iter().flat_map(|chunk| (0..chunk.rows).map(|row| chunk.row(row).to_vec())).collect::<Vec<_>>();
+                let got = chunks.iter().flat_map(|chunk| (0..chunk.rows()).map(|row| chunk.row(row).to_vec())).collect::<Vec<_>>();
                 assert_eq!(got, expected);
                 let most = if chunk == 0 { usize::MAX } else { chunk };
-                assert!(chunks.iter().all(|chunk| chunk.rows <= most));
-                assert!(!packed || chunks.iter().rev().skip(1).all(|chunk| chunk.rows == most));
+                assert!(chunks.iter().all(|chunk| chunk.rows() <= most));
+                assert!(!packed || chunks.iter().rev().skip(1).all(|chunk| chunk.rows() == most));
             }
         }
     }

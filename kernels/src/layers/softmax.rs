@@ -62,6 +62,7 @@ pub(super) fn cross_entropy(input: &FlexTensor, mask: &FlexTensor, targets: &Fle
     let [input, targets] = [input, targets].map(FlexTensor::to_contiguous);
     let [rows, width] = [input.layout().shape()[0], input.layout().shape()[1]];
     let marks = marks(mask, by);
+    assert!(places(&targets).iter().all(|&target| (0..width as i64).contains(&i64::from(target))), "a target beyond the {width} columns");
     let (input, targets) = (numbers(&input), places(&targets));
     let logarithms = logarithms(input, bytes(marks.as_ref()), [rows, width], by.scale);
     let losses = logarithms.iter().zip(targets).enumerate();

@@ -1,12 +1,14 @@
 //! Every fused layer against the float64 reference, against the composition of tensor operations, and the reference against finite differences.
 
 mod attention;
+mod lists;
 mod mixed;
+mod rows;
 
 use burn::backend::Dispatch;
 use burn::tensor::activation::gelu as plain_gelu;
 use burn::tensor::module::{layer_norm, linear as plain_linear};
-use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use proptest::prelude::*;
 
 use super::extension::Layers;
@@ -111,118 +113,6 @@ fn check_gelu(device: &Device) {
         // The slope crosses 0 near -0.75, where only the absolute error is small.
         let expected = reference::gelu_slope(f64::from(x));
         assert!((f64::from(slope) - expected).abs() <= 2e-7 + 2e-7 * expected.abs(), "slope({x}) = {slope}, expected {expected}");
-    }
-}
-
-/// Scores as they are, over a temperature of .01, and with excluded cells, which weigh nothing.
-fn check_log_sum_exp(device: &Device) {
-    for (rows, width, scale) in [(1, 1, 1.0), (3, 5, 1.0), (9, 257, 100.0), (40, 64, 0.0), (70, 1000, 30.0), (2, 9000, 5.0)] {
-        let mut input: Vec<f32> = random(rows * width, 1).iter().map(|x| x * scale).collect();
-        input.iter_mut().enumerate().filter(|(place, _)| place % 7 == 3).for_each(|(_, x)| *x = -1e30);
-        let outer = random(rows, 2);
-        let (mut expected, mut slopes) = (Vec::new(), Vec::new());
-        for (row, outer) in doubles(&input).chunks(width).zip(doubles(&outer)) {
-            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let logarithm = largest + row.iter().map(|x| (x - largest).exp()).sum::<f64>().ln();
-            expected.push(logarithm);
-            slopes.extend(row.iter().map(|x| outer * (x - logarithm).exp()));
-        }
-        fused_and_plain(device, (&input, [rows, width]), &outer, [&expected, &slopes], super::log_sum_exp);
-    }
-}
-
-#[test]
-fn the_logarithm_of_a_sum_of_exponentials() {
-    check_log_sum_exp(&Device::flex().autodiff());
-    let odd = Tensor::<2>::from_data(TensorData::new(vec![1.0, f32::NAN, 2.0], [1, 3]), &Device::flex());
-    assert!(super::log_sum_exp(odd).into_scalar::<f32>().is_nan());
-}
-
-#[test]
-fn the_logarithm_of_a_sum_of_exponentials_on_a_software_gpu() {
-    if let Some(device) = crate::test_gpu() {
-        check_log_sum_exp(&device.autodiff());
-    }
-}
-
-/// Scores over a temperature, with and without masked cells, of which some hold what would be the largest.
-fn check_cross_entropy(device: &Device) {
-    for (rows, width, scale, masked) in
-        [(1, 1, 1.0, false), (3, 5, 20.0, true), (9, 257, 100.0, true), (40, 64, 0.5, false), (70, 1000, 50.0, true), (2, 9000, 5.0, true)]
-    {
-        // Beyond 20 a 32-bit logit is rounded by more than what a share is compared with.
-        let most = (20.0 / scale as f32).min(1.0);
-        let (mut input, outer) = (random(rows * width, 1), random(rows, 2));
-        input.iter_mut().for_each(|x| *x *= most);
-        let targets: Vec<i32> = (0..rows).map(|row| (row * 7 % width) as i32).collect();
-        let mask: Vec<bool> =
-            (0..rows * width).map(|place| masked && place % 5 == 3 && targets[place / width] != (place % width) as i32).collect();
-        input.iter_mut().zip(&mask).enumerate().filter(|(place, (_, masked))| **masked && place % 2 == 0).for_each(|(_, (x, _))| *x += 9.0);
-        let (mut expected, mut slopes) = (Vec::new(), Vec::new());
-        for (row, outer) in doubles(&outer).into_iter().enumerate() {
-            let cells = row * width..(row + 1) * width;
-            let open: Vec<f64> = cells.map(|cell| if mask[cell] { f64::NEG_INFINITY } else { scale * f64::from(input[cell]) }).collect();
-            let largest = open.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let logarithm = largest + open.iter().map(|x| (x - largest).exp()).sum::<f64>().ln();
-            let target = targets[row] as usize;
-            expected.push(logarithm - open[target]);
-            slopes.extend(open.iter().enumerate().map(|(at, x)| {
-                let share = (x - logarithm).exp();
-                outer * scale * (share - if at == target { 1.0 } else { 0.0 })
-            }));
-        }
-        let plain = device.clone().without_autodiff();
-        let mask = masked.then(|| Tensor::<2, Bool>::from_data(TensorData::new(mask, [rows, width]), &plain));
-        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [rows]), (&plain, DType::I32));
-        fused_and_plain(device, (&input, [rows, width]), &outer, [&expected, &slopes], |x| {
-            super::cross_entropy(x, mask.clone(), targets.clone(), scale)
-        });
-    }
-}
-
-#[test]
-fn the_cross_entropy_with_a_target() {
-    check_cross_entropy(&Device::flex().autodiff());
-}
-
-#[test]
-fn the_cross_entropy_with_a_target_on_a_software_gpu() {
-    if let Some(device) = crate::test_gpu() {
-        check_cross_entropy(&device.autodiff());
-    }
-}
-
-/// Rows of usual, large and small norms, a zero row, and one shorter than the least norm.
-fn check_normalize(device: &Device) {
-    for (rows, width) in [(1, 1), (1, 2), (3, 5), (33, 64), (65, 384), (100, 31), (3, 1536), (700, 40)] {
-        let norms = |row: usize| [1.0, 1e6, 1e-6, 1.0, 0.0, 1e-13][row % 6];
-        let input: Vec<f32> = random(rows * width, 1).iter().enumerate().map(|(place, x)| x * norms(place / width)).collect();
-        // A gradient in proportion to the norm, so that the input's is about 1.
-        let outer: Vec<f32> = random(rows * width, 2).iter().enumerate().map(|(place, x)| x * norms(place / width)).collect();
-        let (mut expected, mut slopes) = (Vec::new(), Vec::new());
-        for (row, outer) in doubles(&input).chunks(width).zip(doubles(&outer).chunks(width)) {
-            let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
-            let norm = length.max(1e-12);
-            let along = if length < 1e-12 { 0.0 } else { row.iter().zip(outer).map(|(x, g)| x * g).sum::<f64>() / (norm * norm) };
-            expected.extend(row.iter().map(|x| x / norm));
-            slopes.extend(row.iter().zip(outer).map(|(x, g)| (g - x * along) / norm));
-        }
-        fused_and_plain(device, (&input, [rows, width]), &outer, [&expected, &slopes], super::normalize);
-    }
-}
-
-#[test]
-fn rows_of_unit_length() {
-    check_normalize(&Device::flex().autodiff());
-    let odd = Tensor::<2>::from_data(TensorData::new(vec![1.0, f32::NAN, 3.0, 4.0], [2, 2]), &Device::flex());
-    let odd: Vec<f32> = super::normalize(odd).into_data().iter::<f32>().collect();
-    assert!(odd[..2].iter().all(|x| x.is_nan()) && odd[2..] == [0.6, 0.8]);
-}
-
-#[test]
-fn rows_of_unit_length_on_a_software_gpu() {
-    if let Some(device) = crate::test_gpu() {
-        check_normalize(&device.autodiff());
     }
 }
 
@@ -336,81 +226,14 @@ fn inputs_are_left_alone(device: &Device) {
     super::gelu(input.clone());
     super::residual_norm(input.clone(), input.clone(), line.clone(), line, 1e-5, 0.5);
     super::dropout(input.clone(), 0.5);
+    super::normalize(input.clone());
+    let targets = Tensor::<1, Int>::zeros([40], (device, DType::I32));
+    let mask = input.clone().greater_elem(0.3).bool_and(input.clone().lower_elem(0.4));
+    let leaf = input.clone().autodiff().require_grad();
+    let mask = mask.slice_assign([0..40, 0..1], Tensor::full([40, 1], false, device));
+    super::cross_entropy(leaf.clone(), Some(mask), targets, 20.0).sum().backward();
+    assert_eq!(leaf.into_data(), before);
     assert_eq!(input.into_data(), before);
-}
-
-/// Rows that are used never, once, and far more often than a chunk holds.
-fn check_embedding(device: &Device) {
-    for (rows, width, places) in [(1, 1, 1), (3, 5, 280), (50, 300, 231)] {
-        let ids: Vec<i32> = (0..places).map(|place| if place % 3 == 0 { 0 } else { (place * place % rows) as i32 }).collect();
-        let (table, outer) = (random(rows * width, 1), random(places * width, 2));
-        let run = |[table]: [Tensor<2>; 1]| {
-            let lists = super::embedding::Lists::of(&ids, rows);
-            let (ids, numbers) = (super::integers(ids.clone(), device), super::integers(lists.numbers, device));
-            Tensor::from_dispatch(<Dispatch as Layers>::embedding_layer(table.into_dispatch(), ids, numbers, lists.extent))
-        };
-        for (got, [gradient]) in [
-            differentiate(device, [(&table, [rows, width])], &outer, run),
-            differentiate(device, [(&table, [rows, width])], &outer, |[table]| super::embedding(table, &ids)),
-        ] {
-            let expected = ids.iter().flat_map(|&id| &table[id as usize * width..][..width]);
-            assert!(got.iter().eq(expected));
-            close("gradient of the table", &gradient, &summed(&outer, &ids, rows), 1e-5);
-        }
-    }
-}
-
-/// Sums of rows with the same owner.
-fn summed(of: &[f32], owners: &[i32], count: usize) -> Vec<f64> {
-    let places: Vec<(i32, usize, f32)> = owners.iter().enumerate().map(|(place, &owner)| (owner, place, 1.0)).collect();
-    added(of, of.len() / owners.len(), &places, count)
-}
-
-/// Sums in float64 of (row that is added to, row that is added, times what).
-fn added(of: &[f32], width: usize, places: &[(i32, usize, f32)], count: usize) -> Vec<f64> {
-    let mut sums = vec![0.0f64; count * width];
-    for &(owner, row, by) in places {
-        let row = &of[row * width..][..width];
-        row.iter().enumerate().for_each(|(column, x)| sums[owner as usize * width + column] += f64::from(*x) * f64::from(by));
-    }
-    sums
-}
-
-/// Owners without rows, with one, and with many more than a chunk holds; the gradient of a row is that of its owner.
-fn check_sums(device: &Device) {
-    for (rows, width, count) in [(1, 1, 1), (200, 7, 5), (333, 300, 200), (30, 8, 40)] {
-        let owners: Vec<i32> = (0..rows).map(|row| if row < rows / 2 { 0 } else { (row * row % count) as i32 }).collect();
-        let (input, outer, weights) = (random(rows * width, 1), random(count * width, 2), random(rows, 3));
-        let places: Vec<(i32, usize, f32)> = owners.iter().zip(&weights).enumerate().map(|(row, (&owner, &by))| (owner, row, by)).collect();
-        let expected = added(&input, width, &places, count);
-        let back: Vec<(i32, usize, f32)> = places.iter().map(|&(owner, row, by)| (row as i32, owner as usize, by)).collect();
-        let slopes = added(&outer, width, &back, rows);
-        fused_and_plain(device, (&input, [rows, width]), &outer, [&expected, &slopes], |input| {
-            super::sums(input, &weights, &owners, count)
-        });
-    }
-}
-
-/// Texts without tokens, with one, with many more than a chunk holds, with one token again and again; rows of the table that no text uses.
-fn check_bag(device: &Device) {
-    let cases = [
-        (1usize, 1usize, vec![1]),
-        (9, 5, vec![0, 3, 100, 0, 1, 33]),
-        (700, 300, vec![40, 1, 2500, 7]),
-        (50, 12, vec![3; 60]),
-        (4, 8, vec![0, 0]),
-    ];
-    for (rows, width, lengths) in cases {
-        let tokens: usize = lengths.iter().sum();
-        let ids: Vec<i32> = (0..tokens).map(|place| if place % 4 == 0 { 0 } else { (place * place % rows.div_ceil(2)) as i32 }).collect();
-        let (table, outer) = (random(rows * width, 1), random(lengths.len() * width, 2));
-        let owners = lengths.iter().enumerate().flat_map(|(text, &length)| (0..length).map(move |_| (text, 1.0 / length as f32)));
-        let places: Vec<(i32, usize, f32)> = owners.zip(&ids).map(|((text, by), &id)| (text as i32, id as usize, by)).collect();
-        let expected = added(&table, width, &places, lengths.len());
-        let back: Vec<(i32, usize, f32)> = places.iter().map(|&(text, id, by)| (id as i32, text as usize, by)).collect();
-        let slopes = added(&outer, width, &back, rows);
-        fused_and_plain(device, (&table, [rows, width]), &outer, [&expected, &slopes], |table| super::bag(table, &ids, &lengths));
-    }
 }
 
 /// Value and gradient of a function are as expected: fused, the same without a graph, and by tensor operations, which numbers of 64 bits take on the CPU.
@@ -430,23 +253,6 @@ fn fused_and_plain(
         let (got, [gradient]) = differentiate(device, [input], outer, |[input]| run(input.cast(DType::F64)).cast(DType::F32));
         close("composed", &got, expected[0], 1e-6);
         close("gradient of the composed one", &gradient, expected[1], 1e-6);
-    }
-}
-
-#[test]
-fn rows_of_a_table_sums_of_rows_and_bags() {
-    let device = Device::flex().autodiff();
-    check_embedding(&device);
-    check_sums(&device);
-    check_bag(&device);
-}
-
-#[test]
-fn rows_of_a_table_sums_of_rows_and_bags_on_a_software_gpu() {
-    if let Some(device) = crate::test_gpu() {
-        check_embedding(&device.clone().autodiff());
-        check_sums(&device.clone().autodiff());
-        check_bag(&device.autodiff());
     }
 }
 

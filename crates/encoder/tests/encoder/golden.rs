@@ -27,11 +27,11 @@ fn tokens_states_and_poolings(device: &Device, widen: f32) {
     let encoder = tiny_bert(device).unwrap();
     let rows = encoder.tokenizer.encode_all(&texts, "", 48).unwrap();
     let batch = batch(&rows, encoder.tokenizer.pad_id());
-    let ids: Vec<f32> = batch.padded(&batch.ids).iter().map(|&id| id as f32).collect();
+    let ids: Vec<f32> = batch.padded(batch.ids()).iter().map(|&id| id as f32).collect();
     assert_eq!(ids, expected["input_ids"].data);
     let mask = &expected["attention_mask"];
     let lengths: Vec<usize> = mask.data.chunks(mask.shape[1]).map(|row| row.iter().sum::<f32>() as usize).collect();
-    assert_eq!(batch.lengths, lengths);
+    assert_eq!(batch.lengths(), lengths);
 
     let hidden = floats(&encoder.network.hidden(&batch, device).into_data());
     let states = |values: &[f32]| -> Vec<f32> {

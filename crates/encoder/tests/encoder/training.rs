@@ -100,7 +100,7 @@ fn static_encoder_is_the_mean_of_its_rows(device: &Device, widen: f32) {
     let table = floats(&encoder.network.tensors().remove(0).1);
     let width = encoder.network.dimension();
     let mut expected = Vec::new();
-    for row in 0..tokens.rows {
+    for row in 0..tokens.rows() {
         let mut sum = vec![0.0f64; width];
         for &id in tokens.row(row) {
             for (sum, value) in sum.iter_mut().zip(&table[id as usize * width..]) {
@@ -112,7 +112,7 @@ fn static_encoder_is_the_mean_of_its_rows(device: &Device, widen: f32) {
     }
     let got = floats(&encoder.network.encode(&tokens, device).into_data());
     assert_close("static", &got, &expected, (1e-6 * widen, 1e-5 * widen));
-    assert_eq!(encoder.network.hidden(&tokens, device).dims(), [4, tokens.width, width]);
+    assert_eq!(encoder.network.hidden(&tokens, device).dims(), [4, tokens.width(), width]);
 
     let again = Encoder::tiny(texts[..2].iter().copied(), 7, device);
     assert_eq!(again.fingerprint(), encoder.fingerprint());

@@ -1,7 +1,7 @@
 //! A loss taken a few rows of the score matrix at a time, so that the matrix and its graph never stand in memory whole.
 //!
-//! A batch of B queries and C columns has B x C scores, and the graph of a loss holds them several times over: at 65,536 queries with one hard
-//! negative each, 34 GB each time. For a mean over queries a part of the rows gives its share of the value and of the gradients of all
+//! A batch of B queries and C columns has B x C scores, and the graph of a loss holds them once or twice (InfoNCE) or several times over: at 65,536 queries
+//! with one hard negative each, 34 GB each time. For a mean over queries a part of the rows gives its share of the value and of the gradients of all
 //! embeddings; what is left of a part are these gradients, `[B + C, dimension]`. The sum of the inner products of the embeddings with their
 //! gradients has those gradients, and stands for the loss in the graph of the step (the way of gradient caching, Gao et al. 2021, arXiv 2101.06983).
 

@@ -30,12 +30,12 @@ struct InfoNce {
 
 impl Loss for InfoNce {
     fn value(&self, scored: &Scored<'_>) -> Evaluated {
-        let forward = scored.cross_entropy().mean();
         if !self.symmetric {
-            return forward.into();
+            return scored.cross_entropy().mean().into();
         }
         let logits = scored.logits();
         let targets = scored.of_targets(&logits);
+        let forward = (log_sum_exp(logits.clone()) - targets.clone()).mean();
         // Column i is the positive of query i, its rows are the queries it is compared with.
         let columns = exclude(logits.select(1, scored.matrix.targets.clone()), repeated_targets(scored.batch));
         let backward = (log_sum_exp(columns.transpose()) - targets).mean();

@@ -192,7 +192,7 @@ impl Scored<'_> {
         exclude(values, Some(mask))
     }
 
-    /// The cross-entropy with the target among all columns, `[queries, 1]`: its negative log-likelihood, without a matrix of [`logits`](Self::logits).
+    /// The cross-entropy with the target among all columns, `[queries, 1]`: its negative log-likelihood, without a matrix of [`logits`](Self::logits) where the temperature is a constant.
     pub(super) fn cross_entropy(&self) -> Tensor<2> {
         self.cross_entropy_among(self.matrix.scores.clone(), self.matrix.excluded.clone())
     }

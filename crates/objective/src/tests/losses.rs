@@ -90,6 +90,7 @@ pub(super) fn sums_blocks_and_truncations() -> Vec<LossConfig> {
         LossConfig { kind: LossKind::named("hcl").unwrap(), ..blocks(&[Block::QueryQuery, Block::PositivePositive]) },
         LossConfig { kind: LossKind::named("pairwise").unwrap(), ..blocks(&[Block::QueryQuery, Block::PositivePositive]) },
         with_terms(&[("passage-centric", 0.1)]),
+        with_terms(&[("lce", 0.5)]),
         with_terms(&[("kl", 1.0), ("lambda-mrr", 0.3)]),
         other_temperature,
         truncated(true, &[]),

@@ -1,0 +1,165 @@
+//! What is taken of each row by itself, beside float64: softmax and norm.
+
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
+
+use super::{close, differentiate, doubles, fused_and_plain, random};
+use crate::layers::{cross_entropy, log_sum_exp, normalize};
+
+/// Scores as they are, over a temperature of .01, and with excluded cells, which weigh nothing.
+fn check_log_sum_exp(device: &Device) {
+    for (rows, width, scale) in [(1, 1, 1.0), (3, 5, 1.0), (9, 257, 100.0), (40, 64, 0.0), (70, 1000, 30.0), (2, 9000, 5.0)] {
+        let mut input: Vec<f32> = random(rows * width, 1).iter().map(|x| x * scale).collect();
+        input.iter_mut().enumerate().filter(|(place, _)| place % 7 == 3).for_each(|(_, x)| *x = -1e30);
+        let outer = random(rows, 2);
+        let (mut expected, mut slopes) = (Vec::new(), Vec::new());
+        for (row, outer) in doubles(&input).chunks(width).zip(doubles(&outer)) {
+            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let logarithm = largest + row.iter().map(|x| (x - largest).exp()).sum::<f64>().ln();
+            expected.push(logarithm);
+            slopes.extend(row.iter().map(|x| outer * (x - logarithm).exp()));
+        }
+        fused_and_plain(device, (&input, [rows, width]), &outer, [&expected, &slopes], log_sum_exp);
+    }
+}
+
+#[test]
+fn the_logarithm_of_a_sum_of_exponentials() {
+    check_log_sum_exp(&Device::flex().autodiff());
+    let odd = Tensor::<2>::from_data(TensorData::new(vec![1.0, f32::NAN, 2.0], [1, 3]), &Device::flex());
+    assert!(log_sum_exp(odd).into_scalar::<f32>().is_nan());
+}
+
+#[test]
+fn the_logarithm_of_a_sum_of_exponentials_on_a_software_gpu() {
+    if let Some(device) = crate::test_gpu() {
+        check_log_sum_exp(&device.autodiff());
+    }
+}
+
+/// Scores over a temperature, with and without masked cells, of which some hold what would be the largest.
+fn check_cross_entropy(device: &Device) {
+    for (rows, width, scale, masked) in
+        [(1, 1, 1.0, false), (3, 5, 20.0, true), (9, 257, 100.0, true), (40, 64, 0.5, false), (70, 1000, 50.0, true), (2, 9000, 5.0, true)]
+    {
+        // Beyond 20 a 32-bit logit is rounded by more than what a share is compared with.
+        let most = (20.0 / scale as f32).min(1.0);
+        let (mut input, outer) = (random(rows * width, 1), random(rows, 2));
+        input.iter_mut().for_each(|x| *x *= most);
+        let targets: Vec<i32> = (0..rows).map(|row| (row * 7 % width) as i32).collect();
+        let mask: Vec<bool> =
+            (0..rows * width).map(|place| masked && place % 5 == 3 && targets[place / width] != (place % width) as i32).collect();
+        input.iter_mut().zip(&mask).enumerate().filter(|(place, (_, masked))| **masked && place % 2 == 0).for_each(|(_, (x, _))| *x += 9.0);
+        let (mut expected, mut slopes) = (Vec::new(), Vec::new());
+        for (row, outer) in doubles(&outer).into_iter().enumerate() {
+            let cells = row * width..(row + 1) * width;
+            let open: Vec<f64> = cells.map(|cell| if mask[cell] { f64::NEG_INFINITY } else { scale * f64::from(input[cell]) }).collect();
+            let largest = open.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let logarithm = largest + open.iter().map(|x| (x - largest).exp()).sum::<f64>().ln();
+            let target = targets[row] as usize;
+            expected.push(logarithm - open[target]);
+            slopes.extend(open.iter().enumerate().map(|(at, x)| {
+                let share = (x - logarithm).exp();
+                outer * scale * (share - if at == target { 1.0 } else { 0.0 })
+            }));
+        }
+        let plain = device.clone().without_autodiff();
+        let mask = masked.then(|| Tensor::<2, Bool>::from_data(TensorData::new(mask, [rows, width]), &plain));
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [rows]), (&plain, DType::I32));
+        fused_and_plain(device, (&input, [rows, width]), &outer, [&expected, &slopes], |x| {
+            cross_entropy(x, mask.clone(), targets.clone(), scale)
+        });
+    }
+}
+
+/// Two cross-entropies of the same scores, which come as a view, as does the mask of one; what is masked may be NaN.
+fn check_views_and_sums(device: &Device) {
+    let (rows, width) = (7, 20);
+    let plain = device.clone().without_autodiff();
+    let targets = Tensor::<1, Int>::from_data(TensorData::new((0..7).collect::<Vec<i32>>(), [rows]), (&plain, DType::I32));
+    let wide: Vec<bool> = (0..rows * 2 * width).map(|place| place % 40 == 32).collect();
+    let mask = Tensor::<2, Bool>::from_data(TensorData::new(wide, [rows, 2 * width]), &plain).narrow(1, width, width);
+    let mut scores = random(width * rows, 5);
+    scores[12 * rows..13 * rows].fill(f32::NAN);
+    let outer = random(rows, 6);
+    let one = |x: Tensor<2>| cross_entropy(x.transpose(), Some(mask.clone()), targets.clone(), 20.0);
+    let (value, [gradient]) = differentiate(device, [(&scores, [width, rows])], &outer, |[x]| one(x));
+    assert!(value.iter().chain(&gradient).all(|x| x.is_finite()), "{value:?} {gradient:?}");
+    // The same laid out in order.
+    let inner = Tensor::<2>::from_data(TensorData::new(scores.clone(), [width, rows]), &plain).transpose();
+    let ordered: Vec<f32> = inner.into_data().iter::<f32>().collect();
+    let flat = Tensor::<2, Bool>::from_data(mask.clone().into_data(), &plain);
+    let (same, [across]) =
+        differentiate(device, [(&ordered, [rows, width])], &outer, |[x]| cross_entropy(x, Some(flat.clone()), targets.clone(), 20.0));
+    assert_eq!(same, value);
+    assert!((0..rows * width).all(|cell| across[cell] == gradient[cell % width * rows + cell / width]));
+    // The last one to be asked for its gradient must not have found the first one's in the place of the scores.
+    scores[12 * rows..13 * rows].fill(0.25);
+    let other = |x: Tensor<2>| cross_entropy(x.transpose(), None, targets.clone(), 5.0);
+    let [(_, [first]), (_, [second])] = [
+        differentiate(device, [(&scores, [width, rows])], &outer, |[x]| one(x)),
+        differentiate(device, [(&scores, [width, rows])], &outer, |[x]| other(x)),
+    ];
+    let (_, [both]) = differentiate(device, [(&scores, [width, rows])], &outer, |[x]| {
+        // What both read is no leaf.
+        let x = x.mul_scalar(1.0);
+        one(x.clone()) + other(x)
+    });
+    let expected: Vec<f64> = first.iter().zip(&second).map(|(a, b)| f64::from(*a) + f64::from(*b)).collect();
+    close("gradient of two", &both, &expected, 1e-6);
+}
+
+#[test]
+fn the_cross_entropy_with_a_target() {
+    check_cross_entropy(&Device::flex().autodiff());
+    check_views_and_sums(&Device::flex().autodiff());
+}
+
+#[test]
+fn the_cross_entropy_with_a_target_on_a_software_gpu() {
+    if let Some(device) = crate::test_gpu() {
+        check_cross_entropy(&device.clone().autodiff());
+        check_views_and_sums(&device.autodiff());
+    }
+}
+
+/// Rows of usual, large and small norms, a zero row, and one shorter than the least norm.
+fn check_normalize(device: &Device) {
+    for (rows, width) in [(1, 1), (1, 2), (3, 5), (33, 64), (65, 384), (100, 31), (3, 1536), (700, 40)] {
+        let norms = |row: usize| [1.0, 1e6, 1e-6, 1.0, 0.0, 1e-13][row % 6];
+        let input: Vec<f32> = random(rows * width, 1).iter().enumerate().map(|(place, x)| x * norms(place / width)).collect();
+        // A gradient in proportion to what is divided by, so that the input's is about 1.
+        let outer: Vec<f32> = random(rows * width, 2).iter().enumerate().map(|(place, x)| x * norms(place / width).max(1e-12)).collect();
+        let (mut expected, mut slopes) = (Vec::new(), Vec::new());
+        for (row, outer) in doubles(&input).chunks(width).zip(doubles(&outer).chunks(width)) {
+            let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let norm = length.max(1e-12);
+            let along = if length < 1e-12 { 0.0 } else { row.iter().zip(outer).map(|(x, g)| x * g).sum::<f64>() / (norm * norm) };
+            expected.extend(row.iter().map(|x| x / norm));
+            slopes.extend(row.iter().zip(outer).map(|(x, g)| (g - x * along) / norm));
+        }
+        fused_and_plain(device, (&input, [rows, width]), &outer, [&expected, &slopes], normalize);
+    }
+}
+
+#[test]
+fn rows_of_unit_length() {
+    check_normalize(&Device::flex().autodiff());
+    let odd = Tensor::<2>::from_data(TensorData::new(vec![1.0, f32::NAN, 3.0, 4.0], [2, 2]), &Device::flex());
+    let odd: Vec<f32> = normalize(odd).into_data().iter::<f32>().collect();
+    assert!(odd[..2].iter().all(|x| x.is_nan()) && odd[2..] == [0.6, 0.8]);
+}
+
+#[test]
+fn rows_of_unit_length_on_a_software_gpu() {
+    if let Some(device) = crate::test_gpu() {
+        check_normalize(&device.autodiff());
+    }
+}
+
+#[test]
+#[should_panic(expected = "a target beyond the 2 columns")]
+fn a_target_that_is_no_column_is_refused() {
+    let device = Device::flex();
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(vec![1, 2], [2]), (&device, DType::I32));
+    cross_entropy(Tensor::ones([2, 2], &device), None, targets, 1.0);
+}
