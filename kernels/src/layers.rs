@@ -1,4 +1,4 @@
-//! Layers of an encoder and of its losses, fused: linear, attention, GELU, dropout with residual connection and norm; tables, sums and bags; normalised rows; the logarithm of a sum of exponentials.
+//! Layers of an encoder and of its losses, fused: linear, attention, GELU, dropout with residual connection and norm; tables, sums and bags; normalised rows; the logarithm of a sum of exponentials and the cross-entropy.
 //!
 //! A backend extension (`extension`) for Flex and for CubeCL's devices (`cube`), with hand-written gradients (`autodiff`); for numbers other than f32 each function is
 //! the composition of tensor operations that it stands for, except [`attention()`], which asks for [`attends`] first. On the CPU a layer reads its operands where they
