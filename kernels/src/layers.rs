@@ -360,6 +360,9 @@ pub fn cross_entropy(input: Tensor<2>, mask: Option<Tensor<2, Bool>>, targets: T
 
 /// Rows of `[rows, width]` divided by their Euclidean norms, or by 1e-12 if that is more, as in PyTorch's `normalize`: a zero row of f32 stays zero, and has no gradient of NaN.
 pub fn normalize(rows: Tensor<2>) -> Tensor<2> {
+    if rows.dims().contains(&0) {
+        return rows;
+    }
     if !fused_for(&rows) {
         // The clamp stands before the root, whose slope at zero is infinite.
         let least = f64::from(normalize::LEAST);

@@ -12,6 +12,7 @@ use burn::tensor::{DType, Tensor};
 use corpus::write::MinedRow;
 use corpus::{Collection, Judgments};
 use kernels::Exclusions;
+use kernels::layers::normalize;
 use serde::Serialize;
 
 use crate::candidate::Candidate;
@@ -22,7 +23,7 @@ use crate::error::MiningError;
 use crate::filters::Margin;
 use crate::knowledge::Knowledge;
 use crate::report::Quantiles;
-use crate::store::{EmbeddingStore, check_shape, unit};
+use crate::store::{EmbeddingStore, check_shape};
 
 /// Queries searched at a time.
 const BLOCK: usize = 1024;
@@ -182,7 +183,7 @@ pub fn mine(
     let knowledge = Knowledge::new(collection, judgments, false)?;
     let normalised = store.normalised()?;
     let store = normalised.as_ref().unwrap_or(store);
-    let embedded = unit(embedded.clone().cast(DType::F32));
+    let embedded = normalize(embedded.clone().cast(DType::F32));
 
     let most_positives = queries.iter().map(|&query| judgments.positives(query).count()).max().unwrap_or(0);
     let depth = options.range_max(most_positives);

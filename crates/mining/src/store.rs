@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::path::Path;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use kernels::layers::normalize;
 use kernels::{DiskUse, Exclusions, SearchRequest, Store, TopK};
 
 use crate::config::DEEPEST;
@@ -327,9 +328,9 @@ impl EmbeddingStore {
     /// # Errors
     /// See [`Self::similarities`].
     pub fn cosines(&self, queries: &Tensor<2>, pairs: &[(u32, u32)]) -> Result<Vec<f32>, MiningError> {
-        let queries = unit(queries.clone().cast(DType::F32));
+        let queries = normalize(queries.clone().cast(DType::F32));
         let left = |rows: &[u32]| Ok(queries.clone().select(0, self.indices(rows)));
-        scored(pairs, left, |documents| Ok(unit(self.rows(documents)?)))
+        scored(pairs, left, |documents| Ok(normalize(self.rows(documents)?)))
     }
 
     /// Inner products of pairs of documents.
@@ -375,19 +376,13 @@ impl EmbeddingStore {
         }
         let file = self.file.as_ref().map(|file| file.normalised(self)).transpose()?;
         let dtype = self.precision.dtype();
-        let shards = self.shards.iter().map(|shard| unit(shard.clone().cast(DType::F32)).cast(dtype)).collect();
+        let shards = self.shards.iter().map(|shard| normalize(shard.clone().cast(DType::F32)).cast(dtype)).collect();
         Ok(Some(Self { shards, file, device: self.device.clone(), ages: self.ages.clone(), unit: true, ..*self }))
     }
 
     fn answers(&self) -> Result<(), MiningError> {
         if self.complete { Ok(()) } else { Err(MiningError::Unfilled) }
     }
-}
-
-/// Rows divided by their lengths, `[n, dimension]`; zero rows stay zero.
-pub(crate) fn unit(rows: Tensor<2>) -> Tensor<2> {
-    let lengths = (rows.clone() * rows.clone()).sum_dim(1).sqrt().clamp_min(1e-12);
-    rows / lengths
 }
 
 /// Encodes queries, `[ids, dimension]`.

@@ -39,7 +39,6 @@ mod temperature;
 
 use std::fmt;
 
-use burn::tensor::Tensor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use blocks::Block;
@@ -156,12 +155,4 @@ impl fmt::Display for LossKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
-}
-
-/// Rows of length 1 along the last dimension; a row of zeros stays one.
-fn unit<const D: usize>(rows: Tensor<D>) -> Tensor<D> {
-    // Far below the square of any length that matters, and it keeps the root differentiable.
-    const TINY: f64 = 1e-20;
-    let length = rows.clone().square().sum_dim(D - 1).add_scalar(TINY).sqrt();
-    rows / length
 }

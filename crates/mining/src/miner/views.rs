@@ -1,13 +1,14 @@
 //! A block of queries beside the rows of all documents, as one model sees them.
 
 use burn::tensor::Tensor;
+use kernels::layers::normalize;
 
 use super::Miner;
 use super::encode::encoder;
 use crate::config::Model;
 use crate::encoders::Encoders;
 use crate::error::MiningError;
-use crate::store::{EmbeddingStore, encode_documents, encode_queries, read, unit};
+use crate::store::{EmbeddingStore, encode_documents, encode_queries, read};
 
 /// What a model makes of a block of queries. Rows by query of the block.
 pub(super) struct View<'a> {
@@ -94,7 +95,7 @@ pub(super) fn pair_products(
 ) -> impl Fn(&[(u32, u32)]) -> Result<Vec<f32>, MiningError> + use<> {
     let length = |rows: &Tensor<2>| {
         let rows = rows.clone().cast(burn::tensor::DType::F32);
-        if cosine { unit(rows) } else { rows }
+        if cosine { normalize(rows) } else { rows }
     };
     let (queries, documents) = (length(queries), length(documents));
     move |pairs| {

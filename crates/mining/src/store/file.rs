@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::tensor::{DType, Tensor};
+use kernels::layers::normalize;
 use kernels::{DiskStore, DiskWriter, RowFormat};
 
-use super::{EmbeddingStore, StorePrecision, WINDOW, read, unit};
+use super::{EmbeddingStore, StorePrecision, WINDOW, read};
 use crate::error::MiningError;
 use crate::row_encoder::RowEncoder;
 
@@ -57,7 +58,7 @@ impl RowFile {
         let from = self.filled()?;
         file.write(store, |rows| {
             let ids: Vec<u32> = rows.map(|row| row as u32).collect();
-            Ok(unit(from.gather(&ids, &store.device)))
+            Ok(normalize(from.gather(&ids, &store.device)))
         })?;
         Ok(file)
     }

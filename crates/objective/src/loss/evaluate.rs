@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use burn::tensor::{DType, Tensor};
+use kernels::layers::normalize;
 
 use super::by_rows::by_rows;
 use super::config::Summand;
 use super::matrix::{ScoreMatrix, Scored};
 use super::temperature::Divisor;
-use super::{LossConfig, LossState, unit};
+use super::{LossConfig, LossState};
 use crate::candidates::Embedded;
 
 /// Where a run stands when a loss is taken.
@@ -96,7 +97,7 @@ impl LossConfig {
 
     fn cut(&self, rows: &Tensor<2>, width: usize) -> Tensor<2> {
         let rows = rows.clone().narrow(1, 0, width).cast(DType::F32);
-        if self.matryoshka_normalize { unit(rows) } else { rows }
+        if self.matryoshka_normalize { normalize(rows) } else { rows }
     }
 }
 

@@ -6,11 +6,12 @@
 //! part of the matrix, their scores carry no gradient, and a target is never taken out.
 
 use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
+use kernels::layers::normalize;
 use serde::{Deserialize, Serialize};
 
 use super::blocks::Part;
 use super::settings::in_range;
-use super::{LossError, Now, unit};
+use super::{LossError, Now};
 use crate::candidates::{Embedded, Guide};
 
 /// Whose scores decide.
@@ -164,7 +165,7 @@ fn join(cells: &mut Option<Tensor<2, Bool>>, more: Tensor<2, Bool>) {
 
 /// The guide's cosine for every cell of the matrix.
 fn guide_scores(guide: &Guide, parts: &[Part], targets: &Tensor<1, Int>) -> Tensor<2> {
-    let [queries, documents] = [&guide.queries, &guide.documents].map(|rows| unit(rows.clone().inner().cast(DType::F32)));
+    let [queries, documents] = [&guide.queries, &guide.documents].map(|rows| normalize(rows.clone().inner().cast(DType::F32)));
     let scores: Vec<Tensor<2>> = parts.iter().map(|part| part.scores(&queries, &documents, targets)).collect();
     Tensor::cat(scores, 1)
 }

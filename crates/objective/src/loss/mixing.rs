@@ -1,20 +1,21 @@
 //! Synthetic negatives in embedding space (MoCHi, Kalantidis et al. 2020, arXiv 2010.01028).
 //!
-//! Of each query's hardest document negatives: `unit(a n_i + (1 - a) n_j)` with `a ~ U(0, 1)` and `i != j` (pairs), and
-//! `unit(b q + (1 - b) n_i)` with `b ~ U(0, 1/2)` (with the query). They become columns of that query alone. Everything mixed is a
+//! Of each query's hardest document negatives: `normalize(a n_i + (1 - a) n_j)` with `a ~ U(0, 1)` and `i != j` (pairs), and
+//! `normalize(b q + (1 - b) n_i)` with `b ~ U(0, 1/2)` (with the query). They become columns of that query alone. Everything mixed is a
 //! constant, the query inside the mix too: gradient flows only through the query the column is scored with. Made for vectors of length 1.
 //!
 //! The draws come from the host, keyed by (seed, step, purpose); which documents they pick is computed on the device, because masks are
 //! known only there. A query with fewer than `hardest` negatives mixes those it has; a pair needs two.
 
 use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
+use kernels::layers::normalize;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::matrix::exclude;
 use super::settings::in_range;
-use super::{LossError, Now, unit};
+use super::{LossError, Now};
 
 /// The settings of `[loss.mixing]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,10 +189,11 @@ fn shares(uniform: &[f32], rows: usize, highest: f32, like: &Tensor<2>) -> Tenso
     Tensor::from_data(TensorData::new(shares, [rows, columns, 1]), &like.device())
 }
 
-/// `unit(share * first + (1 - share) * second)`; `short` rows `[queries, 1]` have too few negatives.
+/// `normalize(share * first + (1 - share) * second)`; `short` rows `[queries, 1]` have too few negatives.
 fn mixed(first: Tensor<3>, second: Tensor<3>, share: Tensor<3>, short: Tensor<2, Bool>) -> Mixed {
-    let [rows, columns, _] = first.dims();
-    let vectors = unit(second.clone() + (first - second) * share);
+    let [rows, columns, width] = first.dims();
+    let vectors = second.clone() + (first - second) * share;
+    let vectors = normalize(vectors.reshape([rows * columns, width])).reshape([rows, columns, width]);
     let excluded = short.expand([rows, columns]);
     let counts = excluded.clone().bool_not().float().cast(DType::F32).sum_dim(1);
     Mixed { vectors, excluded, counts }

@@ -139,6 +139,9 @@ fn check_normalize(device: &Device) {
         }
         fused_and_plain(device, (&input, [rows, width]), &outer, [&expected, &slopes], normalize);
     }
+    for none in [[0, 5], [3, 0]] {
+        assert_eq!(normalize(Tensor::zeros(none, device)).dims(), none);
+    }
 }
 
 #[test]
