@@ -153,12 +153,12 @@ pub fn describe(device: &Device) -> Option<AdapterLimits> {
     })
 }
 
-/// Rows of one shard of a store on `device`, at most: what one kernel argument holds, and what kernels can count in 32 bits. At least 1.
+/// Rows of one shard of a store on `device`, at most: what one kernel argument holds, and what kernels can count: SPIR-V takes an index of 32 bits for one with a sign. At least 1.
 #[must_use]
 pub fn max_rows_per_shard(device: &Device, dimension: usize, element_bytes: usize) -> usize {
     let bytes = describe(device).map_or(u64::MAX, |limits| limits.max_binding_bytes);
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
     // A dimension of 0 takes no memory.
     let (row, width) = ((dimension * element_bytes).max(1), dimension.max(1));
-    (bytes / row).min(u32::MAX as usize / width).min(i32::MAX as usize - 1).max(1)
+    (bytes / row).min(i32::MAX as usize / width).min(i32::MAX as usize - 1).max(1)
 }

@@ -232,7 +232,7 @@ pub enum SearchError {
         what: String,
     },
     /// A shard that the device cannot count through.
-    #[error("shard {shard} has {numbers} numbers, expected less than 2^32; make more and smaller shards")]
+    #[error("shard {shard} has {numbers} numbers, expected less than 2^31; make more and smaller shards")]
     Shard {
         /// The shard.
         shard: usize,
@@ -287,8 +287,8 @@ pub(crate) fn search_within(mut request: SearchRequest<'_>, budget: Budget) -> R
     if !crate::scan::reads_half(&request.queries.device()) {
         request.queries = request.queries.cast(DType::F32);
     }
-    // Entries are 8 bytes. Status, rules and bounds of a query take as much as four; and kernels count the numbers of the queries in 32 bits.
-    let step = (budget.running / (depth + counters + 4)).clamp(1, u32::MAX as usize / dimension);
+    // Entries are 8 bytes. Status, rules and bounds of a query take as much as four; and kernels count the numbers of the queries up to 2^31.
+    let step = (budget.running / (depth + counters + 4)).clamp(1, i32::MAX as usize / dimension);
     for begin in (0..count).step_by(step) {
         let part = begin..(begin + step).min(count);
         let queries = &request.queries;

@@ -198,7 +198,7 @@ fn software_limits_are_read_and_nan_is_refused_there() {
     assert_eq!(solve(&CASES[0], &problem, &device), Err(SearchError::NotANumber { query: 0 }));
     let rows = crate::max_rows_per_shard(&device, 384, 4);
     // What kernels count in 32 bits can be less than what a large GPU binds.
-    assert_eq!(rows as u64, (limits.max_binding_bytes / (384 * 4)).min(u64::from(u32::MAX) / 384));
+    assert_eq!(rows as u64, (limits.max_binding_bytes / (384 * 4)).min(i32::MAX as u64 / 384));
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn infinite_scores_are_scores() {
 fn the_cpu_has_no_limits_but_those_of_ids() {
     assert!(crate::describe(&Device::flex()).is_none());
     assert_eq!(crate::max_rows_per_shard(&Device::flex(), 1, 4), i32::MAX as usize - 1);
-    assert_eq!(crate::max_rows_per_shard(&Device::flex(), 384, 2), u32::MAX as usize / 384);
+    assert_eq!(crate::max_rows_per_shard(&Device::flex(), 384, 2), i32::MAX as usize / 384);
 }
 
 #[test]

@@ -48,9 +48,9 @@ pub(crate) fn vector_width(width: usize) -> usize {
 /// At least so many cubes, in as many dimensions as the device asks for. A kernel must leave out those beyond.
 ///
 /// # Panics
-/// When these have more units than kernels count, 2^32.
+/// When these have more units than kernels count, 2^31: SPIR-V takes an index of 32 bits for one with a sign.
 pub(crate) fn cubes(client: &Client, count: usize) -> CubeCount {
-    assert!(count < (1 << 32) / UNITS, "a tensor of {} numbers or more, and kernels count to 2^32: make smaller batches", count * UNITS);
+    assert!(count < (1 << 31) / UNITS, "a tensor of {} numbers or more, and kernels count to 2^31: make smaller batches", count * UNITS);
     calculate_cube_count_elemwise(client, count, CubeDim::new_single())
 }
 
@@ -91,12 +91,12 @@ pub(super) fn rounds_attention(device: &burn::tensor::Device, head: usize) -> bo
 /// Its rows and columns.
 ///
 /// # Panics
-/// When it has more numbers than kernels count, 2^32.
+/// When it has more numbers than kernels count, 2^31.
 fn matrix(tensor: &CubeTensor) -> [usize; 2] {
     let shape = tensor.shape();
     assert!(
-        shape[0] * shape[1] < 1 << 32,
-        "a matrix of {} x {} numbers, and kernels count to 2^32: make smaller batches",
+        shape[0] * shape[1] < 1 << 31,
+        "a matrix of {} x {} numbers, and kernels count to 2^31: make smaller batches",
         shape[0],
         shape[1]
     );

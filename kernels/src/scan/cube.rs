@@ -147,8 +147,8 @@ pub(super) fn check_limits(device: &CubeDevice, k: usize, queries: DType, store:
         if !reads(device, dtype) {
             return Err(SearchError::Half { what: format!("shard {shard}") });
         }
-        // Kernels count numbers in 32 bits.
-        if u32::try_from(numbers).is_err() {
+        // SPIR-V takes an index of 32 bits for one with a sign.
+        if i32::try_from(numbers).is_err() {
             return Err(SearchError::Shard { shard, numbers });
         }
     }

@@ -74,7 +74,7 @@ pub(super) fn sums(input: CubeTensor, factors: CubeTensor, which: Factors, lists
 fn added(input: CubeTensor, lists: CubeTensor, Extent { height, rows, chunks }: Extent) -> CubeTensor {
     let [input, lists] = [input, lists].map(into_contiguous);
     let width = matrix(&input)[1];
-    assert!(chunks * width < 1 << 32, "{chunks} sums of {width} numbers, and kernels count to 2^32: make smaller batches");
+    assert!(chunks * width < 1 << 31, "{chunks} sums of {width} numbers, and kernels count to 2^31: make smaller batches");
     let first = chunks + 1 + 2 * rows + 1;
     let end = lists.shape().num_elements();
     if rows == height && end - first == height {

@@ -36,12 +36,12 @@ impl Parts {
     /// Sums of all cubes, for so many (row, head)s of at most `width` tokens.
     ///
     /// # Panics
-    /// When they are more than kernels count, 2^32.
+    /// When they are more than kernels count, 2^31.
     pub(super) fn all(&self, tasks: usize, width: usize) -> usize {
         let all = tasks * width.div_ceil(self.rows) * (width.next_multiple_of(self.columns) + self.rows);
         assert!(
-            all < 1 << 32,
-            "{tasks} heads of texts of up to {width} tokens have {all} sums by distance, and kernels count to 2^32: make smaller batches"
+            all < 1 << 31,
+            "{tasks} heads of texts of up to {width} tokens have {all} sums by distance, and kernels count to 2^31: make smaller batches"
         );
         all
     }
