@@ -6,9 +6,9 @@
 //! Every `--ask`, or else every line of standard input, is a number of queries, a depth and perhaps what to choose (best, uniform, near, counted; or the best from a
 //! file: disk-f32, disk-f16, disk-i8; or i8-FACTOR, 8-bit rows in a file with survivors scored again from the rows in memory), and is answered by one
 //! JSON object: seconds by the clock and of processor time (best for comparisons on a busy machine), GFLOP/s, the share of the fastest bare product there is on the device
-//! (the same queries with a shard, with a part of it, and square matrices, by the tensor library and by the product of our layers), bytes a second, of the least there are to move, and
+//! (the same queries with 65,536 rows, with 8,192, and square matrices, by the tensor library and by the product of our layers), bytes a second, of the least there are to move, and
 //! their share of a copy's, peak resident memory, what the device's pools hold, and, from a file, the share of ids that the rows in memory give too, rows a second, the
-//! share of the time spent waiting for rows, and how fast the file is read and shards are uploaded by themselves. Files lie in the folder of temporary files and come from its cache where memory allows.
+//! share of the time spent waiting for rows, and how fast the file is read and rows are uploaded by themselves. Files lie in the folder of temporary files and come from its cache where memory allows.
 //! `--half` stores rows and queries in 16-bit floats, which a GPU with matrix units multiplies at its full rate; the product is one of 16-bit floats then.
 //! `--vectors` searches the rows.f32 of a folder with its queries.f32 instead of generated ones, all of them. `--dump` leaves rows.f32, queries.f32 and, after each answer,
 //! ids.u32 in a folder, for others to search the same and compare.
@@ -26,8 +26,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-/// Rows of a shard: 96 MiB at width 384, below the smallest binding limit in use.
-const SHARD: usize = 65_536;
+/// Rows of a product, and of an upload: 96 MiB at width 384.
+const SOME: usize = 65_536;
 
 struct Options {
     device: String,
@@ -134,8 +134,8 @@ fn time(mut work: impl FnMut()) -> (f64, f64) {
     (seconds[seconds.len() / 2], mean)
 }
 
-/// Bytes a second, read and written, of a copy: with all threads between two pieces of memory that are there on the CPU, of a shard on other devices.
-fn copy(name: &str, shard: &Tensor<2>) -> f64 {
+/// Bytes a second, read and written, of a copy: with all threads between two pieces of memory that are there on the CPU, of some rows on other devices.
+fn copy(name: &str, some: &Tensor<2>) -> f64 {
     if name == "cpu" {
         let (from, mut into) = (vec![1.0f32; 16 << 20], vec![0.0f32; 16 << 20]);
         let pieces = 1 << 18;
@@ -143,7 +143,7 @@ fn copy(name: &str, shard: &Tensor<2>) -> f64 {
             time(|| into.par_chunks_mut(pieces).zip(from.par_chunks(pieces)).for_each(|(into, from)| into.copy_from_slice(from)));
         return 8.0 * from.len() as f64 / seconds;
     }
-    let some = shard.clone().cast(DType::F32);
+    let some = some.clone().cast(DType::F32);
     8.0 * some.shape().num_elements() as f64 / time_many(&some.device(), || drop(some.clone().mul_scalar(2.0)))
 }
 
@@ -208,8 +208,10 @@ impl Bench {
         let queries = given.as_ref().map_or_else(|| random(1, 0, options.queries, width), |given| given[0].clone());
         save(dump, "queries.f32", false, &queries, f32::to_le_bytes);
         save(dump, "rows.f32", false, &[], f32::to_le_bytes);
-        let store = (0..options.rows).step_by(SHARD).map(|begin| {
-            let count = SHARD.min(options.rows - begin);
+        // As the trainer's stores are cut.
+        let shard = kernels::rows_per_shard(&device, width, if options.half { 2 } else { 4 });
+        let store = (0..options.rows).step_by(shard).map(|begin| {
+            let count = shard.min(options.rows - begin);
             let rows = match &given {
                 Some([_, rows]) => rows[begin * width..(begin + count) * width].to_vec(),
                 None => random(0, begin, count, width),
@@ -219,7 +221,7 @@ impl Bench {
             if options.half { rows.cast(DType::F16) } else { rows }
         });
         let store: Vec<Tensor<2>> = store.collect();
-        let copy = copy(&options.device, &store[0]);
+        let copy = copy(&options.device, &store[0].clone().slice([0..store[0].dims()[0].min(SOME), 0..width]));
         let queries = tensor(&queries, width, &device);
         let queries = if options.half { queries.cast(DType::F16) } else { queries };
         let side = match options.device.as_str() {
@@ -267,7 +269,7 @@ impl Bench {
         search(request).expect("the search works")
     }
 
-    /// GFLOP/s of the fastest of: products of these queries and a shard, or some of its rows, and square matrices. For few queries the first two, as these are bound by memory.
+    /// GFLOP/s of the fastest of: products of these queries and some rows, and square matrices. For few queries the first two, as these are bound by memory.
     fn product(&self, count: usize) -> f64 {
         let width = self.options.dimension;
         let queries = self.queries.clone().slice([0..count, 0..width]);
@@ -275,13 +277,13 @@ impl Bench {
         let some = |rows: usize| product(&queries, &shard.clone().slice([0..shard.dims()[0].min(rows), 0..width]));
         // At most 2 GiB of scores.
         let most = (1 << 29) / count.max(1);
-        let like = some(8192).max(some(SHARD.min(most)));
+        let like = some(8192).max(some(SOME.min(most)));
         if count < 64 { like } else { like.max(self.square) }
     }
 
-    /// Bytes a second of reading a file by itself, and of uploading a shard of 32-bit numbers by itself.
+    /// Bytes a second of reading a file by itself, and of uploading some rows of 32-bit numbers by itself.
     fn transfers(&self, mut file: &File) -> (f64, f64) {
-        let rows = self.store[0].dims()[0];
+        let rows = self.store[0].dims()[0].min(SOME);
         let (mut bytes, mut buffer) = (0, vec![0; 8 << 20]);
         let (seconds, _) = time(|| {
             file.seek(SeekFrom::Start(0)).expect("a file");

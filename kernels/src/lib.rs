@@ -16,7 +16,7 @@
 //! | [`sum_of_squares`], [`squares_on_device`] | a gradient's share of the norm in one pass |
 //! | [`keep_freed_memory`], [`device_memory`] | the allocator's habits, and what the pools of a device hold |
 //! | [`keep_tuning`] | where a GPU's tuning is kept between runs |
-//! | [`adapters()`], [`describe`], [`max_rows_per_shard`] | the GPUs of this machine and what they can do |
+//! | [`adapters()`], [`describe`], [`rows_per_shard`], [`max_rows_per_shard`] | the GPUs of this machine and what they can do |
 //! | [`software_device`], [`test_gpu()`] | a software Vulkan driver through WGSL; the GPU that tests are asked to use |
 //!
 //! The only crate that knows CubeCL, and the only one with `unsafe`. Invariants of the search: exact, deterministic (score descending, then id ascending, ties at the
@@ -48,7 +48,7 @@ mod tests;
 mod tuning;
 
 pub use adamw::{AdamWFactors, adamw, updates_in_one_pass};
-pub use adapters::{Adapter, AdapterKind, AdapterLimits, adapters, describe, max_rows_per_shard};
+pub use adapters::{Adapter, AdapterKind, AdapterLimits, adapters, describe, max_rows_per_shard, rows_per_shard};
 pub use bins::Bins;
 pub use disk::{DiskError, DiskStore, DiskUse, DiskWriter, RowFormat};
 pub use exclusions::Exclusions;

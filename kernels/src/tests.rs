@@ -382,6 +382,9 @@ fn the_cpu_has_no_limits_but_those_of_ids() {
     assert!(crate::describe(&Device::flex()).is_none());
     assert_eq!(crate::max_rows_per_shard(&Device::flex(), 1, 4), i32::MAX as usize - 1);
     assert_eq!(crate::max_rows_per_shard(&Device::flex(), 384, 2), i32::MAX as usize / 384);
+    assert_eq!(crate::rows_per_shard(&Device::flex(), 384, 4), (512 << 20) / (384 * 4));
+    // A row wider than a shard is one; rows of no width take no memory.
+    assert_eq!([1 << 30, 0].map(|dimension| crate::rows_per_shard(&Device::flex(), dimension, 4)), [1, 512 << 20]);
 }
 
 #[test]

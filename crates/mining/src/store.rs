@@ -21,8 +21,6 @@ use file::RowFile;
 
 pub(crate) use slices::SavedRows;
 
-/// A shard is at most this large, where the adapter does not ask for less.
-const SHARD_BYTES: u64 = 64 << 20;
 /// Neighbouring documents that are sorted by length together and written together.
 const WINDOW: usize = 4096;
 /// Documents of one encoder call when lengths are unknown.
@@ -52,7 +50,7 @@ impl StorePrecision {
         }
     }
 
-    fn bytes(self) -> u64 {
+    fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 => 2,
@@ -91,14 +89,12 @@ pub struct EmbeddingStore {
 impl EmbeddingStore {
     /// An empty store for `rows` documents; memory is taken by the first fill.
     pub fn new(rows: usize, dimension: usize, precision: StorePrecision, device: &Device) -> Self {
-        let limit = kernels::describe(device).map_or(SHARD_BYTES, |limits| limits.max_binding_bytes.min(SHARD_BYTES));
-        Self::with_shard_bytes(rows, dimension, precision, device, limit)
+        let rows_per_shard = kernels::rows_per_shard(device, dimension, precision.bytes());
+        Self::in_shards(rows, dimension, precision, device, rows_per_shard)
     }
 
-    /// As [`Self::new`], with shards of at most this many bytes.
-    pub(crate) fn with_shard_bytes(rows: usize, dimension: usize, precision: StorePrecision, device: &Device, bytes: u64) -> Self {
-        let row_bytes = (dimension as u64 * precision.bytes()).max(1);
-        let rows_per_shard = usize::try_from(bytes / row_bytes).unwrap_or(usize::MAX).max(1);
+    /// As [`Self::new`], with shards of so many rows.
+    pub(crate) fn in_shards(rows: usize, dimension: usize, precision: StorePrecision, device: &Device, rows_per_shard: usize) -> Self {
         let device = device.clone().without_autodiff();
         Self {
             shards: Vec::new(),

@@ -21,7 +21,7 @@ fn retrieval(
 ) -> Result<Retrieval, MiningError> {
     let mut encoder = Placed::new(rows.to_vec(), vec![]);
     encoder.device = device.clone();
-    let mut store = EmbeddingStore::with_shard_bytes(rows.len(), encoder.dimension, StorePrecision::F32, device, 160);
+    let mut store = EmbeddingStore::in_shards(rows.len(), encoder.dimension, StorePrecision::F32, device, 40 / encoder.dimension);
     store.fill(&mut encoder, None).unwrap();
     let known = Knowledge::new(&collection(documents, &texts("query", queries)), &judged(queries, pairs), false).unwrap();
     Retrieval::new(store, Arc::new(known), depth)

@@ -141,8 +141,8 @@ fn rows_of_different_ages_go_on_from_a_checkpoint() {
 #[test]
 fn a_stretch_of_rows_is_encoded_anew_and_the_others_stay() {
     let device = Device::flex();
-    for bytes in [12, 48, 1 << 20] {
-        let mut store = EmbeddingStore::with_shard_bytes(DOCUMENTS, 3, StorePrecision::F32, &device, bytes);
+    for shard in [1, 4, 1 << 16] {
+        let mut store = EmbeddingStore::in_shards(DOCUMENTS, 3, StorePrecision::F32, &device, shard);
         assert!(matches!(store.refill(0..3, &mut turned(1), None), Err(MiningError::Unfilled)));
         store.fill(&mut turned(0), Some(10)).unwrap();
         let mut expected = turned(0).documents;
@@ -166,7 +166,7 @@ fn a_stretch_of_rows_is_encoded_anew_and_the_others_stay() {
         assert!(matches!(store.rows(&[0]), Err(MiningError::Unfilled)));
     }
     // Cosines of rows of any length, and products between documents.
-    let mut store = EmbeddingStore::with_shard_bytes(3, 2, StorePrecision::F32, &device, 8);
+    let mut store = EmbeddingStore::in_shards(3, 2, StorePrecision::F32, &device, 1);
     store.fill(&mut Placed::new(vec![vec![3.0, 0.0], vec![0.0, 2.0], vec![1.0, 1.0]], Vec::new()), None).unwrap();
     assert_eq!(store.cosines(&tensor(vec![0.0, 5.0], 2, &device), &[(0, 0), (0, 1)]).unwrap(), [0.0, 1.0]);
     assert_eq!(store.between(&[(0, 2), (2, 1), (1, 1)]).unwrap(), [3.0, 2.0, 4.0]);
