@@ -265,7 +265,7 @@ def unit(options):
     return "TFLOP/s" if options.device == "gpu" else "GFLOP/s"
 
 
-PRODUCT = ("the fastest bare product there is on the device: of the same queries with a shard of rows or with a part of one, or (from 64 queries on) of square matrices, by the tensor "
+PRODUCT = ("the fastest bare product there is on the device: of the same queries with 65,536 rows or with 8,192, or (from 64 queries on) of square matrices, by the tensor "
            "library or by the layers of our encoder")
 
 

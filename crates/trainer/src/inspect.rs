@@ -1,13 +1,12 @@
 //! The negatives of single queries over a run: what each version held, what filters dropped, what came and what went. A run that keeps no lists
 //! but wrote batches.jsonl is shown by visits instead: what the query was trained against each time.
 //!
-//! Reads the files of `negatives/` as their writer's successors may write them: of a candidate only the id must be there. Files are read
-//! line by line, since those of a large collection do not fit into memory.
+//! Rows are read as their writer's successors may write them: of a candidate only the id must be there. `files` finds the files and goes through them.
+
+mod files;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use corpus::{Collection, Judgments};
@@ -18,8 +17,8 @@ use crate::config;
 use crate::data;
 use crate::errors::{OrUsage, Usage};
 use crate::runfolder::RunFolder;
-use crate::runlog;
 use crate::splits;
+use files::{VersionFile, Visits, each_row, versions};
 
 /// A run whose negatives can be looked at.
 pub(crate) struct Inspection {
@@ -29,20 +28,6 @@ pub(crate) struct Inspection {
     versions: Vec<VersionFile>,
     /// In a run without lists: its batches.jsonl.
     visits: Option<Visits>,
-}
-
-/// What a run was trained on, step by step.
-struct Visits {
-    path: PathBuf,
-    /// The other queries' positives are negatives too.
-    in_batch: bool,
-}
-
-/// One file of `negatives/`.
-struct VersionFile {
-    number: u64,
-    step: Option<u64>,
-    path: PathBuf,
 }
 
 /// A query and its negatives, version by version.
@@ -396,21 +381,6 @@ impl Inspection {
     }
 }
 
-impl Visits {
-    /// Calls `row` with step, row and all positives of the step for every row of the file. The last line of a run that was killed may be cut short.
-    fn each(&self, mut row: impl FnMut(u64, &Value, &[&str])) -> Result<()> {
-        let reading = || format!("reading {}", self.path.display());
-        for line in BufReader::with_capacity(1 << 18, File::open(&self.path).with_context(reading)?).split(b'\n') {
-            let Ok(line) = serde_json::from_slice::<Value>(&line.with_context(reading)?) else { continue };
-            let Some(step) = line["step"].as_u64() else { continue };
-            let rows = || line["rows"].as_array().into_iter().flatten();
-            let positives: Vec<&str> = rows().filter_map(|row| row["positive"].as_str()).collect();
-            rows().for_each(|it| row(step, it, &positives));
-        }
-        Ok(())
-    }
-}
-
 /// `source`, or all of `sources`, whether they are names or objects with one.
 fn sources(candidate: &Value) -> String {
     let name = |value: &Value| value.as_str().or_else(|| value["name"].as_str()).or_else(|| value["source"].as_str()).map(str::to_owned);
@@ -420,55 +390,10 @@ fn sources(candidate: &Value) -> String {
     }
 }
 
-/// The files `version-N.jsonl` of a run, in order, each with the step that its header or the log names.
-fn versions(root: &Path) -> Result<Vec<VersionFile>> {
-    let folder = root.join("negatives");
-    let mut found = Vec::new();
-    if !folder.is_dir() {
-        return Ok(found);
-    }
-    let events = runlog::read(&root.join("run.jsonl")).unwrap_or_default();
-    for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
-        let path = entry.with_context(|| format!("reading {}", folder.display()))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let Some(number) = name.strip_prefix("version-").and_then(|it| it.strip_suffix(".jsonl")?.parse().ok()) else { continue };
-        let logged = events.iter().rfind(|event| event["event"] == "refresh" && event["version"] == number);
-        let step = step_of_header(&path)?.or_else(|| logged?["step"].as_u64());
-        found.push(VersionFile { number, step, path });
-    }
-    found.sort_by_key(|version| version.number);
-    Ok(found)
-}
-
-/// The latest refresh of any source that the first line of a file tells of.
-fn step_of_header(path: &Path) -> Result<Option<u64>> {
-    let mut line = String::new();
-    let file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
-    BufReader::new(file).read_line(&mut line).with_context(|| format!("reading {}", path.display()))?;
-    let header: Value = serde_json::from_str(&line).unwrap_or_default();
-    let sources = header["provenance"]["sources"].as_array();
-    Ok(sources.into_iter().flatten().filter_map(|source| source["refreshed"]["step"].as_u64()).max())
-}
-
-/// Calls `row` with number and text of every line after the header until it says that it has seen enough.
-fn each_row(path: &Path, mut row: impl FnMut(usize, &str) -> Result<bool>) -> Result<()> {
-    let reading = || format!("reading {}", path.display());
-    let mut lines = BufReader::with_capacity(1 << 18, File::open(path).with_context(reading)?);
-    let mut line = String::new();
-    for number in 1.. {
-        line.clear();
-        if lines.read_line(&mut line).with_context(reading)? == 0 {
-            break;
-        }
-        if number > 1 && !line.trim().is_empty() && !row(number, &line)? {
-            break;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Two training queries and one that is not; the text of document `dN` is "text N"; `d4` is relevant to `q1` without being judged.
