@@ -28,7 +28,8 @@ impl Bins {
 
     /// The counter of a score that is a number. One subtraction and one multiplication in f32, rounded one by one, so that every device counts alike.
     #[inline(always)]
-    pub(crate) fn counter(&self, score: f32) -> usize {
+    #[must_use]
+    pub fn counter(&self, score: f32) -> usize {
         if score < self.low {
             0
         } else if score >= self.high {

@@ -8,6 +8,7 @@ mod accounts;
 mod curve;
 mod decay;
 mod encode;
+mod histograms;
 mod keeping;
 mod mining;
 mod refresh;

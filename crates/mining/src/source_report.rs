@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::filters::Removed;
 use crate::report::Quantiles;
+use crate::score_histogram::ScoreHistogram;
 
 /// One source at one refresh. Of a rolling one, figures about mining are those of the slices mined, figures about lists those of all lists.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,6 +38,8 @@ pub struct SourceReport {
     pub scores: Option<Quantiles>,
     /// Lowest positive similarity of the query less the candidate's, on that scale.
     pub score_differences: Option<Quantiles>,
+    /// Scores of all documents beside those of candidates and positives, for a sample of the queries mined; `None` unless an encoder searched.
+    pub score_histogram: Option<ScoreHistogram>,
     /// Candidates kept by rank: entry i counts ranks 2^i to 2^(i + 1) − 1.
     pub ranks: Vec<u64>,
     /// Queries with fewer candidates than a visit asks for.

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use kernels::layers::normalize;
-use kernels::{DiskUse, Exclusions, SearchRequest, Store, TopK};
+use kernels::{Bins, DiskUse, Exclusions, SearchRequest, Store, TopK};
 
 use crate::config::DEEPEST;
 use crate::error::MiningError;
@@ -83,7 +83,8 @@ pub struct EmbeddingStore {
     /// First row and step of each stretch of rows that were encoded together, ascending.
     ages: Vec<(usize, Option<usize>)>,
     complete: bool,
-    unit: bool,
+    /// Squared norms of the rows, on the host.
+    squares: Vec<f32>,
 }
 
 impl EmbeddingStore {
@@ -108,7 +109,7 @@ impl EmbeddingStore {
             encoded_at_step: None,
             ages: Vec::new(),
             complete: false,
-            unit: false,
+            squares: Vec::new(),
         }
     }
 
@@ -143,7 +144,7 @@ impl EmbeddingStore {
             }
             None => self.fill_device(encoder)?,
         };
-        self.unit = self.check(norms, 0, encoder.document_lengths())?;
+        self.squares = self.check(norms, 0, encoder.document_lengths())?;
         self.complete = true;
         self.version += 1;
         self.encoded_at_step = step;
@@ -216,11 +217,11 @@ impl EmbeddingStore {
         indices_on(indices, &self.device)
     }
 
-    /// Checks the squared norms of rows from `first` on and says whether all are unit rows. One read for all of them. A failed pass on a
-    /// device can look like zeros, so zeros are errors too.
-    fn check(&self, norms: Vec<Tensor<2>>, first: usize, lengths: Option<&[u32]>) -> Result<bool, MiningError> {
+    /// Reads and checks the squared norms of rows from `first` on. One read for all of them. A failed pass on a device can look like zeros, so
+    /// zeros are errors too.
+    fn check(&self, norms: Vec<Tensor<2>>, first: usize, lengths: Option<&[u32]>) -> Result<Vec<f32>, MiningError> {
         if norms.is_empty() {
-            return Ok(self.unit);
+            return Ok(Vec::new());
         }
         let norms = read(Tensor::cat(norms, 0), "checking document rows")?;
         let without_content =
@@ -230,7 +231,7 @@ impl EmbeddingStore {
         if let Some((document, &norm)) = bad.next() {
             return Err(MiningError::BadRows { bad: 1 + bad.count(), rows: norms.len(), document: (first + document) as u32, norm });
         }
-        Ok(norms.iter().all(|&norm| norm == 0.0 || (norm - 1.0).abs() <= self.precision.tolerance()))
+        Ok(norms)
     }
 
     /// Number of documents.
@@ -352,12 +353,31 @@ impl EmbeddingStore {
         if k > DEEPEST {
             return Err(MiningError::Depth { needed: k, most: DEEPEST });
         }
+        Ok(kernels::search(SearchRequest { exclusions, ceiling, ..self.request(queries, k)? })?)
+    }
+
+    /// For each row of `queries`, how many documents that are not excluded score in each of `bins`: `[q, counters]`, see [`Bins`].
+    ///
+    /// # Errors
+    /// When the store is not filled, or search fails.
+    pub(crate) fn count_scores(&self, queries: Tensor<2>, exclusions: &Exclusions, bins: Bins) -> Result<Vec<u32>, MiningError> {
+        let exclusions = Some(exclusions);
+        Ok(kernels::search(SearchRequest { exclusions, bins: Some(bins), ..self.request(queries, 1)? })?.counts)
+    }
+
+    fn request(&self, queries: Tensor<2>, k: usize) -> Result<SearchRequest<'_>, MiningError> {
+        self.answers()?;
         let queries = queries.cast(if self.half_queries() { DType::F16 } else { DType::F32 });
         let store = match &self.file {
             Some(file) => Store::Disk(file.filled()?),
             None => Store::Shards(&self.shards),
         };
-        Ok(kernels::search(SearchRequest { exclusions, ceiling, ..SearchRequest::new(queries, store, k) })?)
+        Ok(SearchRequest::new(queries, store, k))
+    }
+
+    /// The norm of the longest row.
+    pub(crate) fn longest(&self) -> f32 {
+        self.squares.iter().copied().fold(0.0, f32::max).sqrt()
     }
 
     /// Whether queries are rounded to 16 bits as the rows are: where matrix units multiply the two at several times the rate of 32 bits.
@@ -367,13 +387,14 @@ impl EmbeddingStore {
 
     /// A copy with rows of length 1 (a zero row stays zero), or `None` when this store is that already.
     pub(crate) fn normalised(&self) -> Result<Option<Self>, MiningError> {
-        if self.unit {
+        if self.squares.iter().all(|&square| square == 0.0 || (square - 1.0).abs() <= self.precision.tolerance()) {
             return Ok(None);
         }
         let file = self.file.as_ref().map(|file| file.normalised(self)).transpose()?;
         let dtype = self.precision.dtype();
         let shards = self.shards.iter().map(|shard| normalize(shard.clone().cast(DType::F32)).cast(dtype)).collect();
-        Ok(Some(Self { shards, file, device: self.device.clone(), ages: self.ages.clone(), unit: true, ..*self }))
+        let squares = self.squares.iter().map(|&square| if square == 0.0 { 0.0 } else { 1.0 }).collect();
+        Ok(Some(Self { shards, file, device: self.device.clone(), ages: self.ages.clone(), squares, ..*self }))
     }
 
     fn answers(&self) -> Result<(), MiningError> {

@@ -95,7 +95,7 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) run: RunArgs,
     /// The run folder to create [default: runs/COLLECTION-RECIPE-NUMBER]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", visible_alias = "output")]
     pub(crate) out: Option<PathBuf>,
     /// Go on with an interrupted run from its last checkpoint
     #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "recipe", "data", "model", "out", "set"])]
@@ -142,7 +142,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     pub(crate) set: Vec<String>,
     /// The folder of the comparison, new or to go on with [default: runs/compare-NUMBER]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", visible_alias = "output")]
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) common: Common,

@@ -2,6 +2,7 @@
 //!
 //! Made from run.jsonl and config.toml alone, so it can be written at any time, for any run.
 
+mod histograms;
 mod prepared;
 mod steps;
 
@@ -61,6 +62,7 @@ fn page(name: &str, events: &[Value], config: &str) -> String {
     body.push_str(&plot("Gradient norm before clipping", &series("step", "gradient_norm")));
     body.push_str(&refreshes(&of("refresh")));
     body.push_str(&sources(&of("refresh")));
+    body.push_str(&histograms::histograms(&of("refresh")));
     body.push_str(&steps::compared(&of("step")));
     let spared: Vec<f64> = series("step", "spared_share").iter().map(|point| point.1).collect();
     body.push_str(&generated(&of("refresh"), &of("shortcut"), &spared));

@@ -9,6 +9,7 @@ use crate::config::SourceKind;
 use crate::lists::Lists;
 use crate::report::{Quantiles, RefreshReport};
 use crate::schedule::Moment;
+use crate::score_histogram::ScoreHistogram;
 use crate::source_report::{SourceReport, Tally, rank_histogram};
 use crate::sources::Scale;
 
@@ -65,7 +66,7 @@ impl Miner {
         let mut by_source = Vec::with_capacity(accounts.len());
         for account in accounts {
             let mut tally = work.tallies.remove(&account.number).unwrap_or_default();
-            by_source.push(self.source_report(account, &mut tally));
+            by_source.push(self.source_report(account, &mut tally, work.histograms.remove(&account.number)));
             if self.supplies[account.number].scale != Scale::Own {
                 negatives.append(&mut tally.scores);
                 differences.append(&mut tally.differences);
@@ -96,7 +97,7 @@ impl Miner {
         }
     }
 
-    fn source_report(&self, account: &Account, tally: &mut Tally) -> SourceReport {
+    fn source_report(&self, account: &Account, tally: &mut Tally, score_histogram: Option<ScoreHistogram>) -> SourceReport {
         let supply = &self.supplies[account.number];
         let entries = || self.training.iter().flat_map(|&query| supply.lists.row(query));
         let candidates = entries().count();
@@ -115,6 +116,7 @@ impl Miner {
             spared: std::mem::take(&mut tally.spared).into_map(),
             scores: Quantiles::of_mut(&mut tally.scores),
             score_differences: Quantiles::of_mut(&mut tally.differences),
+            score_histogram,
             ranks: rank_histogram(entries().map(|entry| entry.rank())),
             short_rows: self.training.iter().filter(|&&query| supply.lists.row(query).len() < self.wanted).count(),
             filled_share: share(entries().filter(|entry| entry.is_fill()).count(), candidates),

@@ -23,10 +23,10 @@ use crate::sources::{Block, Embedded, Scale, Source};
 
 /// A block of queries and what is known about it.
 pub(super) struct Known<'a> {
-    queries: &'a [u32],
+    pub(super) queries: &'a [u32],
     judged: Vec<Vec<u32>>,
     positives: Vec<Vec<u32>>,
-    views: BTreeMap<Model, View<'a>>,
+    pub(super) views: BTreeMap<Model, View<'a>>,
 }
 
 impl Known<'_> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::encode::stretch;
+use super::histograms::Sample;
 use super::{Decay, Job, Miner};
 use crate::encoders::Encoders;
 use crate::error::MiningError;
@@ -13,6 +14,7 @@ use crate::filters::{Dropped, Removed};
 use crate::lists::{Lists, Row};
 use crate::report::RefreshReport;
 use crate::schedule::{Moment, Schedule};
+use crate::score_histogram::ScoreHistogram;
 use crate::source_report::Tally;
 
 /// Queries searched and filtered at a time.
@@ -30,6 +32,8 @@ pub(super) struct Work {
     pub(super) dropped: BTreeMap<usize, BTreeMap<u32, Vec<Dropped>>>,
     /// By number of the source.
     pub(super) tallies: BTreeMap<usize, Tally>,
+    /// By number of the source.
+    pub(super) histograms: BTreeMap<usize, ScoreHistogram>,
 }
 
 /// What a source will have once the refresh has worked.
@@ -63,8 +67,10 @@ impl Miner {
         }
         work.encode_seconds = begun.elapsed().as_secs_f64();
         let mut found: BTreeMap<usize, Vec<(u32, Row)>> = BTreeMap::new();
+        let mut samples: BTreeMap<usize, Sample> = BTreeMap::new();
         for (numbers, queries) in self.passes(&due) {
-            for queries in queries.chunks(BLOCK) {
+            let all = queries.len();
+            for (block, queries) in queries.chunks(BLOCK).enumerate() {
                 let encoding = Instant::now();
                 let known = self.know(queries, &numbers, encoders)?;
                 work.encode_seconds += encoding.elapsed().as_secs_f64();
@@ -72,6 +78,9 @@ impl Miner {
                 for &number in &numbers {
                     let rows = self.mine_block(number, &known, encoders, &mut work)?;
                     found.entry(number).or_default().extend(rows);
+                    if let Some(model) = self.supplies[number].config.model() {
+                        samples.entry(number).or_default().extend(&known, model, block * BLOCK, all);
+                    }
                 }
             }
         }
@@ -80,6 +89,9 @@ impl Miner {
             let rows = found.remove(number).unwrap_or_default();
             outcomes.push(self.outcome(*number, job, rows, now, encoders)?);
         }
+        let counting = Instant::now();
+        work.histograms = self.histograms(samples, &outcomes)?;
+        work.search_seconds += counting.elapsed().as_secs_f64();
         let accounts = self.accounts(now, &due, &outcomes);
         for outcome in outcomes {
             let supply = &mut self.supplies[outcome.number];

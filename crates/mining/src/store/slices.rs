@@ -49,7 +49,8 @@ impl EmbeddingStore {
             start = end;
         }
         self.shards = written;
-        self.unit &= self.check(norms, stretch.start, encoder.document_lengths())?;
+        let squares = self.check(norms, stretch.start, encoder.document_lengths())?;
+        self.squares[stretch.clone()].copy_from_slice(&squares);
         self.complete = true;
         self.version += 1;
         self.encoded_at_step = step;
@@ -101,9 +102,8 @@ impl EmbeddingStore {
             Tensor::<2>::from_data(data, &store.device).cast(precision.dtype())
         };
         store.shards = saved.values.chunks((store.rows_per_shard * saved.dimension).max(1)).map(shard).collect();
-        let tolerance = precision.tolerance();
-        let norm = |row: &[f32]| row.iter().map(|value| value * value).sum::<f32>();
-        store.unit = saved.values.chunks(saved.dimension.max(1)).map(norm).all(|norm| norm == 0.0 || (norm - 1.0).abs() <= tolerance);
+        let square = |row: &[f32]| row.iter().map(|value| value * value).sum::<f32>();
+        store.squares = saved.values.chunks(saved.dimension.max(1)).map(square).collect();
         store.complete = true;
         store.version = 1;
         store.encoded_at_step = saved.ages.iter().map(|age| age.1).max().flatten();
