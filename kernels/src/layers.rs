@@ -141,14 +141,15 @@ pub fn attention(joint: Tensor<2>, relative: Option<Tensor<2>>, places: Tensor<1
     Tensor::from_dispatch(<Dispatch as Layers>::attention_layer(joint, relative, places.into_dispatch(), attending))
 }
 
-/// Rows of a table `[rows, width]` by number: `[ids, width]`. On the CPU burn's own gather.
+/// Rows of a table `[rows, width]` by number: `[ids, width]`. On the CPU burn's own gather. A table of 16-bit floats, as attention gives them in mixed precision on a GPU, has a gradient in 32 bits.
 ///
 /// # Panics
 /// When a number is no row.
 pub fn embedding(table: Tensor<2>, ids: &[i32]) -> Tensor<2> {
     let (device, [rows, width]) = (table.device(), table.dims());
     assert!(ids.iter().all(|&id| (0..rows as i64).contains(&i64::from(id))), "an id beyond the {rows} rows of the table");
-    if on_cpu(&device) || !fused_for(&table) {
+    let taken = fused(&device) && matches!(table.dtype(), DType::F32 | DType::F16);
+    if on_cpu(&device) || !taken {
         let numbers = TensorData::new(ids.to_vec(), [1, ids.len()]);
         return plain_embedding(table, Tensor::<2, Int>::from_data(numbers, &device)).reshape([ids.len(), width]);
     }

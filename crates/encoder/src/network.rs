@@ -105,7 +105,7 @@ impl Network {
     pub fn encode(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
         assert!(batch.rows() > 0, "an empty batch has no embeddings");
         let rows = match &self.body {
-            Body::Transformer(transformer) => self.pooling.pool(&transformer.forward(batch, device)),
+            Body::Transformer(transformer) => self.pooling.pool(transformer, batch, device),
             Body::Static(bag) => bag.forward(batch),
         };
         if self.normalize { normalize(rows) } else { rows }

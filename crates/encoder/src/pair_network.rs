@@ -20,6 +20,7 @@ use crate::error::EncoderError;
 use crate::linear::linear;
 use crate::names;
 use crate::pairs::TokenPairs;
+use crate::states::Token;
 use crate::transformer::Transformer;
 use crate::weights::{Collector, Weights};
 
@@ -69,8 +70,7 @@ impl PairNetwork {
     pub fn logits(&self, batch: &TokenPairs, device: &Device) -> Tensor<1> {
         let rows = batch.tokens.rows();
         assert!(rows > 0, "an empty batch has no scores");
-        let states = self.body.forward_typed(&batch.tokens, batch.types.as_deref(), device);
-        let mut first = states.one_each(|_| 0);
+        let mut first = self.body.one_each(&batch.tokens, batch.types.as_deref(), Token::First, device);
         let dropout = active(&self.dropout, device);
         let family = self.architecture().family;
         if matches!(family, Family::Roberta | Family::Mpnet) {

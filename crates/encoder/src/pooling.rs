@@ -1,9 +1,11 @@
 //! From hidden states to one vector per text: the six poolings of sentence-transformers.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::states::States;
+use crate::batch::TokenBatch;
+use crate::states::{States, Token};
+use crate::transformer::Transformer;
 
 /// How hidden states become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,11 +26,20 @@ pub enum Pooling {
 }
 
 impl Pooling {
-    /// One vector per text, `[rows, hidden]`.
-    pub(crate) fn pool(self, states: &States) -> Tensor<2> {
+    /// One vector per text, `[rows, hidden]`. Where one token is the vector, nothing is done for the others that nobody reads.
+    pub(crate) fn pool(self, transformer: &Transformer, batch: &TokenBatch, device: &Device) -> Tensor<2> {
         match self {
-            Self::Cls => states.one_each(|_| 0),
-            Self::LastToken => states.one_each(|length| length - 1),
+            Self::Cls => transformer.one_each(batch, None, Token::First, device),
+            Self::LastToken => transformer.one_each(batch, None, Token::Last, device),
+            _ => self.over(&transformer.forward(batch, device)),
+        }
+    }
+
+    /// The same of the states of all tokens.
+    fn over(self, states: &States) -> Tensor<2> {
+        match self {
+            Self::Cls => states.one_each(Token::First),
+            Self::LastToken => states.one_each(Token::Last),
             Self::Mean => states.weighted_sums(|_, n| 1.0 / n),
             Self::MeanSqrtLength => states.weighted_sums(|_, n| 1.0 / n.sqrt()),
             Self::WeightedMean => states.weighted_sums(|position, n| (position + 1) as f64 / (n * (n + 1.0) / 2.0)),
@@ -64,7 +75,7 @@ mod tests {
         };
         let count = numbers.len();
         let hidden = Tensor::<2>::from_data(TensorData::new(numbers, [count, 1]), &device).require_grad();
-        let pooled = pooling.pool(&States::new(hidden.clone(), Arc::new(sequences)));
+        let pooled = pooling.over(&States::new(hidden.clone(), Arc::new(sequences)));
         let gradients = (pooled.clone() * Tensor::<2>::from_data([[1.0f32], [10.0]], &device)).sum().backward();
         [pooled, hidden.grad(&gradients).unwrap()].map(|tensor| tensor.into_data().iter::<f32>().collect())
     }

@@ -5,6 +5,24 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use kernels::layers::{self, Sequences};
 
+/// One token of each text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Token {
+    First,
+    Last,
+}
+
+impl Token {
+    /// Its row in each text, which all have tokens.
+    pub(crate) fn places(self, sequences: &Sequences) -> Vec<i32> {
+        let of = |(start, length): (&usize, &usize)| match self {
+            Self::First => *start as i32,
+            Self::Last => (start + length - 1) as i32,
+        };
+        sequences.starts().iter().zip(sequences.lengths()).map(of).collect()
+    }
+}
+
 /// The last hidden states of several texts.
 pub(crate) struct States {
     /// `[tokens, hidden]`, the tokens of one text behind those of the one before.
@@ -29,10 +47,9 @@ impl States {
         self.sequences.lengths()
     }
 
-    /// States of one token of each text, `[rows, hidden]`: that at `position(tokens of the text)`.
-    pub(crate) fn one_each(&self, position: impl Fn(usize) -> usize) -> Tensor<2> {
-        let places = self.sequences.starts().iter().zip(self.lengths()).map(|(start, &length)| (start + position(length)) as i32);
-        layers::embedding(self.flat.clone(), &places.collect::<Vec<_>>())
+    /// States of one token of each text, `[rows, hidden]`.
+    pub(crate) fn one_each(&self, token: Token) -> Tensor<2> {
+        layers::embedding(self.flat.clone(), &token.places(&self.sequences))
     }
 
     /// Sums of the states of each text, each times `weight(position, tokens of the text)`: `[rows, hidden]`. Weights come before the sum, as in a matrix product.

@@ -19,7 +19,7 @@ use crate::attention::{Mask, SelfAttention, active, padding_bias, relative_bucke
 use crate::batch::TokenBatch;
 use crate::linear::{feed_forward, linear, linear_for_norm};
 use crate::names::{self, LayerNames};
-use crate::states::States;
+use crate::states::{States, Token};
 use crate::weights::{Collector, Weights};
 
 /// Token ids to hidden states.
@@ -85,23 +85,22 @@ impl Transformer {
         &self.architecture
     }
 
-    /// Last hidden states.
+    /// Last hidden states of all tokens.
     ///
     /// # Panics
     /// When the batch is wider than the model has positions; length limits are checked where they are set.
     pub(crate) fn forward(&self, batch: &TokenBatch, device: &Device) -> States {
-        self.forward_typed(batch, None, device)
+        let (x, sequences) = self.states(batch, None, None, device, self.packs(device));
+        States::new(x, sequences)
     }
 
-    /// As [`Transformer::forward`] with a token type for each id of the batch; without types all are 0.
-    pub(crate) fn forward_typed(&self, batch: &TokenBatch, types: Option<&[u32]>, device: &Device) -> States {
-        let width = batch.width();
-        assert!(
-            width <= self.architecture.max_length(),
-            "a batch of width {width} exceeds the {} positions of the model",
-            self.architecture.max_length()
-        );
-        self.states(batch, types, device, self.packs(device))
+    /// Last hidden states of one token of each text, `[rows, hidden]`, with a token type for each id of the batch; without types all are 0. What the last layer does behind attention it does for these
+    /// tokens alone.
+    ///
+    /// # Panics
+    /// As [`Transformer::forward`].
+    pub(crate) fn one_each(&self, batch: &TokenBatch, types: Option<&[u32]>, token: Token, device: &Device) -> Tensor<2> {
+        self.states(batch, types, Some(token), device, self.packs(device)).0
     }
 
     /// Whether texts are packed on this device, and attention fused.
@@ -109,8 +108,17 @@ impl Transformer {
         layers::attends(device, self.architecture.hidden / self.architecture.heads)
     }
 
-    /// With attention fused, or composed of tensor operations.
-    fn states(&self, batch: &TokenBatch, types: Option<&[u32]>, device: &Device, fused: bool) -> States {
+    /// States of all tokens as they lie, or of one of each text; with attention fused, or composed of tensor operations.
+    fn states(
+        &self,
+        batch: &TokenBatch,
+        types: Option<&[u32]>,
+        only: Option<Token>,
+        device: &Device,
+        fused: bool,
+    ) -> (Tensor<2>, Arc<Sequences>) {
+        let most = self.architecture.max_length();
+        assert!(batch.width() <= most, "a batch of width {} exceeds the {most} positions of the model", batch.width());
         let (heads, width, lengths) = (self.architecture.heads, batch.width(), batch.lengths().to_vec());
         let sequences = Arc::new(if fused { Sequences::packed(lengths) } else { Sequences::padded(lengths, width) });
         let mask = if fused {
@@ -120,10 +128,12 @@ impl Transformer {
             Mask::Bias { rows: batch.rows(), width, bias: self.bias(batch, device) }
         };
         let mut x = self.embed(batch, &sequences, types, device);
-        for layer in &self.layers {
-            x = layer.forward(x, &mask, self.precision);
+        let places = only.map(|token| token.places(&sequences));
+        for (index, layer) in self.layers.iter().enumerate() {
+            let read = places.as_deref().filter(|_| index + 1 == self.layers.len());
+            x = layer.forward(x, &mask, self.precision, read);
         }
-        States::new(x, sequences)
+        (x, sequences)
     }
 
     fn embed(&self, batch: &TokenBatch, sequences: &Sequences, types: Option<&[u32]>, device: &Device) -> Tensor<2> {
@@ -207,8 +217,14 @@ impl Layer {
         }
     }
 
-    fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision) -> Tensor<2> {
-        let mixed = linear_for_norm(&self.attention_output, self.attention.forward(x.clone(), mask, precision), precision);
+    /// `[tokens, hidden]` to the same shape, or to the rows that will be read, `[rows, hidden]`: only attention looks at other tokens.
+    fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision, read: Option<&[i32]>) -> Tensor<2> {
+        let attended = self.attention.forward(x.clone(), mask, precision);
+        let [attended, x] = [attended, x].map(|states| match read {
+            Some(rows) => layers::embedding(states, rows),
+            None => states,
+        });
+        let mixed = linear_for_norm(&self.attention_output, attended, precision);
         let dropout = |of: &Dropout| active(of, &x.device());
         let (first, second) = (dropout(&self.attention_dropout), dropout(&self.output_dropout));
         let x = residual_norm(&self.attention_norm, self.epsilon, mixed, x, first);
@@ -301,7 +317,8 @@ mod tests {
         // Past the distance from which all have one bucket.
         let rows = [150, 1, 2, 17, 64].map(|length| (0..length).map(|at| (at * 7 + length) % 40).collect::<Vec<u32>>());
         let batch = TokenBatch::new(&rows.each_ref().map(Vec::as_slice), 1);
-        let states = network.states(&batch, None, device, fused).padded(batch.width());
+        let (x, sequences) = network.states(&batch, None, None, device, fused);
+        let states = States::new(x, sequences).padded(batch.width());
         let outer: Vec<f32> = (0..states.dims().iter().product()).map(|at| (at as f32 * 0.37).cos()).collect();
         let states = states.clone() * Tensor::<3>::from_data(TensorData::new(outer, states.dims()), device);
         let gradients = states.clone().sum().backward();
@@ -317,6 +334,67 @@ mod tests {
             for (got, expected) in got.iter().zip(expected) {
                 assert!((got - expected).abs() <= share * (largest + expected.abs()), "{got}, expected {expected} of up to {largest}");
             }
+        }
+    }
+
+    /// States of one token of each text times some numbers, and gradients: of the words, of the first layer's feed-forward and of the last one's attention output. `spared` as
+    /// [`Transformer::one_each`] has it, otherwise out of the states of all tokens.
+    fn one_each(device: &Device, token: Token, fused: bool, precision: Precision, spared: bool) -> [Vec<f32>; 4] {
+        let device = &device.clone().autodiff();
+        let mut network = mpnet(device);
+        network.set_precision(precision);
+        let rows = [40, 1, 2, 17, 33].map(|length| (0..length).map(|at| (at * 7 + length) % 40).collect::<Vec<u32>>());
+        let batch = TokenBatch::new(&rows.each_ref().map(Vec::as_slice), 1);
+        let (x, sequences) = network.states(&batch, None, spared.then_some(token), device, fused);
+        let states = if spared { x } else { States::new(x, sequences).one_each(token) };
+        assert_eq!(states.dims(), [5, 24]);
+        let outer: Vec<f32> = (0..5 * 24).map(|at| (at as f32 * 0.37).cos()).collect();
+        let states = states * Tensor::<2>::from_data(TensorData::new(outer, [5, 24]), device);
+        let gradients = states.clone().sum().backward();
+        let slope = |of: &Param<Tensor<2>>| of.val().grad(&gradients).unwrap().into_data();
+        let [first, last] = [&network.layers[0], &network.layers[1]];
+        let slopes = [slope(&network.word.weight), slope(&first.inner.weight), slope(&last.attention_output.weight)];
+        let [words, inner, output] = slopes;
+        [states.into_data(), words, inner, output].map(|data| data.iter::<f32>().collect())
+    }
+
+    #[track_caller]
+    fn assert_spared(device: &Device, fused: bool, precision: Precision, share: f32) {
+        for token in [Token::First, Token::Last] {
+            let [all, spared] = [false, true].map(|spared| one_each(device, token, fused, precision, spared));
+            for (part, (got, expected)) in spared.iter().zip(&all).enumerate() {
+                let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+                assert!(largest > 0.0 && got.len() == expected.len());
+                for (got, expected) in got.iter().zip(expected) {
+                    assert!(
+                        (got - expected).abs() <= share * largest,
+                        "{token:?}, part {part}: {got}, expected {expected} of up to {largest}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_token_of_each_text_is_the_same_without_the_others() {
+        for fused in [true, false] {
+            assert_spared(&Device::flex(), fused, Precision::F32, 1e-5);
+        }
+        assert_spared(&Device::flex(), true, Precision::Mixed, 1e-3);
+    }
+
+    #[test]
+    fn one_token_of_each_text_is_the_same_on_a_software_gpu() {
+        let Some(device) = kernels::test_gpu() else { return };
+        assert_spared(&device, true, Precision::F32, 1e-5);
+    }
+
+    #[test]
+    fn one_token_of_each_text_is_the_same_in_mixed_precision_on_a_software_gpu() {
+        let Some(device) = kernels::test_gpu() else { return };
+        match Precision::Mixed.check(&device) {
+            Ok(()) => assert_spared(&device, true, Precision::Mixed, 1e-3),
+            Err(reason) => eprintln!("skipped: mixed precision ({reason})"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Sums over lists of rows, in both directions: rows of a table, sums of rows, bags.
 
 use burn::backend::Dispatch;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use super::{close, differentiate, fused_and_plain, random};
 use crate::layers::extension::Layers;
@@ -79,6 +79,20 @@ fn check_bag(device: &Device) {
     }
 }
 
+/// Rows of 16-bit floats, and a gradient in 32 bits.
+fn check_half(device: &Device) {
+    let (rows, width, ids) = (40, 24, [7, 0, 39, 13]);
+    let whole = |count: usize, by: usize| (0..count).map(|at| (at * by % 61) as f32 - 30.0).collect::<Vec<f32>>();
+    let (table, outer) = (whole(rows * width, 17), whole(ids.len() * width, 23));
+    let (got, [gradient]) = differentiate(device, [(&table, [rows, width])], &outer, |[table]| {
+        let chosen = embedding(table.cast(DType::F16), &ids);
+        assert_eq!(chosen.dtype(), DType::F16);
+        chosen.cast(DType::F32)
+    });
+    assert!(got.iter().eq(ids.iter().flat_map(|&id| &table[id as usize * width..][..width])));
+    close("gradient of the table", &gradient, &summed(&outer, &ids, rows), 0.0);
+}
+
 #[test]
 fn rows_of_a_table_sums_of_rows_and_bags() {
     let device = Device::flex().autodiff();
@@ -92,6 +106,9 @@ fn rows_of_a_table_sums_of_rows_and_bags_on_a_software_gpu() {
     if let Some(device) = crate::test_gpu() {
         check_embedding(&device.clone().autodiff());
         check_sums(&device.clone().autodiff());
+        if crate::layers::Precision::Mixed.check(&device).is_ok() {
+            check_half(&device.clone().autodiff());
+        }
         check_bag(&device.autodiff());
     }
 }
