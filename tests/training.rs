@@ -69,6 +69,31 @@ fn the_saved_configuration_runs_again_to_the_same_weights() {
 }
 
 #[test]
+fn evaluations_change_nothing_and_lend_their_rows_to_a_refresh_at_the_same_step() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let train = |out: &str, every: &str| {
+        let mut arguments = vec!["train", "--json", "--out", out, "--set", every, "--set", "train.keep=last"];
+        arguments.extend(SHORT_RUN);
+        let result = json(folder.path(), &arguments);
+        // The first line has the time.
+        let lists = |version| {
+            let path = folder.path().join(format!("{out}/negatives/version-{version}.jsonl"));
+            fs::read_to_string(path).unwrap().lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+        };
+        (weights(&folder.path().join(out).join("model")), (1..=4).map(lists).collect::<Vec<_>>(), result["after"].clone())
+    };
+    // Refreshes come every ten steps.
+    let alone = train("alone", "train.evaluate_every=0");
+    for (out, every) in [("together", "train.evaluate_every=10"), ("between", "train.evaluate_every=7")] {
+        let (weights, lists, after) = train(out, every);
+        assert!(lists == alone.1, "{out}: other lists");
+        assert!(weights == alone.0, "{out}: other weights");
+        assert_eq!(after, alone.2);
+    }
+}
+
+#[test]
 fn gradient_caching_trains_to_nearly_the_same_weights() {
     let folder = tempfile::tempdir().unwrap();
     animals(&folder.path().join("data"));

@@ -57,6 +57,8 @@ pub struct Miner {
     stores: BTreeMap<Model, EmbeddingStore>,
     /// Rows of different ages out of a checkpoint, until a device is known.
     saved_rows: Option<SavedRows>,
+    /// Rows of all documents by the encoder in training, for a refresh at the step that they were encoded at.
+    given: Option<EmbeddingStore>,
 }
 
 /// A source with its lists.
@@ -183,6 +185,7 @@ impl Miner {
             judged: None,
             stores: BTreeMap::new(),
             saved_rows: None,
+            given: None,
         })
     }
 
@@ -262,6 +265,12 @@ impl Miner {
     /// Whether any list is due at this moment.
     pub fn due(&self, now: Moment) -> bool {
         self.supplies.iter().any(|supply| supply.job(now, self.config.slices).is_some())
+    }
+
+    /// Gives the next refresh the rows of all documents by the encoder in training, which it need not encode then; `documents` was filled at the step of that refresh, or
+    /// it counts for nothing.
+    pub fn give(&mut self, documents: EmbeddingStore) {
+        self.given = Some(documents);
     }
 
     /// Whether refreshes come due by the clock, so that the next one's step is not known beforehand.

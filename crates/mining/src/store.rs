@@ -397,6 +397,20 @@ impl EmbeddingStore {
         Ok(Some(Self { shards, file, device: self.device.clone(), ages: self.ages.clone(), squares, ..*self }))
     }
 
+    /// The same rows in `precision`, in the same shards; rows in a file stay as they are. `lengths` as the encoder knows them.
+    ///
+    /// # Errors
+    /// When a row is beyond what 16 bits hold.
+    pub(crate) fn stored_as(mut self, precision: StorePrecision, lengths: Option<&[u32]>) -> Result<Self, MiningError> {
+        if precision != self.precision && self.file.is_none() {
+            self.precision = precision;
+            self.shards = self.shards.into_iter().map(|shard| shard.cast(precision.dtype())).collect();
+            let squares = |shard: &Tensor<2>| (shard.clone().cast(DType::F32) * shard.clone().cast(DType::F32)).sum_dim(1);
+            self.squares = self.check(self.shards.iter().map(squares).collect(), 0, lengths)?;
+        }
+        Ok(self)
+    }
+
     fn answers(&self) -> Result<(), MiningError> {
         if self.complete { Ok(()) } else { Err(MiningError::Unfilled) }
     }

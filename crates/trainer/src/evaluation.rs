@@ -1,7 +1,7 @@
 //! Retrieval quality of a model, of BM25 or of a run file on one split: exact search with the training kernels, trec_eval's metrics.
 
 use anyhow::{Context, Result};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use corpus::{Collection, Judgments};
 use metrics::{Evaluation, Options, Qrels, Run};
 use mining::{EmbeddingStore, RowEncoder};
@@ -32,12 +32,6 @@ pub(crate) struct Scored {
     pub(crate) run: Run,
     pub(crate) evaluation: Evaluation,
     pub(crate) summary: Summary,
-}
-
-/// Encodes the corpus, then as [`of_rows`].
-pub(crate) fn of_encoder(rows: &mut Rows, device: &Device, data: &Data, judgments: &Judgments, depth: usize) -> Result<Scored> {
-    let store = EmbeddingStore::encode(rows, data.documents(), &device.clone().without_autodiff()).context("encoding the documents")?;
-    of_rows(rows, &store, data, judgments, depth)
 }
 
 /// Encodes the queries with `rows`, searches the documents of `store` exactly and scores the run.

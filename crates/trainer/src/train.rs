@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use encoder::Encoder;
-use mining::{Moment, PairScorer};
+use mining::{EmbeddingStore, Moment, PairScorer};
 use objective::Now;
 use serde::Serialize;
 use serde_json::json;
@@ -70,6 +70,8 @@ pub(crate) struct Session {
     checkpoint_every: usize,
     position: Position,
     best: Option<Tensors>,
+    /// Of the weights as they are.
+    fresh: Option<FreshRows>,
     log: RunLog,
     batch_log: Option<BatchLog>,
     started: Instant,
@@ -171,6 +173,7 @@ impl Session {
             stage,
             position,
             best,
+            fresh: None,
             log,
             started: Instant::now(),
             busy_since: Instant::now(),
@@ -208,6 +211,7 @@ impl Session {
                 let progress = self.course().progress_to_last(batch.step, busy);
                 let now = Now { step: batch.step, progress, seed: self.config.train.seed };
                 let loss = &self.stage.config.loss;
+                self.fresh = None;
                 let outcome = self.stage.learner.step(&batch, loss, &now, rate)?;
                 let temperature = loss.temperature.is_scheduled().then(|| loss.temperature.at(&now));
                 self.position.step = batch.step + 1;
@@ -305,7 +309,7 @@ impl Session {
             self.log.event(event, step, &fields)?;
         }
         output::note(&format!("round {} begins at step {step}", round + 1));
-        self.stage = next;
+        (self.stage, self.fresh) = (next, None);
         Ok(())
     }
 
@@ -347,7 +351,13 @@ impl Session {
         };
         let mut encoders = Views { current, models: &mut self.models, round, teacher };
         let miner = Arc::get_mut(&mut self.stage.miner).context("the miner is still in use by a batch task")?;
-        let report = miner.refresh(now, &mut encoders).context("refreshing the negatives")?;
+        let given = if miner.takes_rows(now) { self.fresh.take() } else { None };
+        // A budget counts them as if the refresh had encoded them, whether or not somebody evaluated just before.
+        let seconds = given.as_ref().map_or(0.0, |given| given.seconds);
+        given.into_iter().for_each(|given| miner.give(given.store));
+        let mut report = miner.refresh(now, &mut encoders).context("refreshing the negatives")?;
+        (report.seconds, report.encode_seconds) = (report.seconds + seconds, report.encode_seconds + seconds);
+        self.position.busy_seconds += seconds;
         bar.set_message("");
         let lists = miner.lists_jsonl(&self.around.data.collection)?;
         let version = self.position.versions + report.version;
@@ -422,6 +432,13 @@ impl Session {
         }
         self.log.event("step", pending.step, &fields)
     }
+}
+
+/// All documents as the encoder has them, encoded for an evaluation, for whatever else needs them before the next step.
+struct FreshRows {
+    store: EmbeddingStore,
+    /// What encoding them took.
+    seconds: f64,
 }
 
 /// A step that has not been logged.

@@ -71,8 +71,23 @@ impl Miner {
         [self.filter_model(supply), self.draw_model(supply)].into_iter().flatten()
     }
 
-    /// Encodes what the jobs need and is not there.
-    pub(super) fn encode(&mut self, now: Moment, jobs: &[(usize, Job)], encoders: &mut dyn Encoders) -> Result<(), MiningError> {
+    /// Whether a refresh at this moment encodes all documents by the encoder in training, so that [`Miner::give`] spares it that.
+    pub fn takes_rows(&self, now: Moment) -> bool {
+        let takes = |supply: &Supply| {
+            let whole = supply.job(now, self.config.slices) == Some(Job::Whole);
+            whole && self.models(supply).any(|model| model == Model::Current)
+        };
+        !self.training.is_empty() && self.supplies.iter().any(takes)
+    }
+
+    /// Encodes what the jobs need and is not there. `given` are rows of all documents by the encoder in training, as it was at their step.
+    pub(super) fn encode(
+        &mut self,
+        now: Moment,
+        jobs: &[(usize, Job)],
+        given: Option<EmbeddingStore>,
+        encoders: &mut dyn Encoders,
+    ) -> Result<(), MiningError> {
         let mut wanted: BTreeMap<Model, Fresh> = BTreeMap::new();
         let documents = self.knowledge.documents();
         for (number, job) in jobs {
@@ -88,6 +103,12 @@ impl Miner {
                     Job::Check => {}
                 }
             }
+        }
+        let fits = |store: &EmbeddingStore| store.is_complete() && store.encoded_at_step() == Some(now.step) && store.len() == documents;
+        if let (Some(store), Some(Fresh::All)) = (given.filter(fits), wanted.get(&Model::Current)) {
+            let store = store.stored_as(self.precision, encoders.current().document_lengths())?;
+            self.stores.insert(Model::Current, store);
+            wanted.remove(&Model::Current);
         }
         for (model, fresh) in wanted {
             self.encode_model(now, &model, &fresh, encoder(encoders, &model)?)?;

@@ -57,13 +57,14 @@ impl Miner {
         let begun = Instant::now();
         let due: Vec<(usize, Job)> =
             (0..self.supplies.len()).filter_map(|number| Some((number, self.supplies[number].job(now, self.config.slices)?))).collect();
+        let given = self.given.take();
         self.check_judged()?;
         if due.iter().any(|&(number, _)| self.supplies[number].is_generated()) && self.knowledge.generated() == 0 {
             return Err(MiningError::NoGenerated);
         }
         let mut work = Work { removed: self.chain.counters(), ..Work::default() };
         if !self.training.is_empty() {
-            self.encode(now, &due, encoders)?;
+            self.encode(now, &due, given, encoders)?;
         }
         work.encode_seconds = begun.elapsed().as_secs_f64();
         let mut found: BTreeMap<usize, Vec<(u32, Row)>> = BTreeMap::new();

@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use super::{Placed, collection, config, documents, judged, refresh, tensor, texts, values};
+use super::{LINE, Placed, collection, config, documents, judged, line, on_a_line, refresh, tensor, texts, values};
 use crate::store::{EmbeddingStore, StorePrecision};
 use crate::{Candidate, Miner, MiningError, Moment, Visit};
 
@@ -240,4 +240,38 @@ fn a_schedule_that_never_fires_leaves_the_static_list_alone() {
     let decay = crate::DecayConfig::default();
     assert!(decay.fires(0.95, 0.79) && !decay.fires(0.95, 0.83) && !decay.fires(1.9, 0.8) && !decay.fires(0.0, -0.8));
     assert!(!decay.fires(f32::NAN, 0.1) && !decay.fires(0.5, f32::NAN));
+}
+
+#[test]
+fn rows_that_were_encoded_for_something_else_serve_a_refresh_at_their_step() {
+    let (data, judgments, encoder) = line();
+    let config = config("[[source]]\nfrom = \"dense\"\ndepth = 6\nrefresh = \"every 5 steps\"\n[draw]\nrule = \"top\"\n");
+    let given = |step: usize, documents: usize| {
+        let mut store = EmbeddingStore::new(documents, encoder.dimension, StorePrecision::F32, &encoder.device);
+        store.fill(&mut on_a_line(&LINE[..documents]), Some(step)).unwrap();
+        store
+    };
+    let lists = |miner: &Miner| miner.draw(&Visit::new(0, 0, 100, 0));
+    for precision in [StorePrecision::F32, StorePrecision::F16] {
+        let miner = || Miner::new(&config, &data, &judgments, 7).unwrap().storing(precision);
+        let mut alone = miner();
+        refresh(&mut alone, 0, 0, &mut on_a_line(&LINE)).unwrap();
+        // Of this step; of another one, and of too few documents, which are of no use.
+        for (store, encodes) in [(given(0, 8), false), (given(3, 8), true), (given(0, 7), true)] {
+            let (mut miner, mut encoder) = (miner(), on_a_line(&LINE));
+            assert!(miner.takes_rows(Moment::new(0, 0)));
+            miner.give(store);
+            let report = refresh(&mut miner, 0, 0, &mut encoder).unwrap();
+            assert_eq!((encoder.calls.is_empty(), report.oldest_row_steps), (!encodes, Some(0)));
+            assert_eq!(lists(&miner), lists(&alone));
+            // Nothing is due until step 5, and then the rows are new.
+            assert!(!miner.takes_rows(Moment::new(4, 0)) && miner.takes_rows(Moment::new(5, 0)));
+            refresh(&mut miner, 5, 0, &mut encoder).unwrap();
+            assert!(!encoder.calls.is_empty());
+        }
+    }
+    let mut sliced = rolling();
+    assert!(sliced.takes_rows(Moment::new(0, 0)));
+    refresh(&mut sliced, 0, 0, &mut turned(0)).unwrap();
+    assert!(sliced.due(Moment::new(50, 0)) && !sliced.takes_rows(Moment::new(50, 0)), "slice by slice");
 }

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use corpus::Judgments;
+use mining::{EmbeddingStore, RowEncoder, StorePrecision};
 use serde_json::json;
 
-use super::{Finished, Session};
+use super::{Finished, FreshRows, Session};
 use crate::checkpoint::Checkpoint;
 use crate::config::Keep;
 use crate::errors::OrUsage;
@@ -83,12 +84,21 @@ impl Session {
         Ok(())
     }
 
-    fn evaluate(&self, judgments: &Judgments) -> Result<Scored> {
-        let mut rows = Rows::new(self.stage.learner.snapshot(), &self.around.chosen.device, &self.around.data.tokens);
-        match self.stage.learner.columns.documents.store() {
-            Some(store) => evaluation::of_rows(&mut rows, store, &self.around.data, judgments, DEPTH),
-            None => evaluation::of_encoder(&mut rows, &self.around.chosen.device, &self.around.data, judgments, DEPTH),
+    /// Documents that stay as they are, or all of them by the weights of this moment.
+    fn evaluate(&mut self, judgments: &Judgments) -> Result<Scored> {
+        let (data, device) = (&self.around.data, &self.around.chosen.device);
+        let mut rows = Rows::new(self.stage.learner.snapshot(), device, &data.tokens);
+        if let Some(store) = self.stage.learner.columns.documents.store() {
+            return evaluation::of_rows(&mut rows, store, data, judgments, DEPTH);
         }
+        if self.fresh.is_none() {
+            let begun = Instant::now();
+            let mut store = EmbeddingStore::new(data.documents(), rows.dimension(), StorePrecision::F32, device);
+            store.fill(&mut rows, Some(self.position.step)).context("encoding the documents")?;
+            self.fresh = Some(FreshRows { store, seconds: begun.elapsed().as_secs_f64() });
+        }
+        let fresh = self.fresh.as_ref().context("document rows were just encoded")?;
+        evaluation::of_rows(&mut rows, &fresh.store, data, judgments, DEPTH)
     }
 
     /// Where texts were generated: how well they can be told from documents by the rows of the encoder as it is now.
@@ -156,6 +166,8 @@ impl Session {
             self.evaluate_on_dev()?;
             if let Some(best) = self.best.take() {
                 self.stage.learner.restore_weights(best)?;
+                // Those of the last step are still the weights where that was the best.
+                self.fresh.take_if(|_| self.position.best.is_none_or(|(_, step)| step != self.position.step));
             }
         }
         self.check_shortcut()?;
