@@ -360,7 +360,7 @@ impl EmbeddingStore {
     ///
     /// # Errors
     /// When the store is not filled, or search fails.
-    pub(crate) fn count_scores(&self, queries: Tensor<2>, exclusions: &Exclusions, bins: Bins) -> Result<Vec<u32>, MiningError> {
+    pub fn count_scores(&self, queries: Tensor<2>, exclusions: &Exclusions, bins: Bins) -> Result<Vec<u32>, MiningError> {
         let exclusions = Some(exclusions);
         Ok(kernels::search(SearchRequest { exclusions, bins: Some(bins), ..self.request(queries, 1)? })?.counts)
     }
