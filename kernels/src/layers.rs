@@ -21,6 +21,7 @@ mod mask;
 mod mixed;
 mod norm;
 mod normalize;
+mod panels;
 pub(crate) mod product;
 #[cfg(test)]
 mod reference;

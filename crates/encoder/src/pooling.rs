@@ -26,7 +26,7 @@ pub enum Pooling {
 }
 
 impl Pooling {
-    /// One vector per text, `[rows, hidden]`. Where one token is the vector, nothing is done for the others that nobody reads.
+    /// One vector per text, `[rows, hidden]`. Where one token is the vector, nothing is done for the others behind the last attention.
     pub(crate) fn pool(self, transformer: &Transformer, batch: &TokenBatch, device: &Device) -> Tensor<2> {
         match self {
             Self::Cls => transformer.one_each(batch, None, Token::First, device),

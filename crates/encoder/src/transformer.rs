@@ -390,6 +390,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::print_stderr, reason = "says why it is skipped")]
     fn one_token_of_each_text_is_the_same_in_mixed_precision_on_a_software_gpu() {
         let Some(device) = kernels::test_gpu() else { return };
         match Precision::Mixed.check(&device) {

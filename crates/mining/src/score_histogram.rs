@@ -23,7 +23,7 @@ pub struct ScoreHistogram {
     pub low: f64,
     /// Width of a bin.
     pub width: f64,
-    /// All documents but the judged ones.
+    /// All documents but those whose judgment keeps them from being served.
     pub documents: Vec<u64>,
     /// The candidates in the lists.
     pub candidates: Vec<u64>,

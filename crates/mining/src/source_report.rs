@@ -38,7 +38,7 @@ pub struct SourceReport {
     pub scores: Option<Quantiles>,
     /// Lowest positive similarity of the query less the candidate's, on that scale.
     pub score_differences: Option<Quantiles>,
-    /// Scores of all documents beside those of candidates and positives, for a sample of the queries mined; `None` unless an encoder searched.
+    /// Scores of all documents beside those of candidates and positives, for a sample of the queries mined; `None` unless an encoder searched for some query.
     pub score_histogram: Option<ScoreHistogram>,
     /// Candidates kept by rank: entry i counts ranks 2^i to 2^(i + 1) − 1.
     pub ranks: Vec<u64>,

@@ -295,6 +295,7 @@ impl Session {
         if !self.next_round_is_due() {
             return Ok(());
         }
+        self.fresh = None;
         let (step, round) = (self.position.step, self.position.round + 1);
         self.encoder.network = self.stage.learner.snapshot();
         self.encoder.save(&self.folder.round(round - 1)).context("writing the model of a round")?;
@@ -309,7 +310,7 @@ impl Session {
             self.log.event(event, step, &fields)?;
         }
         output::note(&format!("round {} begins at step {step}", round + 1));
-        (self.stage, self.fresh) = (next, None);
+        self.stage = next;
         Ok(())
     }
 

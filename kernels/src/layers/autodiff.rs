@@ -1,12 +1,12 @@
 //! The layers in a graph, on any backend: what each keeps for its backward pass, and where the gradients go.
 
+use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
-use burn::backend::{Autodiff, Backend};
 use burn::tensor::DType;
 
 use super::attention::Attending;
@@ -77,7 +77,7 @@ impl<B: Passes> Backward<B, 1> for Sums {
 #[derive(Debug)]
 struct Linear;
 
-impl<B: Backend> Backward<B, 3> for Linear {
+impl<B: Passes> Backward<B, 3> for Linear {
     type State = [Option<NodeId>; 2];
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
@@ -85,7 +85,7 @@ impl<B: Backend> Backward<B, 3> for Linear {
         let gradient = gradients.consume::<B>(&ops.node);
         let [input_node, weight_node, bias_node] = ops.parents;
         if let (Some(parent), Some(weight)) = (input_node, weight) {
-            gradients.register::<B>(parent.id, B::linear_x_backward(weight, gradient.clone()));
+            gradients.register::<B>(parent.id, B::linear_input_backward(weight, gradient.clone()));
         }
         if let (Some(parent), Some(input)) = (weight_node, input) {
             gradients.register::<B>(parent.id, B::linear_weight_backward(input, gradient.clone()));

@@ -224,6 +224,10 @@ impl Passes for CubeBackend {
         embedding::sums(in_f32(input), factors, which, lists, extent)
     }
 
+    fn linear_input_backward(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::linear_x_backward(weight, gradient)
+    }
+
     fn linear_mixed_keeping(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,

@@ -101,7 +101,7 @@ pub(crate) trait Layers: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Forward passes that keep something, and all backward passes. Dropout's is its forward pass; those of the linear layer are burn's.
+/// Forward passes that keep something, and all backward passes. Dropout's is its forward pass; those of the linear layer are burn's, but for the input's on the CPU.
 #[backend_extension(Cube, Flex, Fusion)]
 pub(crate) trait Passes: Backend {
     /// The output, and the logarithm of the sum of exponentials of every (row, head, query).
@@ -140,6 +140,10 @@ pub(crate) trait Passes: Backend {
         extent: Extent,
         which: Factors,
     ) -> FloatTensor<Self>;
+
+    /// The gradient of a linear layer's input.
+    #[fusion(meta = |weight, gradient| with_shape(gradient, [gradient.shape[0], weight.shape[0]]))]
+    fn linear_input_backward(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// The output, and the rounded operands.
     #[fusion(meta = |input, weight, _bias, half, leaves| (
@@ -368,6 +372,10 @@ impl Passes for Flex {
 
     fn list_sums(input: FlexTensor, factors: FlexTensor, lists: FlexTensor, extent: Extent, which: Factors) -> FlexTensor {
         embedding::sums(&input, &factors, which, &lists, extent)
+    }
+
+    fn linear_input_backward(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+        linear::input_backward(weight, gradient)
     }
 
     fn linear_mixed_keeping(

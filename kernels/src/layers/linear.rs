@@ -1,9 +1,12 @@
-//! The linear layer on the CPU: one product that starts from the bias instead of from zeros, so no pass over the output adds it.
+//! The linear layer on the CPU: one product that starts from the bias instead of from zeros, so no pass over the output adds it; and the gradient of its input.
 
 #![allow(unsafe_code)]
 
+use burn::backend::Flex;
+use burn::backend::ops::ModuleOps;
 use burn_flex::FlexTensor;
 
+use super::panels::{self, Matrix};
 use super::{numbers, tensor};
 
 /// Multiplications from which a product is worth more than one thread.
@@ -14,6 +17,13 @@ pub(super) fn forward(input: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor
     let [rows, inner] = [input.layout().shape()[0], input.layout().shape()[1]];
     let columns = weight.layout().shape()[1];
     let bias = bias.to_contiguous();
+    if panels::is_faster([rows, columns, inner]) && ascends(weight) {
+        let input = side_by_side(input);
+        return tensor(
+            panels::multiply([rows, columns, inner], lying(&input, [0, 1]), lying(weight, [0, 1]), Some(numbers(&bias))),
+            [rows, columns],
+        );
+    }
     let mut output = Vec::with_capacity(rows * columns);
     for _ in 0..rows {
         output.extend_from_slice(numbers(&bias));
@@ -51,4 +61,34 @@ pub(super) fn forward(input: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor
         }
     }
     tensor(output, [rows, columns])
+}
+
+/// The gradient of the input, `[rows, in]`, from that of the output, `[rows, out]`, and the weight, `[in, out]`.
+pub(super) fn input_backward(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+    let ([rows, inner], columns) = ([gradient.layout().shape()[0], gradient.layout().shape()[1]], weight.layout().shape()[0]);
+    if !(panels::is_faster([rows, columns, inner]) && ascends(&weight)) {
+        return Flex::linear_x_backward(weight, gradient);
+    }
+    let gradient = side_by_side(&gradient);
+    tensor(panels::multiply([rows, columns, inner], lying(&gradient, [0, 1]), lying(&weight, [1, 0]), None), [rows, columns])
+}
+
+/// The same matrix with the numbers of a row side by side.
+fn side_by_side(matrix: &FlexTensor) -> FlexTensor {
+    if matrix.layout().strides()[1] == 1 && ascends(matrix) { matrix.clone() } else { matrix.to_contiguous() }
+}
+
+/// Whether neither rows nor columns lie backwards.
+fn ascends(matrix: &FlexTensor) -> bool {
+    matrix.layout().strides().iter().all(|&stride| stride >= 0)
+}
+
+/// The matrix where it lies, its dimensions in this order.
+fn lying(matrix: &FlexTensor, [row, column]: [usize; 2]) -> Matrix<'_> {
+    let strides = matrix.layout().strides();
+    Matrix {
+        numbers: &matrix.storage::<f32>()[matrix.layout().start_offset()..],
+        row: strides[row] as usize,
+        column: strides[column] as usize,
+    }
 }

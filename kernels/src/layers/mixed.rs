@@ -185,7 +185,7 @@ pub(super) fn backward(gradient: &FlexTensor, input: FlexTensor, weight: FlexTen
     let by = scale_of_all(numbers(&gradient));
     let to_bias = Flex::linear_bias_backward(gradient.clone());
     let scaled = rounded(gradient, by);
-    let to_input = divided(Flex::linear_x_backward(weight, scaled.clone()), by);
+    let to_input = divided(linear::input_backward(weight, scaled.clone()), by);
     [to_input, divided(Flex::linear_weight_backward(input, scaled), by), to_bias]
 }
 

@@ -1,4 +1,4 @@
-//! Products of matrices too small for a general library: the few rows and columns of one attention head, read where they lie.
+//! Products of matrices that lie in the inner caches, read where they lie: one attention head's few rows and columns, which are too small for a general library, or a block of rows and a panel of weights.
 
 #![allow(unsafe_code)]
 

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use super::extension::Layers;
 use super::mask::Dropout;
 use super::norm::Norm;
+use super::panels::{self, Matrix};
 use super::product::{Target, View, product};
 use super::reference::{self, keep};
 use super::wide::{Lanes, dot, exponential, largest, total};
@@ -160,7 +161,7 @@ fn the_norm_agrees_with_the_reference() {
 #[test]
 fn norm_linear_and_dropout_agree_with_the_compositions() {
     let device = Device::flex().autodiff();
-    for (rows, inner, columns) in [(1, 1, 1), (5, 3, 7), (33, 64, 20), (300, 192, 130)] {
+    for (rows, inner, columns) in [(1, 1, 1), (5, 3, 7), (33, 64, 20), (300, 192, 130), (303, 20, 21)] {
         let [input, residual] = [1, 2].map(|seed| random(rows * inner, seed));
         let [gamma, beta] = [3, 4].map(|seed| random(inner, seed));
         let norm = [(input.as_slice(), [rows, inner]), (&residual, [rows, inner]), (&gamma, [1, inner]), (&beta, [1, inner])];
@@ -197,6 +198,36 @@ fn norm_linear_and_dropout_agree_with_the_compositions() {
     close("transposed", &got, &doubles(&plain), 1e-6);
 
     check_dropout(&device);
+}
+
+/// On every processor, whether or not it takes them: rows beyond whole blocks, columns beyond whole panels, more of the inner dimension than goes at once, either matrix in
+/// a larger one, weights transposed, with and without bias, on one thread and on several.
+#[test]
+fn products_in_panels_agree_with_float64() {
+    for [rows, columns, inner] in [[1, 1, 1], [72, 64, 384], [75, 37, 385], [145, 21, 800], [300, 130, 20]] {
+        for (transposed, with_bias) in [(false, true), (true, false)] {
+            let (wide, tall) = (inner + 3, if transposed { inner } else { columns } + 5);
+            let [left, right] = [(rows * wide, 1), ((columns.max(inner)) * tall, 2)].map(|(count, seed)| random(count, seed));
+            let bias = random(columns, 3);
+            let strides = if transposed { [1, tall] } else { [tall, 1] };
+            let matrices =
+                [Matrix { numbers: &left, row: wide, column: 1 }, Matrix { numbers: &right, row: strides[0], column: strides[1] }];
+            let multiply = || panels::multiply([rows, columns, inner], matrices[0], matrices[1], with_bias.then_some(bias.as_slice()));
+            let got = multiply();
+            for (at, got) in got.iter().enumerate() {
+                let (row, column) = (at / columns, at % columns);
+                let term = |place: usize| f64::from(left[row * wide + place]) * f64::from(right[place * strides[0] + column * strides[1]]);
+                let terms = (0..inner).map(term).chain(with_bias.then(|| f64::from(bias[column])));
+                let (sum, sizes) = terms.fold((0.0, 0.0), |(sum, sizes), term| (sum + term, sizes + term.abs()));
+                assert!(
+                    (f64::from(*got) - sum).abs() <= 5e-7 * sizes,
+                    "{rows} x {columns} x {inner}, at {row}, {column}: {got}, expected {sum}"
+                );
+            }
+            let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap().install(multiply);
+            assert!(got == alone, "threads change no digit");
+        }
+    }
 }
 
 /// The mask on the device is that of the host, number by number.

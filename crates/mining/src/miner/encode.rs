@@ -108,6 +108,7 @@ impl Miner {
         if let (Some(store), Some(Fresh::All)) = (given.filter(fits), wanted.get(&Model::Current)) {
             let store = store.stored_as(self.precision, encoders.current().document_lengths())?;
             self.stores.insert(Model::Current, store);
+            self.saved_rows = None;
             wanted.remove(&Model::Current);
         }
         for (model, fresh) in wanted {

@@ -14,6 +14,8 @@ use crate::store::indices_on;
 
 /// Queries looked at, at most.
 const SAMPLE: usize = 256;
+/// Of so many queries mined at most one is looked at, so that slices of a large corpus are not searched twice.
+const SPARE: usize = 4;
 
 /// What is kept of evenly spaced queries of a pass, as the model of a source sees them.
 #[derive(Default)]
@@ -29,7 +31,7 @@ impl Sample {
     /// Takes up the queries of a block whose first is query `first` of `all` in the pass.
     pub(super) fn extend(&mut self, known: &Known<'_>, model: &Model, first: usize, all: usize) {
         let Some(view) = known.views.get(model) else { return };
-        let every = all.div_ceil(SAMPLE).max(1);
+        let every = all.div_ceil(SAMPLE).max(SPARE);
         let places: Vec<u32> =
             (0..known.queries.len()).filter(|place| (first + place).is_multiple_of(every)).map(|place| place as u32).collect();
         if places.is_empty() {

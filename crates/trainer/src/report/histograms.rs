@@ -40,7 +40,7 @@ pub(super) fn histograms(refreshes: &[&Value]) -> String {
         .collect();
     let _ = writeln!(
         html,
-        "<p>{}. To the right, the encoder's score; upwards, documents per query, a line for every power of ten; up to 256 training queries. Negatives are hard where the candidates reach \
+        "<p>{}. To the right, the encoder's score; upwards, documents per query, a line for every power of ten; a quarter of the queries mined, up to 256. Negatives are hard where the candidates reach \
          the positives, and few where the documents thin out before them.</p>",
         legend.join(", ")
     );
