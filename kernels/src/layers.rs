@@ -284,6 +284,18 @@ pub fn feed_forward(
     Projection { product: Tensor::from_dispatch(product), bias }
 }
 
+/// Inner products of the rows of two matrices, `[rows, width]` and `[columns, width]`: `[rows, columns]`. On the CPU a linear layer's product, elsewhere burn's.
+///
+/// # Panics
+/// When the widths differ.
+pub fn similarities(left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
+    if left.dtype() != DType::F32 || !on_cpu(&left.device()) {
+        return left.matmul(right.transpose());
+    }
+    let nothing = Tensor::zeros([right.dims()[0]], &left.device());
+    linear_f32(left, right.transpose(), nothing)
+}
+
 /// The format to round operands to, when this input is multiplied in mixed precision.
 fn mixed_for(input: &Tensor<2>, precision: Precision) -> Option<DType> {
     precision.half().filter(|_| takes(input, precision))

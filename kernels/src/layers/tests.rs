@@ -200,6 +200,43 @@ fn norm_linear_and_dropout_agree_with_the_compositions() {
     check_dropout(&device);
 }
 
+/// Inner products and their gradients, in float64 too.
+fn check_similarities(device: &Device) {
+    for [rows, columns, width] in [[1, 1, 1], [5, 7, 3], [300, 290, 33], [290, 9, 400]] {
+        let (left, right, outer) = (random(rows * width, 1), random(columns * width, 2), random(rows * columns, 3));
+        let both = [(left.as_slice(), [rows, width]), (&right, [columns, width])];
+        let got = differentiate(device, both, &outer, |[left, right]| super::similarities(left, right));
+        let expected = |row: usize, column: usize, place: usize| [left[row * width + place], right[column * width + place]];
+        assert_sums("similarities", &got.0, [columns, width], &expected);
+        let of_left = |row: usize, place: usize, column: usize| [outer[row * columns + column], right[column * width + place]];
+        assert_sums("gradient of the left", &got.1[0], [width, columns], &of_left);
+        let of_right = |column: usize, place: usize, row: usize| [outer[row * columns + column], left[row * width + place]];
+        assert_sums("gradient of the right", &got.1[1], [width, rows], &of_right);
+    }
+}
+
+/// Each number of a matrix is a sum of so many products, up to what rounding can add to it.
+#[track_caller]
+fn assert_sums(what: &str, got: &[f32], [columns, count]: [usize; 2], factors: &dyn Fn(usize, usize, usize) -> [f32; 2]) {
+    for (at, &got) in got.iter().enumerate() {
+        let term = |place: usize| factors(at / columns, at % columns, place).map(f64::from).iter().product::<f64>();
+        let (sum, sizes) = (0..count).map(term).fold((0.0, 0.0), |(sum, sizes), term| (sum + term, sizes + term.abs()));
+        assert!((f64::from(got) - sum).abs() <= 5e-7 * sizes, "{what}[{at}]: {got}, expected {sum}");
+    }
+}
+
+#[test]
+fn similarities_and_their_gradients() {
+    check_similarities(&Device::flex().autodiff());
+}
+
+#[test]
+fn similarities_and_their_gradients_on_a_software_gpu() {
+    if let Some(device) = crate::test_gpu() {
+        check_similarities(&device.autodiff());
+    }
+}
+
 /// On every processor, whether or not it takes them: rows beyond whole blocks, columns beyond whole panels, more of the inner dimension than goes at once, either matrix in
 /// a larger one, weights transposed, with and without bias, on one thread and on several.
 #[test]

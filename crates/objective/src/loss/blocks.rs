@@ -13,6 +13,7 @@
 //! Where other queries' positives are no candidates at all (blocked for lack of in-batch negatives), these blocks are therefore empty too.
 
 use burn::tensor::{Int, Tensor, TensorData};
+use kernels::layers::similarities;
 use serde::{Deserialize, Serialize};
 
 use super::LossError;
@@ -83,8 +84,8 @@ impl Part {
     /// The scores of the part, `[queries, width]`, for rows of any encoder. `targets` are those of the batch.
     pub(super) fn scores(&self, queries: &Tensor<2>, documents: &Tensor<2>, targets: &Tensor<1, Int>) -> Tensor<2> {
         match self {
-            Self::Documents => queries.clone().matmul(documents.clone().transpose()),
-            Self::Queries => queries.clone().matmul(queries.clone().transpose()),
+            Self::Documents => similarities(queries.clone(), documents.clone()),
+            Self::Queries => similarities(queries.clone(), queries.clone()),
             Self::Positives(columns) => {
                 let positives = documents.clone().select(0, targets.clone());
                 let others = if columns.len() == documents.dims()[0] {
@@ -94,7 +95,7 @@ impl Part {
                     let indices = Tensor::from_data(TensorData::new(indices, [columns.len()]), &targets.device());
                     documents.clone().select(0, indices)
                 };
-                positives.matmul(others.transpose())
+                similarities(positives, others)
             }
         }
     }

@@ -6,7 +6,7 @@
 //! query `i`. Meant for one encoder on both sides.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use kernels::layers::log_sum_exp;
+use kernels::layers::{log_sum_exp, similarities};
 
 use super::matrix::{Scored, cells, exclude};
 use super::{Entry, Evaluated, Loss, Needs, Reach};
@@ -33,12 +33,12 @@ impl Loss for PassageCentric {
         targets.iter().for_each(|&target| is_target[target] = true);
         let negatives: Vec<usize> = (0..known.columns()).filter(|&column| !is_target[column]).collect();
         let passages = matrix.documents.clone().select(0, matrix.targets.clone());
-        let mut scores = passages.clone().matmul(matrix.queries.clone().transpose());
+        let mut scores = similarities(passages.clone(), matrix.queries.clone());
         if !negatives.is_empty() {
             let indices: Vec<i32> = negatives.iter().map(|&column| column as i32).collect();
             let indices = Tensor::from_data(TensorData::new(indices, [negatives.len()]), &matrix.targets.device());
             let others = matrix.documents.clone().select(0, indices);
-            scores = Tensor::cat(vec![scores, passages.matmul(others.transpose())], 1);
+            scores = Tensor::cat(vec![scores, similarities(passages, others)], 1);
         }
         let excluded = cells(batch, rows, rows + negatives.len(), |row, column| match column.checked_sub(rows) {
             Some(negative) => !known.is_candidate(row, negatives[negative]),
