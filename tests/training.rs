@@ -81,6 +81,13 @@ fn evaluations_change_nothing_and_lend_their_rows_to_a_refresh_at_the_same_step(
             let path = folder.path().join(format!("{out}/negatives/version-{version}.jsonl"));
             fs::read_to_string(path).unwrap().lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
         };
+        let log = fs::read_to_string(folder.path().join(out).join("run.jsonl")).unwrap();
+        let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let lent: Vec<bool> =
+            events.filter(|event| event["event"] == "refresh").map(|event| event["lent_rows"].as_bool().unwrap()).collect();
+        // The first comes right behind the measurement before training.
+        let together = every == "train.evaluate_every=10";
+        assert_eq!(lent, [true, together, together, together], "{out}");
         (weights(&folder.path().join(out).join("model")), (1..=4).map(lists).collect::<Vec<_>>(), result["after"].clone())
     };
     // Refreshes come every ten steps.

@@ -35,7 +35,7 @@ impl Pooling {
         }
     }
 
-    /// The same of the states of all tokens.
+    /// The same out of the states of all tokens.
     fn over(self, states: &States) -> Tensor<2> {
         match self {
             Self::Cls => states.one_each(Token::First),

@@ -2,12 +2,12 @@
 //!
 //! The documents are counted on the device, by the search itself, so that no score leaves it.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use kernels::{Bins, Exclusions};
 use serde::Serialize;
 
 use crate::error::MiningError;
-use crate::store::{EmbeddingStore, read};
+use crate::store::{EmbeddingStore, read, squared_norms};
 
 /// Bins on either side of 0, at most, up to the longest query times the longest document: of cosines .005 each.
 const BINS: usize = 200;
@@ -44,8 +44,7 @@ impl ScoreHistogram {
         candidates: &[f32],
         positives: &[f32],
     ) -> Result<Option<Self>, MiningError> {
-        let rows = queries.clone().cast(DType::F32);
-        let squares = read((rows.clone() * rows).sum_dim(1), "measuring query rows")?;
+        let squares = read(squared_norms(queries), "measuring query rows")?;
         let longest = squares.iter().copied().fold(0.0, f32::max).sqrt();
         let reach = f64::from(longest) * f64::from(store.longest());
         if !(reach > 1e-30 && reach < 1e30) {
@@ -55,7 +54,7 @@ impl ScoreHistogram {
         let side = (reach * (1.0 + SLACK) / width).ceil() as usize;
         let end = (side as f64 * width) as f32;
         let bins = Bins { low: -end, high: end, count: 2 * side };
-        let counts = store.count_scores(queries.clone(), &Exclusions::from_rows(judged.iter().cloned()), bins)?;
+        let counts = store.count_scores(queries.clone(), Some(&Exclusions::from_rows(judged.iter().cloned())), bins)?;
         let mut documents = vec![0; bins.counters()];
         for row in counts.chunks(bins.counters()) {
             documents.iter_mut().zip(row).for_each(|(sum, &count)| *sum += u64::from(count));

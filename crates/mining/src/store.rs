@@ -1,20 +1,20 @@
 //! Rows of all documents, on the device, in shards that one kernel argument can hold, or in a file.
 //!
 //! On the device, the encoder's rows are written in place and never pass through host memory; row i is document i whatever the order of encoding. Search
-//! itself is `kernels`. Invariant: a store that answers is complete: every row finite, and none zero but those of documents without
-//! content. Encoding only some rows anew, and how old each is, is `slices`; rows in a file are `file`.
+//! is `search`. Invariant: a store that answers is complete: every row finite, and none zero but those of documents without content. Encoding only
+//! some rows anew, and how old each is, is `slices`; rows in a file are `file`.
 
 mod file;
+mod search;
 mod slices;
 
 use std::cmp::Reverse;
 use std::path::Path;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use kernels::DiskUse;
 use kernels::layers::normalize;
-use kernels::{Bins, DiskUse, Exclusions, SearchRequest, Store, TopK};
 
-use crate::config::DEEPEST;
 use crate::error::MiningError;
 use crate::row_encoder::RowEncoder;
 use file::RowFile;
@@ -208,8 +208,7 @@ impl EmbeddingStore {
         check_shape("document rows", &window, [ids.len(), self.dimension])?;
         let window = window.cast(self.precision.dtype());
         // What the store holds, not what the encoder said: 16 bits can overflow.
-        let stored = window.clone().cast(DType::F32);
-        norms.push((stored.clone() * stored).sum_dim(1));
+        norms.push(squared_norms(&window));
         Ok(window)
     }
 
@@ -338,51 +337,9 @@ impl EmbeddingStore {
         scored(pairs, |documents| self.rows(documents), |documents| self.rows(documents))
     }
 
-    /// The `k` documents with the highest inner product for each row of `queries`, `[q, dimension]`.
-    ///
-    /// # Errors
-    /// When the store is not filled, the depth is beyond what search offers, or search fails.
-    pub fn search(
-        &self,
-        queries: Tensor<2>,
-        k: usize,
-        exclusions: Option<&Exclusions>,
-        ceiling: Option<&[f32]>,
-    ) -> Result<TopK, MiningError> {
-        self.answers()?;
-        if k > DEEPEST {
-            return Err(MiningError::Depth { needed: k, most: DEEPEST });
-        }
-        Ok(kernels::search(SearchRequest { exclusions, ceiling, ..self.request(queries, k)? })?)
-    }
-
-    /// For each row of `queries`, how many documents that are not excluded score in each of `bins`: `[q, counters]`, see [`Bins`].
-    ///
-    /// # Errors
-    /// When the store is not filled, or search fails.
-    pub fn count_scores(&self, queries: Tensor<2>, exclusions: &Exclusions, bins: Bins) -> Result<Vec<u32>, MiningError> {
-        let exclusions = Some(exclusions);
-        Ok(kernels::search(SearchRequest { exclusions, bins: Some(bins), ..self.request(queries, 1)? })?.counts)
-    }
-
-    fn request(&self, queries: Tensor<2>, k: usize) -> Result<SearchRequest<'_>, MiningError> {
-        self.answers()?;
-        let queries = queries.cast(if self.half_queries() { DType::F16 } else { DType::F32 });
-        let store = match &self.file {
-            Some(file) => Store::Disk(file.filled()?),
-            None => Store::Shards(&self.shards),
-        };
-        Ok(SearchRequest::new(queries, store, k))
-    }
-
     /// The norm of the longest row.
     pub(crate) fn longest(&self) -> f32 {
         self.squares.iter().copied().fold(0.0, f32::max).sqrt()
-    }
-
-    /// Whether queries are rounded to 16 bits as the rows are: where matrix units multiply the two at several times the rate of 32 bits.
-    fn half_queries(&self) -> bool {
-        self.precision == StorePrecision::F16 && kernels::describe(&self.device).is_some_and(|limits| limits.matrix_units.is_ok())
     }
 
     /// A copy with rows of length 1 (a zero row stays zero), or `None` when this store is that already.
@@ -405,8 +362,7 @@ impl EmbeddingStore {
         if precision != self.precision && self.file.is_none() {
             self.precision = precision;
             self.shards = self.shards.into_iter().map(|shard| shard.cast(precision.dtype())).collect();
-            let squares = |shard: &Tensor<2>| (shard.clone().cast(DType::F32) * shard.clone().cast(DType::F32)).sum_dim(1);
-            self.squares = self.check(self.shards.iter().map(squares).collect(), 0, lengths)?;
+            self.squares = self.check(self.shards.iter().map(squared_norms).collect(), 0, lengths)?;
         }
         Ok(self)
     }
@@ -431,6 +387,12 @@ pub(crate) fn encode_queries(encoder: &mut dyn RowEncoder, ids: &[u32]) -> Resul
 pub(crate) fn check_shape(what: &'static str, rows: &Tensor<2>, expected: [usize; 2]) -> Result<(), MiningError> {
     let got = rows.dims();
     if got == expected { Ok(()) } else { Err(MiningError::Shape { what, got, expected }) }
+}
+
+/// Squared norms of rows in whatever format, `[rows, 1]` in 32 bits.
+pub(crate) fn squared_norms(rows: &Tensor<2>) -> Tensor<2> {
+    let rows = rows.clone().cast(DType::F32);
+    (rows.clone() * rows).sum_dim(1)
 }
 
 /// Inner products of pairs of rows.

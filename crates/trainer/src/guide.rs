@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor};
+use kernels::layers::similarities;
 use mining::{EmbeddingStore, EncodeError, PairScorer, RowEncoder};
 
 use crate::batches::Batch;
@@ -60,7 +61,7 @@ impl Guide {
     /// When the device fails.
     pub(crate) fn table(&self, batch: &Batch, columns: &[u32]) -> Result<Vec<f32>> {
         let (queries, documents) = self.rows(batch, columns)?;
-        on_host(queries.matmul(documents.transpose()))
+        on_host(similarities(queries, documents))
     }
 }
 

@@ -354,7 +354,7 @@ impl Session {
         let miner = Arc::get_mut(&mut self.stage.miner).context("the miner is still in use by a batch task")?;
         let given = if miner.takes_rows(now) { self.fresh.take() } else { None };
         // A budget counts them as if the refresh had encoded them, whether or not somebody evaluated just before.
-        let seconds = given.as_ref().map_or(0.0, |given| given.seconds);
+        let (lent, seconds) = (given.is_some(), given.as_ref().map_or(0.0, |given| given.seconds));
         given.into_iter().for_each(|given| miner.give(given.store));
         let mut report = miner.refresh(now, &mut encoders).context("refreshing the negatives")?;
         (report.seconds, report.encode_seconds) = (report.seconds + seconds, report.encode_seconds + seconds);
@@ -366,6 +366,8 @@ impl Session {
         let in_steps = self.busy_seconds() - self.position.mining_seconds;
         let mut fields = serde_json::to_value(&report)?;
         fields["round"] = round.into();
+        // Whether an evaluation at this step had encoded the documents.
+        fields["lent_rows"] = lent.into();
         self.log.event("refresh", step, &fields)?;
         output::note(&report.line());
         // A rolling one took the seconds of a part.

@@ -106,6 +106,8 @@ impl Miner {
         }
         let fits = |store: &EmbeddingStore| store.is_complete() && store.encoded_at_step() == Some(now.step) && store.len() == documents;
         if let (Some(store), Some(Fresh::All)) = (given.filter(fits), wanted.get(&Model::Current)) {
+            // Given back first: the new rows may take a second copy while their format changes.
+            self.stores.remove(&Model::Current);
             let store = store.stored_as(self.precision, encoders.current().document_lengths())?;
             self.stores.insert(Model::Current, store);
             self.saved_rows = None;

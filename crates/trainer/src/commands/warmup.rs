@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use kernels::{Bins, Exclusions};
+use kernels::Bins;
 use mining::{EmbeddingStore, Miner, RowEncoder};
 use objective::{AdamW, AdamWConfig, LossConfig, Now};
 use serde_json::json;
@@ -94,9 +94,7 @@ pub(super) fn run(args: &WarmupArgs) -> Result<()> {
     let embedded = rows.queries(&queries).context("encoding the queries")?;
     store.search(embedded.clone(), evaluation::DEPTH.min(documents), None, None).context("searching")?;
     // As the report of a refresh does it.
-    store
-        .count_scores(embedded, &Exclusions::from_rows(vec![Vec::new(); queries.len()]), Bins { low: -1.0, high: 1.0, count: 100 })
-        .context("counting scores")?;
+    store.count_scores(embedded, None, Bins { low: -1.0, high: 1.0, count: 100 }).context("counting scores")?;
     let searching = begun.elapsed().as_secs_f64();
 
     let (first, last) = (seconds[0], seconds[seconds.len() - 1]);

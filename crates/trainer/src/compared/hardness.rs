@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Int, Tensor, TensorData};
+use kernels::layers::similarities;
 use mining::Quantiles;
 use objective::Embedded;
 use serde::Serialize;
@@ -44,7 +45,7 @@ impl Sample {
         let queries = embedded.queries.clone().without_autodiff();
         let ids: Vec<i64> = chosen.iter().map(|&row| row as i64).collect();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [chosen.len()]), &queries.device());
-        let scores = queries.select(0, ids).matmul(embedded.documents.clone().without_autodiff().transpose());
+        let scores = similarities(queries.select(0, ids), embedded.documents.clone().without_autodiff());
         let queries = chosen.iter().map(|&row| (embedded.targets[row], open(row))).collect();
         Self { queries, columns, scores: scores.reshape([-1]) }
     }
