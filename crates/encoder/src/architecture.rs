@@ -147,11 +147,6 @@ impl Architecture {
     pub fn has_dropout(&self) -> bool {
         self.dropout > 0.0 || self.attention_dropout > 0.0
     }
-
-    /// Width of one attention head.
-    pub fn head_width(&self) -> usize {
-        self.hidden / self.heads
-    }
 }
 
 /// Typed access to the keys of one JSON file, with messages that name file and key.

@@ -158,10 +158,8 @@ impl<F: Fn(ApiError) -> EncoderError> Fetch<'_, F> {
         for place in &places {
             let inside = |file: &str| if place.is_empty() { file.to_owned() } else { format!("{place}/{file}") };
             if !place.is_empty() {
-                for file in ["config.json", "tokenizer.json", "sentence_bert_config.json"].map(inside) {
-                    if self.has(&file) {
-                        self.get(&file)?;
-                    }
+                for file in COPIED.iter().chain(&LENGTH_FILES).map(|file| inside(file)).filter(|file| self.has(file)) {
+                    self.get(&file)?;
                 }
             }
             weights |= self.weights(&inside)?;

@@ -14,6 +14,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::MiningError;
+use crate::store::read;
 
 /// Numbers of a tile of rows: 16 MiB.
 const TILE: usize = 4 << 20;
@@ -49,7 +50,7 @@ pub fn cluster(rows: &Tensor<2>, k: usize, iterations: usize, seed: u64) -> Resu
     }
     let rows = rows.clone().without_autodiff();
     for (first, tile) in tiles(&rows) {
-        if let Some(place) = read(tile)?.iter().position(|value| !value.is_finite()) {
+        if let Some(place) = read(tile, "reading rows")?.iter().position(|value| !value.is_finite()) {
             return Err(MiningError::NotFinite { what: "rows to cluster", row: first + place / dimension });
         }
     }
@@ -67,7 +68,7 @@ impl Clusters {
         if width != dimension {
             return Err(MiningError::Shape { what: "rows to assign", got: [count, width], expected: [count, dimension] });
         }
-        nearest(&rows.clone().without_autodiff(), &read(self.centres.clone())?)
+        nearest(&rows.clone().without_autodiff(), &read(self.centres.clone(), "reading centres")?)
     }
 }
 
@@ -99,7 +100,7 @@ fn different_rows(rows: &Tensor<2>, k: usize, seed: u64) -> Result<Vec<f32>, Min
     let mut chosen = Vec::with_capacity(k.min(count) * dimension);
     for some in order.chunks(k.max(LOOKED_AT)) {
         let indices = Tensor::<1, Int>::from_data(TensorData::new(some.to_vec(), [some.len()]), &rows.device());
-        for row in read(rows.clone().select(0, indices))?.chunks_exact(dimension) {
+        for row in read(rows.clone().select(0, indices), "reading rows")?.chunks_exact(dimension) {
             // -0 is 0.
             if seen.len() < k && seen.insert(row.iter().map(|value| (value + 0.0).to_bits()).collect::<Vec<_>>()) {
                 chosen.extend_from_slice(row);
@@ -149,7 +150,7 @@ fn fill_empty(rows: &Tensor<2>, centres: &[f32], assignment: &mut [u32]) -> Resu
     }
     let mut far: Vec<(f64, usize)> = Vec::with_capacity(assignment.len());
     for (first, tile) in tiles(rows) {
-        for (row, values) in (first..).zip(read(tile)?.chunks_exact(dimension)) {
+        for (row, values) in (first..).zip(read(tile, "reading rows")?.chunks_exact(dimension)) {
             let centre = &centres[assignment[row] as usize * dimension..][..dimension];
             let distance = values.iter().zip(centre).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
             far.push((distance, row));
@@ -172,7 +173,7 @@ fn means(rows: &Tensor<2>, centres: &[f32], assignment: &[u32]) -> Result<Vec<f3
     let sizes = sizes(assignment, centres.len() / dimension);
     let mut sums = vec![0.0_f64; centres.len()];
     for (first, tile) in tiles(rows) {
-        for (row, values) in (first..).zip(read(tile)?.chunks_exact(dimension)) {
+        for (row, values) in (first..).zip(read(tile, "reading rows")?.chunks_exact(dimension)) {
             let sum = &mut sums[assignment[row] as usize * dimension..][..dimension];
             sum.iter_mut().zip(values).for_each(|(sum, &value)| *sum += f64::from(value));
         }
@@ -205,13 +206,6 @@ fn tiles(rows: &Tensor<2>) -> impl Iterator<Item = (usize, Tensor<2>)> {
 
 fn upload(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
-}
-
-/// Rows in host memory.
-pub(crate) fn read(rows: Tensor<2>) -> Result<Vec<f32>, MiningError> {
-    let failed = |message: String| MiningError::Device { doing: "reading rows", message };
-    let data = rows.cast(DType::F32).try_into_data().map_err(|error| failed(format!("{error:?}")))?;
-    data.try_into_vec::<f32>().map_err(|error| failed(format!("{error:?}")))
 }
 
 /// A generator that is a function of a seed, a number and what it is for.

@@ -124,8 +124,9 @@ impl Supply {
         }
     }
 
-    fn needs_encoder(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| source.needs_encoder())
+    /// Whether its lists will be found again.
+    fn comes_again(&self) -> bool {
+        self.source.is_some() && self.schedule.is_some()
     }
 
     /// Whether the source's own scores are on a scale that it has positives on.

@@ -13,9 +13,9 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::error::MiningError;
-use crate::kmeans::read;
 use crate::knowledge::Knowledge;
 use crate::state::faulty;
+use crate::store::read;
 
 /// A ring of document rows.
 #[derive(Debug)]
@@ -167,7 +167,7 @@ impl Queue {
             (AGES.to_owned(), whole(&self.ages)),
             (IDS.to_owned(), whole(ids)),
             (NEXT.to_owned(), TensorData::new(vec![self.next as i64], [1])),
-            (ROWS.to_owned(), TensorData::new(read(rows)?, shape)),
+            (ROWS.to_owned(), TensorData::new(read(rows, "reading the queue")?, shape)),
         ])
     }
 

@@ -8,7 +8,6 @@ mod file;
 mod search;
 mod slices;
 
-use std::cmp::Reverse;
 use std::path::Path;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -16,17 +15,13 @@ use kernels::DiskUse;
 use kernels::layers::normalize;
 
 use crate::error::MiningError;
-use crate::row_encoder::RowEncoder;
+use crate::row_encoder::{RowEncoder, encode_documents};
 use file::RowFile;
 
 pub(crate) use slices::SavedRows;
 
 /// Neighbouring documents that are sorted by length together and written together.
 const WINDOW: usize = 4096;
-/// Documents of one encoder call when lengths are unknown.
-const BLIND_BATCH: usize = 64;
-/// Documents of one encoder call at most.
-const WIDEST_BATCH: usize = WINDOW;
 /// Query and document pairs scored at a time.
 const PAIRS: usize = 16_384;
 /// Tokens that an empty text may have: the special ones.
@@ -372,18 +367,6 @@ impl EmbeddingStore {
     }
 }
 
-/// Encodes queries, `[ids, dimension]`.
-pub(crate) fn encode_queries(encoder: &mut dyn RowEncoder, ids: &[u32]) -> Result<Tensor<2>, MiningError> {
-    let dimension = encoder.dimension();
-    let mut encoded = Vec::new();
-    for batch in ids.chunks(BLIND_BATCH) {
-        let rows = encoder.queries(batch).map_err(|source| MiningError::Encode { what: "queries", source })?;
-        check_shape("query rows", &rows, [batch.len(), dimension])?;
-        encoded.push(rows);
-    }
-    Ok(Tensor::cat(encoded, 0))
-}
-
 pub(crate) fn check_shape(what: &'static str, rows: &Tensor<2>, expected: [usize; 2]) -> Result<(), MiningError> {
     let got = rows.dims();
     if got == expected { Ok(()) } else { Err(MiningError::Shape { what, got, expected }) }
@@ -415,49 +398,9 @@ pub(crate) fn indices_on(indices: &[u32], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(indices, [count]), device)
 }
 
-/// Encodes documents, `[ids, dimension]`, in the order of `ids`; inside, documents of like length together when the encoder knows lengths.
-/// `ids` are different and not empty.
-pub(crate) fn encode_documents(encoder: &mut dyn RowEncoder, ids: &[u32]) -> Result<Tensor<2>, MiningError> {
-    // Positions in `ids`, in the order of encoding.
-    let mut order: Vec<u32> = (0..ids.len() as u32).collect();
-    let mut batches: Vec<Vec<u32>> = Vec::new();
-    match encoder.document_lengths() {
-        Some(lengths) if ids.iter().all(|&id| (id as usize) < lengths.len()) => {
-            let length = |place: u32| lengths[ids[place as usize] as usize].max(1) as usize;
-            // Longest first: a device that runs out of memory does so at once.
-            order.sort_by_key(|&place| (Reverse(length(place)), place));
-            let mut rest = order.as_slice();
-            while let Some(&longest) = rest.first() {
-                let fits = (encoder.token_budget() / length(longest)).clamp(1, WIDEST_BATCH).min(rest.len());
-                let (batch, later) = rest.split_at(fits);
-                batches.push(batch.iter().map(|&place| ids[place as usize]).collect());
-                rest = later;
-            }
-        }
-        _ => batches.extend(ids.chunks(BLIND_BATCH).map(<[u32]>::to_vec)),
-    }
-    let dimension = encoder.dimension();
-    let mut encoded = Vec::with_capacity(batches.len());
-    for batch in batches {
-        let rows = encoder.documents(&batch).map_err(|source| MiningError::Encode { what: "documents", source })?;
-        check_shape("document rows", &rows, [batch.len(), dimension])?;
-        encoded.push(rows);
-    }
-    let encoded = Tensor::cat(encoded, 0);
-    if order.is_sorted() {
-        return Ok(encoded);
-    }
-    let mut places = vec![0; ids.len()];
-    for (place, &at) in order.iter().enumerate() {
-        places[at as usize] = place as u32;
-    }
-    let device = encoded.device();
-    Ok(encoded.select(0, indices_on(&places, &device)))
-}
-
-/// Reads rows, `[n, m]`, row by row.
-pub(crate) fn read(column: Tensor<2>, doing: &'static str) -> Result<Vec<f32>, MiningError> {
+/// Reads rows, `[n, m]` in whatever format, row by row.
+pub(crate) fn read(rows: Tensor<2>, doing: &'static str) -> Result<Vec<f32>, MiningError> {
     let failed = |message: String| MiningError::Device { doing, message };
-    let data = column.try_into_data().map_err(|error| failed(format!("{error:?}")))?;
+    let data = rows.cast(DType::F32).try_into_data().map_err(|error| failed(format!("{error:?}")))?;
     data.try_into_vec::<f32>().map_err(|error| failed(format!("{error:?}")))
 }

@@ -11,7 +11,8 @@ use std::collections::{BTreeSet, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::error::MiningError;
-use crate::kmeans::{Clusters, read};
+use crate::kmeans::Clusters;
+use crate::store::read;
 
 /// The topic of a query that has none.
 const NONE: u32 = u32::MAX;
@@ -72,7 +73,7 @@ impl Topics {
             return Err(MiningError::Count { what: "queries for the clustered rows", got: queries.len(), expected: assignment.len() });
         }
         let dimension = clusters.centres.dims()[1];
-        let path = path(&read(clusters.centres.clone())?, dimension);
+        let path = path(&read(clusters.centres.clone(), "reading centres")?, dimension);
         Ok(Self { topic_of_query: by_query(queries.iter().copied().zip(assignment.iter().copied()))?, path })
     }
 

@@ -99,11 +99,6 @@ pub fn clip_global_norm<M: Module>(module: &M, gradients: GradientsParams, max: 
     (scaled, clipping.norm)
 }
 
-/// The Euclidean norm of all gradients of the module taken as one vector, `[1]` in f32, still on the device; 0 without gradients.
-pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Tensor<1> {
-    Clipping::measure(module, gradients, 0.0).norm
-}
-
 /// A sum of squares, and the device it is for.
 enum Sum {
     Number(f64, Device),

@@ -12,6 +12,15 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{DType, Device, Tensor};
 
+/// A seed for the random numbers of a chunk: SplitMix64 over the three numbers, so that neighbouring steps and chunks get unrelated ones.
+pub fn chunk_seed(seed: u64, step: u64, chunk: u64) -> u64 {
+    let mut value =
+        seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step.wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ chunk.wrapping_mul(0x94d0_49bb_1331_11eb);
+    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
 /// What a step gives back.
 #[derive(Debug)]
 pub struct Stepped {

@@ -44,7 +44,7 @@ mod tests;
 
 pub use adamw::{AdamW, AdamWConfig, OptimizerError, ParameterGroup, Treatment};
 pub use candidates::{BatchError, Embedded, Guide, Marks, Side};
-pub use clip::{Clipping, clip_global_norm, global_norm};
+pub use clip::{Clipping, clip_global_norm};
 pub use loss::{
     Block, Evaluated, LossConfig, LossError, LossKind, LossState, MaskConfig, MaskRule, MixingConfig, Needs, Now, Temperature, TermConfig,
 };

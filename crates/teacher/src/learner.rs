@@ -126,7 +126,7 @@ impl RerankerLearner {
         let sizes: Vec<usize> = groups.iter().map(|group| group.pairs.len()).collect();
         let Chunked { chunks, places } = self.chunked(groups);
         let seeds: Vec<u64> = match self.network().has_dropout() {
-            true => (0..chunks.len() as u64).map(|chunk| mix(self.config.seed, self.step as u64, chunk)).collect(),
+            true => (0..chunks.len() as u64).map(|chunk| gradient_cache::chunk_seed(self.config.seed, self.step as u64, chunk)).collect(),
             false => Vec::new(),
         };
         let device = &self.device;
@@ -216,13 +216,4 @@ struct Chunked {
     chunks: Vec<TokenPairs>,
     /// Where each pair of the groups stands in the sorted order.
     places: Vec<i32>,
-}
-
-/// SplitMix64 over the three numbers: neighbouring steps and chunks get unrelated dropout seeds.
-fn mix(seed: u64, step: u64, chunk: u64) -> u64 {
-    let mut value =
-        seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step.wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ chunk.wrapping_mul(0x94d0_49bb_1331_11eb);
-    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
 }

@@ -124,7 +124,7 @@ impl Learner {
         self.columns.follow(&network)?;
         let chunks = &batch.encoded;
         let seeds: Vec<u64> = match network.has_dropout() {
-            true => (0..chunks.len() as u64).map(|chunk| mix(self.seed, batch.step as u64, chunk)).collect(),
+            true => (0..chunks.len() as u64).map(|chunk| gradient_cache::chunk_seed(self.seed, batch.step as u64, chunk)).collect(),
             false => Vec::new(),
         };
         let encode = |network: &Network, chunk: &TokenBatch| network.encode(chunk, &self.device);
@@ -163,13 +163,4 @@ impl Learner {
         self.loss_state.update(stepped.leaves);
         Ok(Outcome { loss: stepped.value, gradient_norm: clipping.norm, parts, compared, seen })
     }
-}
-
-/// SplitMix64 over the three numbers: neighbouring steps and chunks get unrelated dropout seeds.
-fn mix(seed: u64, step: u64, chunk: u64) -> u64 {
-    let mut value =
-        seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step.wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ chunk.wrapping_mul(0x94d0_49bb_1331_11eb);
-    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
 }

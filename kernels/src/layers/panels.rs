@@ -1,6 +1,6 @@
-//! Products of a tall matrix with one of weights, on processors whose widest registers are AVX2's: there they take some 15 % less than the general library.
+//! Products of a tall matrix with another (a linear layer's weights, the documents of a score matrix), on processors whose widest registers are AVX2's: there they take some 15 % less than the general library.
 //!
-//! The weights are laid out once, in panels as wide as a tile of [`product`]; blocks of rows go through the panels where they lie, so much of the inner dimension at a time that a panel stays in the
+//! The other is laid out at each call, in panels as wide as a tile of [`product`]; blocks of rows go through the panels where they lie, so much of the inner dimension at a time that a panel stays in the
 //! innermost cache. A sum runs over the inner dimension in its order, whatever the blocks and threads.
 
 #![allow(unsafe_code)]

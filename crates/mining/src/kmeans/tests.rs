@@ -82,7 +82,7 @@ fn assert_as_reference(flat: &[f32], dimension: usize, first: &[f32], iterations
     let found = lloyd(&tensor(flat.to_vec(), dimension, device), first.to_vec(), iterations).unwrap();
     assert_eq!(found.assignment.iter().map(|&cluster| cluster as usize).collect::<Vec<_>>(), expected.assignment);
     assert_eq!(found.moved, expected.moved);
-    let centres = read(found.centres).unwrap();
+    let centres = read(found.centres, "reading centres").unwrap();
     assert_eq!(centres.len(), expected.centres.len() * dimension);
     for (place, (&got, want)) in centres.iter().zip(expected.centres.concat()).enumerate() {
         assert!((f64::from(got) - want).abs() <= 1e-6 + 1e-6 * want.abs(), "centre number {place}: {got}, expected {want}");
@@ -119,7 +119,7 @@ fn an_empty_cluster_gets_the_farthest_row() {
     assert_as_reference(&rows, 1, &first, 1, &device);
     assert_as_reference(&rows, 1, &first, 9, &device);
     let found = lloyd(&tensor(rows, 1, &device), first.to_vec(), 1).unwrap();
-    assert_eq!(read(found.centres).unwrap(), [0.5, 9.0, 5.0]);
+    assert_eq!(read(found.centres, "reading centres").unwrap(), [0.5, 9.0, 5.0]);
     assert_eq!((found.assignment, found.moved), (vec![0, 0, 2, 1], 0));
 }
 
@@ -137,7 +137,7 @@ fn fewer_different_rows_than_clusters_are_one_cluster_each() {
     }
     let one = cluster(&rows, 1, 10, 7).unwrap();
     assert_eq!(one.assignment, [0; 5]);
-    for (got, want) in read(one.centres).unwrap().into_iter().zip([0.6, 2.8]) {
+    for (got, want) in read(one.centres, "reading centres").unwrap().into_iter().zip([0.6, 2.8]) {
         assert!((got - want).abs() < 1e-6, "{got} {want}");
     }
 }
@@ -174,11 +174,14 @@ fn rows_of_a_training_device_are_clustered_without_gradient() {
     let plain = cluster(&tensor(flat.clone(), 3, &Device::flex()), 4, 20, 2).unwrap();
     let training = cluster(&tensor(flat, 3, &Device::flex().autodiff()).require_grad(), 4, 20, 2).unwrap();
     assert!(!training.centres.is_autodiff());
-    assert_eq!((training.assignment, read(training.centres).unwrap()), (plain.assignment, read(plain.centres).unwrap()));
+    assert_eq!(
+        (training.assignment, read(training.centres, "reading centres").unwrap()),
+        (plain.assignment, read(plain.centres, "reading centres").unwrap())
+    );
 }
 
 fn within(rows: &[Vec<f64>], clusters: &Clusters) -> f64 {
-    let centres = wide(&read(clusters.centres.clone()).unwrap(), rows[0].len());
+    let centres = wide(&read(clusters.centres.clone(), "reading centres").unwrap(), rows[0].len());
     rows.iter().zip(&clusters.assignment).map(|(row, &cluster)| reference::distance(row, &centres[cluster as usize])).sum()
 }
 
@@ -204,7 +207,7 @@ proptest! {
         prop_assert_eq!(found.centres.dims(), [k.min(count), dimension]);
         prop_assert_eq!(&found.assign(&table).unwrap(), &found.assignment);
         // Every row is nearest to its centre, and every centre is the mean of its rows.
-        let centres = wide(&read(found.centres.clone()).unwrap(), dimension);
+        let centres = wide(&read(found.centres.clone(), "reading centres").unwrap(), dimension);
         for (row, &own) in rows.iter().zip(&found.assignment) {
             let own = reference::distance(row, &centres[own as usize]);
             prop_assert!(centres.iter().all(|centre| own <= reference::distance(row, centre) + 1e-5));
@@ -219,7 +222,7 @@ proptest! {
         }
         // Again the same bits; another order of the rows, the same partition.
         let again = cluster(&table, k, 300, seed).unwrap();
-        prop_assert_eq!(read(again.centres).unwrap(), read(found.centres).unwrap());
+        prop_assert_eq!(read(again.centres, "reading centres").unwrap(), read(found.centres, "reading centres").unwrap());
         let first = different_rows(&table, k, seed).unwrap();
         let mut order: Vec<usize> = (0..count).collect();
         order.shuffle(&mut keyed(seed, 2, b"testdata"));

@@ -6,8 +6,8 @@ use crate::config::DrawConfig;
 use crate::draws::rank_curve;
 use crate::encoders::Encoders;
 use crate::error::MiningError;
+use crate::row_encoder::encode_queries;
 use crate::sources::{Block, Embedded};
-use crate::store::encode_queries;
 
 /// Judged queries searched at a time.
 const BLOCK: usize = 512;

@@ -11,7 +11,7 @@ use crate::draws::DrawContext;
 use crate::encoders::Encoders;
 use crate::error::MiningError;
 use crate::lists::Lists;
-use crate::store::{encode_documents, encode_queries};
+use crate::row_encoder::{encode_documents, encode_queries};
 
 /// Queries looked at at a time.
 const BLOCK: usize = 256;

@@ -7,10 +7,10 @@ use super::{Job, Miner, Supply};
 use crate::config::Model;
 use crate::encoders::Encoders;
 use crate::error::MiningError;
-use crate::row_encoder::RowEncoder;
+use crate::row_encoder::{RowEncoder, encode_queries};
 use crate::schedule::Moment;
 use crate::sources::Scale;
-use crate::store::{EmbeddingStore, encode_queries};
+use crate::store::EmbeddingStore;
 
 /// The rows that must be new.
 enum Fresh {
@@ -152,10 +152,10 @@ impl Miner {
         self.stores.get(model).and_then(EmbeddingStore::oldest_step).map(|step| now.step.saturating_sub(step))
     }
 
-    /// Gives back the rows that no later refresh will search.
+    /// Gives back the rows that no later refresh will look at, be it only for a filter or the draw.
     pub(super) fn drop_stores(&mut self) {
-        let needed: Vec<&Model> =
-            self.supplies.iter().filter(|supply| supply.needs_encoder()).filter_map(|supply| supply.config.model()).collect();
+        let needed: Vec<Model> =
+            self.supplies.iter().filter(|supply| supply.comes_again()).flat_map(|supply| self.models(supply)).collect();
         let unneeded: Vec<Model> = self.stores.keys().filter(|model| !needed.contains(model)).cloned().collect();
         unneeded.iter().for_each(|model| drop(self.stores.remove(model)));
     }

@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 
-use burn::tensor::DType;
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
@@ -16,9 +15,9 @@ use crate::chance::{Purpose, generator};
 use crate::error::MiningError;
 use crate::lists::Lists;
 use crate::probe::{Labelled, Probe, probe};
-use crate::row_encoder::RowEncoder;
+use crate::row_encoder::{RowEncoder, encode_documents};
 use crate::sources::{Random, Source};
-use crate::store::{encode_documents, read};
+use crate::store::read;
 
 /// Generated texts that are looked at, and as many documents.
 const MOST: usize = 1000;
@@ -66,7 +65,7 @@ impl Miner {
         }
         let dimension = encoder.dimension();
         let mut rows = |ids: Vec<u32>| -> Result<Vec<f64>, MiningError> {
-            let rows = read(encode_documents(encoder, &ids)?.cast(DType::F32), "reading rows for the shortcut check")?;
+            let rows = read(encode_documents(encoder, &ids)?, "reading rows for the shortcut check")?;
             match rows.iter().position(|value| !value.is_finite()) {
                 Some(place) => Err(MiningError::NotFinite { what: "rows of the shortcut check", row: place / dimension }),
                 None => Ok(rows.into_iter().map(f64::from).collect()),

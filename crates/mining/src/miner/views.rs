@@ -8,7 +8,8 @@ use super::encode::encoder;
 use crate::config::Model;
 use crate::encoders::Encoders;
 use crate::error::MiningError;
-use crate::store::{EmbeddingStore, encode_documents, encode_queries, read};
+use crate::row_encoder::{encode_documents, encode_queries};
+use crate::store::{EmbeddingStore, read};
 
 /// What a model makes of a block of queries. Rows by query of the block.
 pub(super) struct View<'a> {
@@ -37,7 +38,7 @@ impl Miner {
         encoders: &mut dyn Encoders,
     ) -> Result<View<'a>, MiningError> {
         let store = self.stores.get(model).ok_or(MiningError::Unfilled)?;
-        let rows = encode_queries(encoder(encoders, model)?, queries)?;
+        let rows = store.as_searched(encode_queries(encoder(encoders, model)?, queries)?);
         let judged = by_row(judged, |pairs| store.similarities(&rows, pairs))?;
         let cosines = if self.chain.reads_cosine() {
             by_row(positives, |pairs| store.cosines(&rows, pairs))?

@@ -30,10 +30,6 @@ impl Source for Dense {
         "dense"
     }
 
-    fn needs_encoder(&self) -> bool {
-        true
-    }
-
     fn scale(&self) -> Scale {
         Scale::Encoder
     }

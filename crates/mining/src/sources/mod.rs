@@ -71,11 +71,6 @@ pub trait Source: Send + Sync {
     /// Name in configuration and reports.
     fn name(&self) -> &'static str;
 
-    /// Whether it can only answer with [`Block::embedded`].
-    fn needs_encoder(&self) -> bool {
-        false
-    }
-
     /// On which scale its scores are.
     fn scale(&self) -> Scale {
         Scale::Foreign

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use kernels::layers::normalize;
 use kernels::{DiskStore, DiskWriter, RowFormat};
 
@@ -78,7 +78,7 @@ impl RowFile {
         let mut writer = DiskWriter::create(&path, store.dimension, format)?;
         for first in (0..store.rows).step_by(WINDOW) {
             let rows = window(first..store.rows.min(first + WINDOW))?;
-            writer.append(&read(rows.cast(DType::F32), "reading document rows")?)?;
+            writer.append(&read(rows, "reading document rows")?)?;
         }
         self.path = Some(Removed(path));
         self.store = Some(writer.finish()?);

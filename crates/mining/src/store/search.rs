@@ -43,6 +43,11 @@ impl EmbeddingStore {
         Ok(SearchRequest::new(queries, store, k))
     }
 
+    /// Queries as a search multiplies them, so that other scores of theirs, of positives and of what a margin is measured from, are on its scale to the last digit.
+    pub(crate) fn as_searched(&self, queries: Tensor<2>) -> Tensor<2> {
+        if self.half_queries() { queries.cast(DType::F16).cast(DType::F32) } else { queries }
+    }
+
     /// Whether queries are rounded to 16 bits as the rows are: where matrix units multiply the two at several times the rate of 32 bits.
     fn half_queries(&self) -> bool {
         self.precision == StorePrecision::F16 && kernels::describe(&self.device).is_some_and(|limits| limits.matrix_units.is_ok())

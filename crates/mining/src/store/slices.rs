@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::{EmbeddingStore, StorePrecision, read};
@@ -89,7 +89,7 @@ impl EmbeddingStore {
             values.extend(read(self.rows(&ids)?, "reading document rows")?);
         }
         for shard in &self.shards {
-            values.extend(read(shard.clone().cast(DType::F32), "reading document rows")?);
+            values.extend(read(shard.clone(), "reading document rows")?);
         }
         Ok(SavedRows { rows: self.rows, dimension: self.dimension, ages: self.ages.clone(), values })
     }

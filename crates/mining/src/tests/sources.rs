@@ -292,6 +292,25 @@ fn a_union_of_two_models_is_drawn_from_by_the_scores_of_the_first() {
 }
 
 #[test]
+fn rows_of_a_fixed_model_that_the_draw_reads_stay_when_its_own_lists_are_final() {
+    let (data, judgments, current) = line();
+    for refresh in ["every 10 steps", "rolling 40 steps"] {
+        let recipe = config(&format!(
+            "merge = \"union\"\nslices = 4\n[[source]]\nfrom = \"dense\"\ndepth = 3\nmodel = \"other\"\nrefresh = \"once\"\n\
+             [[source]]\nfrom = \"dense\"\ndepth = 3\nrefresh = \"{refresh}\"\n[draw]\nrule = \"simans\""
+        ));
+        let others = BTreeMap::from([("other".to_owned(), reversed())]);
+        let mut encoders = Named { current: Placed::new(current.documents.clone(), current.queries.clone()), others };
+        let mut miner = Miner::new(&recipe, &data, &judgments, 7).unwrap();
+        for step in [0, 10, 20] {
+            assert!(miner.due(Moment::new(step, 0)), "{refresh} {step}");
+            miner.refresh(Moment::new(step, 0), &mut encoders).unwrap();
+            assert_eq!(encoders.calls("other"), 1, "{refresh} {step}");
+        }
+    }
+}
+
+#[test]
 fn a_union_keeps_the_share_of_sources_without_lists() {
     let (data, judgments, mut encoder) = line();
     let recipe = config(
