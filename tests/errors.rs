@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::collections::animals;
-use crate::command::failure;
+use crate::command::{failure, trainer};
 
 #[test]
 fn a_wrong_request_is_exit_code_2_and_names_the_way_out() {
@@ -29,6 +29,27 @@ fn a_wrong_request_is_exit_code_2_and_names_the_way_out() {
         (&["search", "--data", "data", "--device", "cpu", "--model", "builtin:tiny", " "], &["query is empty"]),
         (&["mine", "--data", "data", "--device", "cpu", "--model", "builtin:tiny", "--output", "x", "--negatives", "0"], &["at least one"]),
         (&["encode", "--model", "data", "--input", "data/corpus.jsonl", "--output", "x", "--device", "cpu"], &["config.json"]),
+        (
+            &[
+                "mine",
+                "--data",
+                "data",
+                "--model",
+                "builtin:tiny",
+                "--output",
+                "x",
+                "--negatives",
+                "2",
+                "--min-score",
+                "0.5",
+                "--max-score",
+                "0.1",
+            ],
+            &["--min-score 0.5"],
+        ),
+        (&["evaluate", "--data", "data", "--device", "cpu", "--model", "builtin:tiny", "--depth", "5"], &["100 to 1024"]),
+        (&["train", "--data", "data", "--device", "cpu", "--out", "bad.toml"], &["bad.toml is a file"]),
+        (&["train", "--data", "data", "--device", "cpu", "--recipe", "syneg"], &["negatives.source.", "trainer generate"]),
         (&["recipes", "dpr2"], &["there is no recipe `dpr2`"]),
         (&["export", "data", "--output", "x"], &["no run folder"]),
     ];
@@ -49,8 +70,23 @@ fn an_output_folder_in_use_is_refused_and_left_alone() {
     fs::write(folder.path().join("run/precious"), "x").unwrap();
     let (code, line) = failure(folder.path(), &["train", "--data", "data", "--out", "run", "--device", "cpu"]);
     assert_eq!(code, 2);
-    assert!(line.contains("not empty") && line.contains("--resume"), "{line}");
+    assert!(line.contains("not empty") && !line.contains("--resume"), "{line}");
     assert_eq!(fs::read(folder.path().join("run/precious")).unwrap(), b"x");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn output_that_nobody_takes_is_an_error_and_notes_that_nobody_reads_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = trainer(folder.path()).arg("recipes").stdout(full()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("writing to standard output: No space left"), "{output:?}");
+    let mut command = trainer(folder.path());
+    command.args(["train", "--data", "data", "--device", "cpu", "--out", "run", "--set", "train.steps=2"]);
+    let output = command.stderr(full()).output().unwrap();
+    assert!(output.status.success() && folder.path().join("run/model").is_dir(), "{output:?}");
 }
 
 #[test]

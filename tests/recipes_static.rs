@@ -205,15 +205,15 @@ fn star() {
 #[test]
 fn cocondenser() {
     let folder = tempfile::tempdir().unwrap();
-    let set = ["train.steps=8", "train.checkpoint_every=1", "train.keep_checkpoints=9"];
+    let set = ["train.steps=10", "train.checkpoint_every=1", "train.keep_checkpoints=11"];
     let run = train(folder.path(), "cocondenser", "run", &set);
-    // A restart: the first step has the learning rate 0 in both rounds, so its weights are the start weights.
+    // Six steps and four. A restart: the first step has the learning rate 0 in both rounds, so its weights are the start weights.
     let after = |step: usize| tensors(&run.path.join(format!("checkpoints/step-{step}/weights.safetensors")));
-    assert!(after(5) == after(1) && after(4) != after(1));
-    assert_eq!(sources(&run, 0..4).len(), 1);
-    assert_eq!(sources(&run, 4..8).len(), 2, "the second round draws from both lists");
+    assert!(after(7) == after(1) && after(6) != after(1));
+    assert_eq!(sources(&run, 0..6).len(), 1);
+    assert_eq!(sources(&run, 6..10).len(), 2, "the second round draws from both lists");
     // Half of the negatives from each.
-    let dense = rows(&run, 4..8).iter().flat_map(|row| row["negatives"].as_array().unwrap()).filter(|it| it["source"] == "dense").count();
+    let dense = rows(&run, 6..10).iter().flat_map(|row| row["negatives"].as_array().unwrap()).filter(|it| it["source"] == "dense").count();
     assert!((dense as f64 / (4.0 * 32.0 * 7.0) - 0.5).abs() < 0.05, "{dense}");
     assert!(run.path.join("rounds/round-1/modules.json").is_file());
     assert!(weights(&run.path.join("rounds/round-1")) != weights(&run.path.join("model")));

@@ -108,3 +108,31 @@ fn a_finished_run_is_not_resumed() {
     assert_eq!(code, 2);
     assert!(line.contains("finished"), "{line}");
 }
+
+#[test]
+fn a_run_is_not_gone_on_with_from_elsewhere_by_two_or_from_what_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    reference(folder.path());
+    let run = folder.path().join("alone");
+    // As if it had been killed before its end.
+    fs::remove_file(run.join("evaluation/metrics.json")).unwrap();
+    let refused = |from: &Path, part: &str| {
+        let (_, line) = failure(from, &["train", "--resume", run.to_str().unwrap(), "--device", "cpu"]);
+        assert!(line.contains(part), "expected {part:?} in: {line}");
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    refused(elsewhere.path(), "seen from the folder in which the run began");
+    let lock = fs::File::create(run.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    refused(folder.path(), "another process is at work");
+    drop(lock);
+    let log = fs::read(run.join("run.jsonl")).unwrap();
+    fs::write(run.join("run.jsonl"), &log[..100]).unwrap();
+    refused(folder.path(), "has 100 bytes");
+    assert_eq!(fs::read(run.join("run.jsonl")).unwrap(), log[..100], "what is left of a log stays");
+    for checkpoint in fs::read_dir(run.join("checkpoints")).unwrap() {
+        fs::write(checkpoint.unwrap().path().join("weights.safetensors"), "x").unwrap();
+    }
+    refused(folder.path(), "no checkpoint in");
+}

@@ -244,6 +244,34 @@ fn mixed_precision_rounds_operands_and_the_log_says_so() {
     let model = model.to_str().unwrap();
     let ((_, loss, _), (_, mixed, _)) = (first("f32", model), first("mixed", model));
     assert!(mixed != loss && (mixed - loss).abs() < 0.02 * loss, "{mixed} and {loss}");
+    // A round that goes on from the one before does so in the same precision. Each has one step, at a rate of 0.
+    let second = |precision: &str| {
+        let (out, precision) = (format!("two-{precision}"), format!("train.precision={precision}"));
+        let mut arguments = vec!["train", "--recipe", "in-batch", "--out", &out, "--model", model, "--set", &precision];
+        arguments.extend(&SHORT_RUN[..6]);
+        arguments.extend(["--set", "train.steps=2", "--set", "train.evaluate_every=0", "--set", "round=[{},{train={restart=false}}]"]);
+        let output = run(folder.path(), &arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let log = fs::read_to_string(folder.path().join(&out).join("run.jsonl")).unwrap();
+        let mut events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        events.find(|event| event["event"] == "step" && event["step"] == 1).unwrap()["loss"].as_f64().unwrap()
+    };
+    let (loss, mixed) = (second("f32"), second("mixed"));
+    assert!(mixed != loss && (mixed - loss).abs() < 0.02 * loss, "{mixed} and {loss}");
+}
+
+#[test]
+fn a_search_needs_documents_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    fs::create_dir(folder.path().join("corpus")).unwrap();
+    fs::copy(folder.path().join("data/corpus.jsonl"), folder.path().join("corpus/corpus.jsonl")).unwrap();
+    let found = |data: &str| {
+        json(folder.path(), &["search", "--data", data, "--model", "builtin:tiny", "--device", "cpu", "--json", "an animal"])["hits"].clone()
+    };
+    let hits = found("corpus");
+    assert_eq!(hits.as_array().unwrap().len(), 10);
+    assert_eq!(hits, found("corpus/corpus.jsonl"));
 }
 
 #[test]

@@ -36,6 +36,14 @@ impl Collection {
         read::open(source)
     }
 
+    /// As [`Self::open`], for who needs documents only: a folder with nothing but `corpus.jsonl`, or a file of this name, will do.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_documents(source: &str) -> Result<Self, CorpusError> {
+        read::open_documents(source)
+    }
+
     /// The judgments of one split, if there is such. `valid`, `validation` and `val` mean `dev`, unless a split has that name itself.
     pub fn find_split(&self, name: &str) -> Option<&Judgments> {
         self.splits.get(name).or_else(|| self.splits.get(Self::split_name(name)))

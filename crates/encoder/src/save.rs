@@ -108,7 +108,7 @@ fn write(encoder: &Encoder, folder: &Path) -> Result<(), EncoderError> {
         create(&folder.join(normalize_folder(is_static)))?;
     }
     write_json(&folder.join("config_sentence_transformers.json"), &prompts(encoder))?;
-    write_file(&folder.join("README.md"), readme(encoder).as_bytes())?;
+    write_file(&folder.join("README.md"), encoder.readme().as_bytes())?;
     write_json(&folder.join("modules.json"), &modules(is_static, encoder.network.normalizes()))
 }
 
@@ -165,44 +165,47 @@ fn prompts(encoder: &Encoder) -> Value {
     })
 }
 
-fn readme(encoder: &Encoder) -> String {
-    let card = &encoder.card;
-    let settings = &encoder.settings;
-    let mut text = String::from("---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n");
-    // JSON strings are YAML strings, so any name is quoted rightly.
-    if let Some(base) = &card.base_model {
-        text.push_str(&format!("base_model: {}\n", json!(base)));
+impl Encoder {
+    /// The model card that [`Encoder::save`] writes.
+    pub fn readme(&self) -> String {
+        let card = &self.card;
+        let settings = &self.settings;
+        let mut text = String::from("---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n");
+        // JSON strings are YAML strings, so any name is quoted rightly.
+        if let Some(base) = &card.base_model {
+            text.push_str(&format!("base_model: {}\n", json!(base)));
+        }
+        if !card.datasets.is_empty() {
+            text.push_str(&format!("datasets: {}\n", json!(card.datasets)));
+        }
+        text.push_str("tags:\n- sentence-transformers\n- sentence-similarity\n- feature-extraction\n- dense\n---\n\n");
+        let comparison = match settings.similarity {
+            Similarity::Cosine => "cosine",
+            Similarity::Dot => "inner product",
+        };
+        let pooling = match self.network.is_static() {
+            // An embedding bag takes texts of any length.
+            true => "Mean of token vectors".to_owned(),
+            false => format!("Pooling: {:?}; texts are cut at {} tokens", self.network.pooling(), settings.document_length),
+        };
+        text.push_str(&format!(
+            "# Dense retriever\n\nMaps texts to {} numbers{}; compare them by {comparison}. {pooling}. \
+             Prefix of queries: {}, of documents: {}.\n",
+            self.network.dimension(),
+            if self.network.normalizes() { ", of unit length" } else { "" },
+            json!(settings.query_prompt),
+            json!(settings.document_prompt),
+        ));
+        text.push_str(
+            "\n```python\nfrom sentence_transformers import SentenceTransformer\n\nmodel = SentenceTransformer(\"path/to/this/folder\")\n\
+             queries = model.encode_query([\"a question\"])\ndocuments = model.encode_document([\"a passage\"])\n\
+             print(model.similarity(queries, documents))\n```\n",
+        );
+        if !card.text.is_empty() {
+            text.push_str(&format!("\n{}\n", card.text.trim_end()));
+        }
+        text
     }
-    if !card.datasets.is_empty() {
-        text.push_str(&format!("datasets: {}\n", json!(card.datasets)));
-    }
-    text.push_str("tags:\n- sentence-transformers\n- sentence-similarity\n- feature-extraction\n- dense\n---\n\n");
-    let comparison = match settings.similarity {
-        Similarity::Cosine => "cosine",
-        Similarity::Dot => "inner product",
-    };
-    let pooling = match encoder.network.is_static() {
-        // An embedding bag takes texts of any length.
-        true => "Mean of token vectors".to_owned(),
-        false => format!("Pooling: {:?}; texts are cut at {} tokens", encoder.network.pooling(), settings.document_length),
-    };
-    text.push_str(&format!(
-        "# Dense retriever\n\nMaps texts to {} numbers{}; compare them by {comparison}. {pooling}. \
-         Prefix of queries: {}, of documents: {}.\n",
-        encoder.network.dimension(),
-        if encoder.network.normalizes() { ", of unit length" } else { "" },
-        json!(settings.query_prompt),
-        json!(settings.document_prompt),
-    ));
-    text.push_str(
-        "\n```python\nfrom sentence_transformers import SentenceTransformer\n\nmodel = SentenceTransformer(\"path/to/this/folder\")\n\
-         queries = model.encode_query([\"a question\"])\ndocuments = model.encode_document([\"a passage\"])\n\
-         print(model.similarity(queries, documents))\n```\n",
-    );
-    if !card.text.is_empty() {
-        text.push_str(&format!("\n{}\n", card.text.trim_end()));
-    }
-    text
 }
 
 /// Safetensors bytes with the metadata that older transformers versions insist on.

@@ -16,11 +16,11 @@ type AtCutoff = fn(usize) -> Measure;
 
 impl Evaluation {
     /// One flat object: `queries`, then nDCG, MRR, recall, MAP, precision and success at [`CUTOFFS`] under names such as `ndcg@10`,
-    /// unrounded.
-    pub fn to_json(&self) -> Value {
+    /// unrounded. Of rankings that were cut at `depth` documents, only the measures that look no further.
+    pub fn to_json(&self, depth: Option<usize>) -> Value {
         let mut object = Map::new();
         object.insert("queries".to_owned(), json!(self.queries()));
-        for measure in standard() {
+        for measure in standard(depth) {
             object.insert(measure.to_string(), json!(self.mean(measure)));
         }
         Value::Object(object)
@@ -28,7 +28,7 @@ impl Evaluation {
 }
 
 /// The measures of [`Evaluation::to_json`].
-pub fn standard() -> impl Iterator<Item = Measure> {
+pub fn standard(depth: Option<usize>) -> impl Iterator<Item = Measure> {
     let families: [AtCutoff; 6] = [
         |k| Measure::Ndcg(Some(k)),
         |k| Measure::ReciprocalRank(Some(k)),
@@ -37,11 +37,16 @@ pub fn standard() -> impl Iterator<Item = Measure> {
         Measure::Precision,
         Measure::Success,
     ];
-    families.into_iter().flat_map(|family| CUTOFFS.into_iter().map(family))
+    families.into_iter().flat_map(move |family| within(CUTOFFS, depth).map(family))
+}
+
+fn within<const N: usize>(cutoffs: [usize; N], depth: Option<usize>) -> impl Iterator<Item = usize> {
+    cutoffs.into_iter().filter(move |&cutoff| depth.is_none_or(|depth| cutoff <= depth))
 }
 
 /// BEIR's results json: `{"ndcg": {"NDCG@1": …}, "map": …, "recall": …, "precision": …, "mrr": …}`, five decimals.
-pub fn beir_json(evaluation: &Evaluation) -> Value {
+/// `depth` as in [`Evaluation::to_json`].
+pub fn beir_json(evaluation: &Evaluation, depth: Option<usize>) -> Value {
     let families: [(&str, &str, AtCutoff); 5] = [
         ("ndcg", "NDCG", |k| Measure::Ndcg(Some(k))),
         ("map", "MAP", |k| Measure::Map(Some(k))),
@@ -50,7 +55,7 @@ pub fn beir_json(evaluation: &Evaluation) -> Value {
         ("mrr", "MRR", |k| Measure::ReciprocalRank(Some(k))),
     ];
     let object = families.into_iter().map(|(group, name, family)| {
-        let values = [1, 3, 5, 10, 100, 1000].into_iter().map(|k| {
+        let values = within([1, 3, 5, 10, 100, 1000], depth).map(|k| {
             let value = evaluation.mean(family(k));
             (format!("{name}@{k}"), json!((value * 1e5).round() / 1e5))
         });
@@ -65,9 +70,9 @@ pub fn csv_header(similarity: &str) -> String {
     ["epoch".to_owned(), "steps".to_owned()].into_iter().chain(columns).collect::<Vec<_>>().join(",")
 }
 
-/// The row that belongs under [`csv_header`]. The figures follow sentence-transformers, not trec_eval: binary gains, and MAP over
+/// The row that belongs under [`csv_header`]; epoch and step are -1 outside of training. The figures follow sentence-transformers, not trec_eval: binary gains, and MAP over
 /// min(k, relevant documents). Ties are broken by document id descending, there ascending.
-pub fn csv_row(evaluation: &Evaluation, epoch: f64, step: u64) -> String {
+pub fn csv_row(evaluation: &Evaluation, epoch: f64, step: i64) -> String {
     let values = csv_columns().map(|(_, measure)| evaluation.mean(measure).to_string());
     [epoch.to_string(), step.to_string()].into_iter().chain(values).collect::<Vec<_>>().join(",")
 }

@@ -65,7 +65,7 @@ fn bounded() -> Vec<Measure> {
         "ndcg_binary@5",
         "map_capped@5",
     ];
-    names.iter().map(|name| name.parse().unwrap()).chain(report::standard()).collect()
+    names.iter().map(|name| name.parse().unwrap()).chain(report::standard(None)).collect()
 }
 
 /// Grades in ranked order, straight from the definition of the tie rule.
@@ -250,7 +250,7 @@ fn pairs_are_of_common_queries() {
 fn reports_have_the_forms_of_the_tools() {
     let (qrels, run) = small();
     let evaluation = evaluate(&qrels, &run, &Options::default());
-    let beir = report::beir_json(&evaluation);
+    let beir = report::beir_json(&evaluation, None);
     assert_eq!(beir.as_object().unwrap().keys().collect::<Vec<_>>(), ["ndcg", "map", "recall", "precision", "mrr"]);
     assert_eq!(beir["recall"]["Recall@1000"], 0.5);
     // map: (1/2 + 2/3) / 2 over two queries = 0.291666…, rounded to five places.
@@ -270,9 +270,14 @@ fn reports_have_the_forms_of_the_tools() {
     assert_eq!(cells.len(), report::csv_header("cosine").split(',').count());
     assert_eq!(cells[..4], ["1", "200", "0", "0.5"]);
 
-    let flat = evaluation.to_json();
+    let shallow = report::beir_json(&evaluation, Some(100));
+    assert_eq!((shallow["ndcg"].as_object().unwrap().len(), shallow["recall"].get("Recall@1000")), (5, None));
+    let shallow = evaluation.to_json(Some(10));
+    assert!(shallow.get("recall@10").is_some() && shallow.get("recall@20").is_none());
+
+    let flat = evaluation.to_json(None);
     assert_eq!(flat["queries"], 2);
     assert_eq!(flat["mrr@10"].as_f64(), evaluation.get("mrr@10"));
     let names: BTreeSet<&String> = flat.as_object().unwrap().keys().collect();
-    assert_eq!(names.len(), 1 + report::standard().count());
+    assert_eq!(names.len(), 1 + report::standard(None).count());
 }

@@ -254,7 +254,7 @@ pub(crate) struct EncodeArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SearchArgs {
-    /// The collection: a folder, a file, or builtin:demo
+    /// The collection: a folder, a file, or builtin:demo; a folder with nothing but corpus.jsonl will do
     #[arg(long, value_name = "DIR")]
     pub(crate) data: String,
     /// The encoder: a folder, a hub id, or builtin:tiny
@@ -292,12 +292,18 @@ pub(crate) struct EvaluateArgs {
     /// The share of training queries that the run held out, where no split came with the data (data.hold_out)
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     pub(crate) hold_out: f64,
-    /// A folder for metrics.json and run.trec
+    /// A folder for metrics.json, the same as BEIR and sentence-transformers write it, and run.trec
     #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
-    /// Documents retrieved for each query
-    #[arg(long, default_value_t = 100)]
+    /// Documents retrieved for each query, 100 to 1024; measures that look further are not given
+    #[arg(long, default_value_t = 100, value_name = "K")]
     pub(crate) depth: usize,
+    /// The lowest grade that counts as relevant (trec_eval's -l; 2 for TREC DL); nDCG weighs all grades
+    #[arg(long, value_name = "GRADE", default_value_t = 1)]
+    pub(crate) relevance_level: i32,
+    /// Leave out retrieved documents whose id is the query's own (as BEIR does: ArguAna, Quora)
+    #[arg(long)]
+    pub(crate) drop_identical: bool,
     /// Keep the documents' rows in a file in this folder while working, rather than in the device's memory
     #[arg(long, conflicts_with = "run", value_name = "DIR")]
     pub(crate) rows_in: Option<PathBuf>,

@@ -80,9 +80,10 @@ impl BatchLog {
         writeln!(self.file, "{line}").context("writing batches.jsonl")
     }
 
-    /// Everything written so far reaches the file.
-    pub(crate) fn flush(&mut self) -> Result<()> {
-        self.file.flush().context("writing batches.jsonl")
+    /// Makes everything written so far survive a crash.
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        self.file.flush().context("writing batches.jsonl")?;
+        self.file.get_ref().sync_data().context("writing batches.jsonl")
     }
 }
 

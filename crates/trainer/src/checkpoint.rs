@@ -15,8 +15,9 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::errors::chain;
 use crate::evaluation::Summary;
-use crate::runfolder::write_whole;
+use crate::runfolder::{sync_folder, write_whole};
 
 /// Named tensors, as the encoder and the optimiser give and take them.
 pub(crate) type Tensors = Vec<(String, TensorData)>;
@@ -65,7 +66,8 @@ pub(crate) type Parts = BTreeMap<String, Vec<u8>>;
 const MANIFEST: &str = "manifest.json";
 
 impl Checkpoint {
-    /// Writes `folder/step-N` and removes all but the newest `keep` checkpoints.
+    /// Writes `folder/step-N` and removes all but the newest `keep` checkpoints. Those of later steps are removed too: the run was resumed
+    /// without them, since they were damaged.
     pub(crate) fn write(&self, folder: &Path, keep: usize) -> Result<PathBuf> {
         let target = folder.join(format!("step-{}", self.position.step));
         let temporary = folder.join(format!(".step-{}.partial", self.position.step));
@@ -90,22 +92,32 @@ impl Checkpoint {
         if target.exists() {
             fs::remove_dir_all(&target).with_context(|| format!("replacing {}", target.display()))?;
         }
+        sync_folder(&temporary);
         fs::rename(&temporary, &target).with_context(|| format!("completing {}", target.display()))?;
-        for (_, old) in complete(folder)?.into_iter().rev().skip(keep) {
+        sync_folder(folder);
+        let (passed_over, own): (Vec<_>, Vec<_>) = complete(folder)?.into_iter().partition(|(step, _)| *step > self.position.step);
+        for (_, old) in passed_over.into_iter().chain(own.into_iter().rev().skip(keep)) {
             fs::remove_dir_all(&old).with_context(|| format!("removing the old checkpoint {}", old.display()))?;
         }
         Ok(target)
     }
 
     /// The newest checkpoint that is whole. None when there is no checkpoint yet.
+    ///
+    /// # Errors
+    /// When there are some, and none is whole: to begin anew is for people to decide.
     pub(crate) fn newest(folder: &Path) -> Result<Option<Self>> {
-        for (_, path) in complete(folder)?.into_iter().rev() {
-            match Self::read(&path) {
+        let found = complete(folder)?;
+        for (_, path) in found.iter().rev() {
+            match Self::read(path) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(error) => tracing::warn!("passing over the checkpoint {}: {error:#}", path.display()),
+                Err(error) => tracing::warn!("passing over the checkpoint {}: {}", path.display(), chain(&error)),
             }
         }
-        Ok(None)
+        match found.is_empty() {
+            true => Ok(None),
+            false => bail!("no checkpoint in {} is whole; remove what is in there, and the run begins anew", folder.display()),
+        }
     }
 
     fn read(path: &Path) -> Result<Self> {
@@ -232,5 +244,22 @@ mod tests {
         fs::write(newest.join("miner.bin"), b"x").expect("the file is there");
         let found = Checkpoint::newest(folder.path()).expect("readable").expect("the older one is whole");
         assert_eq!(found.position.step, 1);
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_of_a_later_step_costs_no_new_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for step in [30, 40] {
+            let path = checkpoint(step).write(folder.path(), 2).expect("it is written");
+            fs::write(path.join("weights.safetensors"), b"x").expect("the file is there");
+        }
+        let error = Checkpoint::newest(folder.path()).err().expect("none is whole").to_string();
+        assert!(error.contains("no checkpoint in"), "{error}");
+        for (step, kept) in [(10, vec![10]), (20, vec![10, 20]), (30, vec![20, 30])] {
+            checkpoint(step).write(folder.path(), 2).expect("it is written");
+            let steps: Vec<usize> = complete(folder.path()).expect("the folder is readable").into_iter().map(|(step, _)| step).collect();
+            assert_eq!(steps, kept);
+            assert_eq!(Checkpoint::newest(folder.path()).expect("readable").map(|it| it.position.step), Some(step));
+        }
     }
 }

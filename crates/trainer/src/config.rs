@@ -33,7 +33,7 @@ pub(crate) struct Config {
     pub(crate) teacher: TeacherConfig,
     /// The cross-encoder behind `teacher.model = "reranker"`.
     pub(crate) reranker: RerankerConfig,
-    /// The steps are divided evenly into as many rounds; each entry holds what its round changes in the sections of [`ROUND_SECTIONS`].
+    /// The steps are divided into as many rounds, evenly or by their [`ROUND_SHARE`]; each entry holds what its round changes in the sections of [`ROUND_SECTIONS`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) round: Vec<toml::Table>,
     /// Nobody wrote `loss.temperature`: `train` chooses it by the kind of encoder.
@@ -43,6 +43,15 @@ pub(crate) struct Config {
 
 /// Sections that a round may change.
 const ROUND_SECTIONS: [&str; 8] = ["batch", "encoder", "guide", "loss", "negatives", "reranker", "teacher", "train"];
+
+/// Beside its sections a round may say how much of the steps, or of the seconds, it gets: 1 is what every other one has.
+const ROUND_SHARE: &str = "share";
+
+/// Of sections that are not all a round's own, the keys that it may change: the others are settled when the run begins.
+const ROUND_KEYS: [(&str, &[&str]); 2] = [
+    ("encoder", &["documents", "momentum"]),
+    ("train", &["augment", "clip", "learning_rate", "rate_factor", "restart", "round_trip", "schedule", "warmup", "weight_decay"]),
+];
 
 /// A model beside the encoder in training.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -483,6 +492,25 @@ mod tests {
             let config = merge("my.toml", IN_BATCH, &[(key.to_owned(), value.to_owned())]).expect("a valid configuration");
             let doubts = config.doubts().unwrap();
             assert!(doubts.len() == 1 && doubts[0].contains(key.split('.').next().unwrap()), "{doubts:?}");
+        }
+    }
+
+    #[test]
+    fn a_round_changes_what_is_its_own_and_nothing_else() {
+        for key in ["encoder.model = \"x\"", "train.seed = 3", "train.steps = 5", "train.precision = \"mixed\""] {
+            let error = message(&format!("{IN_BATCH}[[round]]\n[[round]]\n{key}\n"), &[]);
+            let key = key.split(' ').next().unwrap();
+            assert!(error.contains("[[round]] number 2") && error.contains(&format!("cannot change `{key}`")), "{error}");
+        }
+        let text = format!("{IN_BATCH}[[round]]\n[[round]]\ntrain.warmup = 0.5\nencoder.documents = \"momentum\"\n");
+        let second = merge("my.toml", &text, &[]).expect("a valid configuration").of_round(1).expect("a valid round");
+        assert_eq!((second.train.warmup, second.encoder.documents), (0.5, DocumentEncoder::Momentum));
+        let text = format!("{IN_BATCH}[[round]]\nshare = 3\n[[round]]\nshare = 0.5\n[[round]]\n");
+        let config = merge("my.toml", &text, &[]).expect("a valid configuration");
+        assert_eq!([0, 1, 2].map(|round| config.share_of_round(round)), [3.0, 0.5, 1.0]);
+        for wrong in ["0", "-1", "nan", "\"x\""] {
+            let error = message(&format!("{IN_BATCH}[[round]]\n[[round]]\nshare = {wrong}\n"), &[]);
+            assert!(error.contains("[[round]] number 2: share must be"), "{error}");
         }
     }
 

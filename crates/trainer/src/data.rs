@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use corpus::{Collection, QueryCounts, QueryUse, TextTokenizer, TokenSpec, Tokens};
+use corpus::{Collection, CorpusError, QueryCounts, QueryUse, TextTokenizer, Texts, TokenSpec, Tokens};
 use encoder::{Settings, TokenBatch};
 use mining::DocumentTexts;
 
 use crate::config::DataConfig;
 use crate::errors::{OrUsage, Usage};
+use crate::runfolder::RunFolder;
 use crate::side_files::SideFiles;
 
 pub(crate) struct Data {
@@ -84,12 +85,20 @@ impl TokenRows {
     ) -> Result<Self> {
         let queries = TokenSpec { prompt: &settings.query_prompt, max_length: settings.query_length };
         let spec = TokenSpec { prompt: &settings.document_prompt, max_length: settings.document_length };
-        let queries = Tokens::prepare(cache, tokenizer, &queries, collection.queries.texts()).context("tokenising the queries")?;
-        let documents = Tokens::prepare(cache, tokenizer, &spec, collection.documents.texts()).context("tokenising the documents")?;
-        let generated = match &side.generated {
-            Some(generated) => Some(Tokens::prepare(cache, tokenizer, &spec, &generated.texts).context("tokenising the generated texts")?),
-            None => None,
+        let prepare = |spec: &TokenSpec<'_>, texts: &Texts| match Tokens::prepare(cache, tokenizer, spec, texts) {
+            Err(CorpusError::Cache { path, source }) => {
+                tracing::warn!(
+                    "tokens are not kept for the next run: {}: {source}; DREDGE_CACHE names another folder for them",
+                    path.display()
+                );
+                Tokens::prepare(None, tokenizer, spec, texts)
+            }
+            prepared => prepared,
         };
+        let queries = prepare(&queries, collection.queries.texts()).context("tokenising the queries")?;
+        let documents = prepare(&spec, collection.documents.texts()).context("tokenising the documents")?;
+        let generated = side.generated.as_ref().map(|generated| prepare(&spec, &generated.texts)).transpose();
+        let generated = generated.context("tokenising the generated texts")?;
         Ok(Self { queries, documents, generated, pad: tokenizer.pad_id() })
     }
 
@@ -118,7 +127,40 @@ impl TokenRows {
 
 /// Opens a collection by the name on the command line; a wrong name is a wrong request.
 pub(crate) fn open(source: &str) -> Result<Collection, Usage> {
-    let collection = Collection::open(source).or_usage()?;
+    noted(Collection::open(source).or_usage()?)
+}
+
+/// The same where only documents are needed.
+pub(crate) fn open_documents(source: &str) -> Result<Collection, Usage> {
+    noted(Collection::open_documents(source).or_usage()?)
+}
+
+/// The collection of a run that is there already.
+///
+/// # Errors
+/// As [`open`]; a relative path that leads nowhere from here says where it comes from.
+pub(crate) fn open_of_run(run: &RunFolder, config: &DataConfig) -> Result<Collection, Usage> {
+    look_for(run, config)?;
+    open(&config.path)
+}
+
+/// Whether the data of a run are where its configuration says.
+///
+/// # Errors
+/// When a relative path leads nowhere from here.
+pub(crate) fn look_for(run: &RunFolder, config: &DataConfig) -> Result<(), Usage> {
+    let path = Path::new(&config.path);
+    if config.path.starts_with("builtin:") || path.is_absolute() || path.exists() {
+        return Ok(());
+    }
+    Err(Usage::new(format!(
+        "no data at {}, which is where {} has them, seen from the folder in which the run began; go there first, or write the whole path into data.path",
+        config.path,
+        run.config().display()
+    )))
+}
+
+fn noted(collection: Collection) -> Result<Collection, Usage> {
     for note in &collection.notes {
         tracing::warn!("{note}");
     }

@@ -32,7 +32,13 @@ pub(crate) fn choose(request: &str) -> Result<Chosen, Usage> {
         }
         "gpu" => {
             let adapters = kernels::adapters();
-            let adapter = best(adapters.clone()).or_else(|| software_adapter(adapters));
+            let adapter = best(adapters.clone()).or_else(|| {
+                let adapter = software_adapter(adapters)?;
+                output::note(
+                    "device: no hardware GPU found, computing on a software one, which is for tests: --device cpu is many times as fast",
+                );
+                Some(adapter)
+            });
             Some(adapter.ok_or_else(|| refused("there is no GPU and no software Vulkan driver; use --device cpu"))?)
         }
         "software" => Some(

@@ -31,7 +31,31 @@ impl<T, E: std::fmt::Display> OrUsage<T> for Result<T, E> {
     }
 }
 
+/// An error and its causes in one line. Some say themselves what caused them: no cause is said twice.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line.replace('\n', "; ")
+}
+
 /// The exit code of a failed command.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(|cause| cause.is::<Usage>()) { 2 } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow::anyhow!("disk full").context("a.txt: disk full").context("writing\nlists");
+        assert_eq!(chain(&error), "writing; lists: a.txt: disk full");
+    }
 }

@@ -12,8 +12,10 @@ use crate::rows::Rows;
 
 /// Documents retrieved for each query: enough for every metric of [`Summary`].
 pub(crate) const DEPTH: usize = 100;
+/// Queries encoded at a time, and searched unless the documents are in a file.
+pub(crate) const QUERY_BLOCK: usize = 256;
 
-/// The figures every command prints. Means over the queries that have at least one relevant document and stand in the run.
+/// The figures every command prints. Means over the queries that have at least one relevant document; one that the run lacks counts as zero.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Summary {
     #[serde(rename = "ndcg@10")]
@@ -55,9 +57,6 @@ pub(crate) fn of_rows(rows: &mut Rows, store: &EmbeddingStore, data: &Data, judg
     Ok(score(run, &data.collection, judgments))
 }
 
-/// Queries encoded at a time, and searched unless the documents are in a file.
-pub(crate) const QUERY_BLOCK: usize = 256;
-
 /// The lexical baseline.
 pub(crate) fn of_bm25(collection: &Collection, judgments: &Judgments, depth: usize) -> Result<Scored> {
     let queries: Vec<u32> = judgments.queries().collect();
@@ -69,6 +68,11 @@ pub(crate) fn of_bm25(collection: &Collection, judgments: &Judgments, depth: usi
         }
     }
     Ok(score(run, collection, judgments))
+}
+
+/// The depth at which rankings were cut, where there are more documents than that.
+pub(crate) fn cut(depth: usize, documents: usize) -> Option<usize> {
+    (depth < documents).then_some(depth)
 }
 
 fn score(run: Run, collection: &Collection, judgments: &Judgments) -> Scored {

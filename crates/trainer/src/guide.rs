@@ -13,6 +13,7 @@ use mining::{EmbeddingStore, EncodeError, PairScorer, RowEncoder};
 
 use crate::batches::Batch;
 use crate::data::Data;
+use crate::errors::chain;
 use crate::kept_rows;
 use crate::rows::Rows;
 
@@ -72,7 +73,7 @@ impl PairScorer for Guide {
             let (queries, documents): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
             let rows = |store: &EmbeddingStore, ids: &[u32]| store.rows(ids).map_err(|error| EncodeError::new(error.to_string()));
             let products = rows(&self.queries, &queries)? * rows(&self.documents, &documents)?;
-            scores.extend(on_host(products.sum_dim(1)).map_err(|error| EncodeError::new(format!("{error:#}")))?);
+            scores.extend(on_host(products.sum_dim(1)).map_err(|error| EncodeError::new(chain(&error)))?);
         }
         Ok(scores)
     }

@@ -138,7 +138,7 @@ impl Inspection {
             ))
             .into());
         }
-        let mut collection = data::open(&config.data.path)?;
+        let mut collection = data::open_of_run(&folder, &config.data)?;
         splits::enter(&mut collection, &config.data)?;
         let judgments = collection.split(&config.data.train).or_usage()?.clone();
         Ok(Self { run: root.display().to_string(), collection, judgments, versions, visits })

@@ -1,6 +1,6 @@
 //! Rows of a fixed encoder in a file of the run folder: every later round and every resumed run reads them and encodes nothing.
 //!
-//! The name of a file is a digest of everything that decides its content (weights, pooling, tokens of every text), and behind the rows lies a digest of
+//! The name of a file is a digest of what tells encoders and texts of a run apart (weights, pooling, tokens of every text), and behind the rows lies a digest of
 //! them, so a file is either right or not there. Files are written whole; one that is damaged is made anew.
 
 use std::fs::{self, File};

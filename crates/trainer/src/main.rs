@@ -48,7 +48,8 @@ fn main() -> ExitCode {
     kernels::keep_tuning();
     let cli = args::Cli::parse();
     output::start_tracing();
-    match commands::run(cli.command.unwrap_or_else(|| args::Command::Train(args::TrainArgs::default()))) {
+    let command = cli.command.unwrap_or_else(|| args::Command::Train(args::TrainArgs::default()));
+    match commands::run(command).and_then(|()| output::complete()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&error);

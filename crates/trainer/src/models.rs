@@ -14,7 +14,7 @@ use mining::{EncodeError, Encoders, PairScorer, RowEncoder};
 
 use crate::config::Config;
 use crate::data::{Data, TokenRows};
-use crate::errors::OrUsage;
+use crate::errors::{OrUsage, chain};
 use crate::rows::Rows;
 use crate::runfolder::RunFolder;
 
@@ -75,13 +75,18 @@ impl Models {
         let rows = match self.opened.remove(&key) {
             Some(rows) => rows,
             None if key == START => Rows::new(self.start.clone(), &self.device, &self.data.tokens),
-            None => self.load(&key)?,
+            None => self.load(&key, name == PREVIOUS_ROUND)?,
         };
         Ok(self.opened.entry(key).or_insert(rows))
     }
 
-    fn load(&self, model: &str) -> Result<Rows> {
+    /// `own`: a model of this run, which goes on as it was: a folder has one length for both sides, and says nothing of how it computes.
+    fn load(&self, model: &str, own: bool) -> Result<Rows> {
         let encoder = Encoder::load(model, &self.device).or_usage()?;
+        if own {
+            let network = encoder.network.with_precision(self.start.precision()).or_usage()?;
+            return Ok(Rows::new(network, &self.device, &self.data.tokens));
+        }
         let tokens = TokenRows::prepare(&self.data.collection, &self.data.side, &encoder.tokenizer, &encoder.settings)?;
         Ok(Rows::new(encoder.network, &self.device, &Arc::new(tokens)))
     }
@@ -113,7 +118,7 @@ impl Encoders for Views<'_> {
     fn named(&mut self, model: &str) -> Result<&mut dyn RowEncoder, EncodeError> {
         match self.models.rows(model, self.round) {
             Ok(rows) => Ok(rows),
-            Err(error) => Err(EncodeError::new(format!("{error:#}"))),
+            Err(error) => Err(EncodeError::new(chain(&error))),
         }
     }
 

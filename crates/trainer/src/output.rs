@@ -1,14 +1,15 @@
 //! What a person sees: tables and JSON on standard output, progress, notes and errors on standard error.
 //!
 //! The only file that prints. `--json` means one object on standard output and nothing else there.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::errors::chain;
 use crate::evaluation::Summary;
 
 /// Library warnings go to standard error; DREDGE_LOG chooses the level (error, warn, info, debug).
@@ -17,6 +18,8 @@ pub(crate) fn start_tracing() {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
+        // Of a standard error that takes nothing it would tell standard error, and panic.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)
@@ -25,26 +28,49 @@ pub(crate) fn start_tracing() {
 
 /// One line, the whole chain of causes.
 pub(crate) fn error(error: &anyhow::Error) {
-    eprintln!("trainer: {}", format!("{error:#}").replace('\n', "; "));
+    note(&format!("trainer: {}", chain(error)));
 }
 
-/// A line on standard error about what is going on.
+/// A line on standard error about what is going on. Whether anybody reads it is no reason to stop.
 pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// One JSON object on standard output.
+///
+/// # Errors
+/// When it cannot be described.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, value)?;
-    writeln!(out)?;
+    line(&serde_json::to_string(value)?);
     Ok(())
 }
 
+/// What standard output did not take, at first.
+static LOST: OnceLock<std::io::Error> = OnceLock::new();
+
 /// A line on standard output.
 pub(crate) fn line(text: &str) {
-    // A closed pipe (`trainer recipes | head -1`) is no failure.
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    keep(writeln!(std::io::stdout().lock(), "{text}"));
+}
+
+fn keep(written: std::io::Result<()>) {
+    match written {
+        // A closed pipe (`trainer recipes | head -1`) is no failure.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => _ = LOST.set(error),
+        _ => {}
+    }
+}
+
+/// Whether standard output took all that was written to it.
+///
+/// # Errors
+/// When it did not.
+pub(crate) fn complete() -> anyhow::Result<()> {
+    keep(std::io::stdout().lock().flush());
+    match LOST.get() {
+        Some(error) => anyhow::bail!("writing to standard output: {error}"),
+        None => Ok(()),
+    }
 }
 
 /// Rows of cells, columns aligned, the first to the left and the others to the right.

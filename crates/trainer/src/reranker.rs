@@ -101,7 +101,7 @@ impl Reranker {
             (model, trained)
         };
         let learner = match settings.jointly {
-            true => Some(RerankerLearner::new(&model, training(config, &model, models, around.course.round_steps())).or_usage()?),
+            true => Some(RerankerLearner::new(&model, training(config, &model, models, around.course.round_steps(round))).or_usage()?),
             false => None,
         };
         let cache = ScoreCache::open(&folder.path().join("reranker-scores.bin")).context("opening the reranker's scores")?;

@@ -2,7 +2,8 @@
 //!
 //! A round (`[[round]]` in the configuration) is a training run of its own inside the run: the learning rate starts over, and with `train.restart` so do the weights,
 //! while what the round before has learned lives on as the model that mines for this one (DPR's second training set; RocketQA; coCondenser).
-//! A run is measured in steps, or, with `train.seconds`, in seconds of training and mining: then rounds divide the seconds, as evenly as they
+//! Rounds divide the steps evenly, or in proportion to their `share`.
+//! A run is measured in steps, or, with `train.seconds`, in seconds of training and mining: then rounds divide the seconds as they
 //! divide steps, and whatever changes over the run follows the time. A run that is given both ends with what comes first.
 
 use std::sync::Arc;
@@ -10,10 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::Config;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Course {
     steps: usize,
-    rounds: usize,
+    /// How much of the run lies before each round, and all of it at last.
+    before: Arc<[f64]>,
     seconds: Option<f64>,
 }
 
@@ -35,7 +37,14 @@ impl Course {
     /// From a resolved configuration.
     pub(crate) fn new(config: &Config) -> Self {
         let steps = config.train.steps.unwrap_or(1).max(1);
-        Self { steps, rounds: config.rounds().min(steps), seconds: config.train.seconds }
+        let shares: Vec<f64> = (0..config.rounds().min(steps)).map(|round| config.share_of_round(round)).collect();
+        Self::of(steps, &shares, config.train.seconds)
+    }
+
+    fn of(steps: usize, shares: &[f64], seconds: Option<f64>) -> Self {
+        let all: f64 = shares.iter().sum();
+        let before = (0..=shares.len()).map(|round| shares[..round].iter().sum::<f64>() / all).collect();
+        Self { steps, before, seconds }
     }
 
     /// Steps of the run; with a budget of seconds, more than it will do.
@@ -45,15 +54,15 @@ impl Course {
 
     /// Rounds of the run.
     pub(crate) fn rounds(&self) -> usize {
-        self.rounds
+        self.before.len() - 1
     }
 
-    /// The round, from 0, that a step belongs to which begins after `seconds`. Rounds differ by at most one step; under a budget of seconds
-    /// each has the same time.
+    /// The round, from 0, that a step belongs to which begins after `seconds`.
     pub(crate) fn round_of(&self, step: usize, seconds: f64) -> usize {
-        let by_steps = (0..self.rounds).rev().find(|&round| self.start(round) <= step).unwrap_or(0);
-        let by_time = self.seconds.map_or(0, |budget| (seconds / budget * self.rounds as f64) as usize);
-        by_steps.max(by_time).min(self.rounds - 1)
+        let last = |begun: &dyn Fn(usize) -> bool| (0..self.rounds()).rev().find(|&round| begun(round)).unwrap_or(0);
+        let by_steps = last(&|round| self.start(round) <= step);
+        let by_time = self.seconds.map_or(0, |budget| last(&|round| self.before[round] <= seconds / budget));
+        by_steps.max(by_time)
     }
 
     /// The first step of the round after `round`, or the end of the run, as far as steps tell.
@@ -61,9 +70,13 @@ impl Course {
         self.start(round + 1)
     }
 
-    /// Steps of the longest round: what the learning rate's schedule spans.
-    pub(crate) fn round_steps(&self) -> usize {
-        self.steps.div_ceil(self.rounds)
+    /// Steps of a round, of those with the same share the longest: what the learning rate's schedule spans.
+    pub(crate) fn round_steps(&self, round: usize) -> usize {
+        whole(self.steps as f64 * self.share(round)).max(1)
+    }
+
+    fn share(&self, round: usize) -> f64 {
+        self.before[round + 1] - self.before[round]
     }
 
     /// How much of the whole run is done before a step, 0 to 1.
@@ -82,8 +95,8 @@ impl Course {
     pub(crate) fn step_in_round(&self, round: usize, step: usize, seconds: f64) -> usize {
         match self.seconds {
             Some(_) => {
-                let passed = (self.progress(step, seconds) * self.rounds as f64 - round as f64).clamp(0.0, 1.0);
-                (passed * self.round_steps() as f64) as usize
+                let passed = ((self.progress(step, seconds) - self.before[round]) / self.share(round)).clamp(0.0, 1.0);
+                (passed * self.round_steps(round) as f64) as usize
             }
             None => step - self.start(round),
         }
@@ -94,9 +107,15 @@ impl Course {
         step >= self.steps || self.seconds.is_some_and(|budget| seconds >= budget)
     }
 
+    /// Every round has a step at least.
     fn start(&self, round: usize) -> usize {
-        (self.steps * round).div_ceil(self.rounds).min(self.steps)
+        whole(self.steps as f64 * self.before[round]).clamp(round, self.steps - (self.rounds() - round))
     }
+}
+
+/// The next whole number, where not rounding alone has led beyond one.
+fn whole(number: f64) -> usize {
+    (number - 1e-9 * number.max(1.0)).ceil() as usize
 }
 
 #[cfg(test)]
@@ -104,7 +123,7 @@ mod tests {
     use super::*;
 
     fn course(steps: usize, rounds: usize, seconds: Option<f64>) -> Course {
-        Course { steps, rounds: rounds.min(steps), seconds }
+        Course::of(steps, &vec![1.0; rounds.min(steps)], seconds)
     }
 
     #[test]
@@ -116,9 +135,29 @@ mod tests {
             for step in 0..steps {
                 let end = (step..steps).find(|&later| of[later] != of[step]).unwrap_or(steps);
                 assert_eq!(course.round_end(of[step]), end, "{steps} {rounds} {step}");
-                assert!(course.step_in_round(of[step], step, 0.0) < course.round_steps());
+                assert!(course.step_in_round(of[step], step, 0.0) < course.round_steps(of[step]));
+                assert_eq!(course.round_steps(of[step]), steps.div_ceil(rounds.min(steps)), "{steps} {rounds}");
             }
+            let sizes: Vec<usize> = (0..course.rounds()).map(|round| course.round_end(round) - course.start(round)).collect();
+            assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1, "{sizes:?}");
         }
+    }
+
+    #[test]
+    fn rounds_divide_steps_and_seconds_by_their_shares() {
+        let sizes = |steps: usize, shares: &[f64]| -> Vec<usize> {
+            let course = Course::of(steps, shares, None);
+            (0..shares.len()).map(|round| course.round_end(round) - course.start(round)).collect()
+        };
+        assert_eq!(sizes(10, &[3.0, 2.0]), [6, 4]);
+        assert_eq!(sizes(100, &[0.1, 0.2, 0.7]), [10, 20, 70]);
+        // A step at least, however small the share, at either end.
+        assert_eq!(sizes(5, &[1e-9, 1.0, 1e-9]), [1, 3, 1]);
+        let course = Course::of(1000, &[1.0, 3.0], Some(20.0));
+        assert_eq!([0.0, 4.9, 5.0, 19.0].map(|seconds| course.round_of(0, seconds)), [0, 0, 1, 1]);
+        assert_eq!((course.round_steps(0), course.round_steps(1)), (250, 750));
+        // Half of the second round's fifteen seconds.
+        assert_eq!(course.step_in_round(1, 300, 12.5), 375);
     }
 
     #[test]
@@ -139,7 +178,7 @@ mod tests {
         // The learning rate starts over, and is at its middle in the middle of the round's time.
         let near = |round, seconds, share: f64| {
             let step = course.step_in_round(round, 50, seconds) as f64;
-            assert!((step - share * course.round_steps() as f64).abs() < 200.0, "{step} in round {round} after {seconds} s");
+            assert!((step - share * course.round_steps(round) as f64).abs() < 200.0, "{step} in round {round} after {seconds} s");
         };
         near(0, 5.0, 0.5);
         near(1, 10.0, 0.0);

@@ -3,13 +3,17 @@
 //! Every write goes to a temporary name beside its target, is synced, then renamed: a reader, or a run that was killed, finds the
 //! old file or the new one, never half of either.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use corpus::write::Target;
 
 use crate::errors::Usage;
+
+/// The file that the process at work holds locked.
+pub(crate) const LOCK: &str = ".lock";
 
 #[derive(Clone, Debug)]
 pub(crate) struct RunFolder {
@@ -19,13 +23,16 @@ pub(crate) struct RunFolder {
 impl RunFolder {
     /// Creates the folder; one that holds anything already is refused.
     pub(crate) fn create(root: PathBuf) -> Result<Self> {
+        if root.is_file() {
+            return Err(Usage::new(format!("{} is a file; --out names the folder that the run creates", root.display())).into());
+        }
         if root.exists() && fs::read_dir(&root).with_context(|| format!("reading {}", root.display()))?.next().is_some() {
-            return Err(Usage::new(format!(
-                "the output folder {} is not empty; choose another --out, or go on with it: trainer train --resume {}",
-                root.display(),
-                root.display()
-            ))
-            .into());
+            let resume = if root.join("config.toml").is_file() {
+                format!(", or go on with it: trainer train --resume {}", root.display())
+            } else {
+                String::new()
+            };
+            return Err(Usage::new(format!("the output folder {} is not empty; choose another --out{resume}", root.display())).into());
         }
         let folder = Self { root };
         for part in ["checkpoints", "evaluation", "negatives", "tensorboard"] {
@@ -35,14 +42,36 @@ impl RunFolder {
         Ok(folder)
     }
 
+    /// Takes the folder for this process, until the file is dropped. Where the file system knows no locks nobody is kept out.
+    ///
+    /// # Errors
+    /// When another process has it.
+    pub(crate) fn lock(&self) -> Result<File> {
+        let path = self.root.join(LOCK);
+        let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                Err(Usage::new(format!("another process is at work in {}; wait for it, or end it", self.root.display())).into())
+            }
+            _ => Ok(file),
+        }
+    }
+
     /// Takes back what [`Self::create`] made for a run that could not begin, unless more has been written since.
     pub(crate) fn withdraw(&self) {
-        let parts =
-            || fs::read_dir(&self.root).into_iter().flatten().flatten().map(|part| part.path()).filter(|path| *path != self.config());
+        let parts = || {
+            fs::read_dir(&self.root)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|part| part.path())
+                .filter(|path| *path != self.config() && !path.ends_with(LOCK))
+        };
         if parts().any(|path| fs::read_dir(path).map_or(true, |mut inside| inside.next().is_some())) {
             return;
         }
         let _ = fs::remove_file(self.config());
+        let _ = fs::remove_file(self.root.join(LOCK));
         // Only empty folders can be removed this way.
         parts().for_each(|path| _ = fs::remove_dir(path));
         let _ = fs::remove_dir(&self.root);
@@ -57,12 +86,19 @@ impl RunFolder {
         }
     }
 
-    /// `runs/<name>-<number>`, the first number that is free.
-    pub(crate) fn numbered(name: &str) -> PathBuf {
-        (1u32..)
-            .map(|number| PathBuf::from("runs").join(format!("{name}-{number}")))
-            .find(|path| !path.exists())
-            .unwrap_or_else(|| PathBuf::from("runs"))
+    /// Creates `runs/<name>-<number>`, empty, with the first number that is free; two runs that begin at once get two.
+    pub(crate) fn numbered(name: &str) -> Result<PathBuf> {
+        let runs = Path::new("runs");
+        fs::create_dir_all(runs).context("creating runs")?;
+        let mut number = 1u32;
+        loop {
+            let path = runs.join(format!("{name}-{number}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(path),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(error).with_context(|| format!("creating {}", path.display())),
+            }
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -136,8 +172,21 @@ impl RunFolder {
     }
 }
 
+/// Makes new names in a folder survive a power cut, where the system can.
+pub(crate) fn sync_folder(folder: &Path) {
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+}
+
 /// Writes a file whole or not at all.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let target = match Target::of(path) {
+        Target::Replaced(target) => target,
+        Target::InPlace => {
+            let written = File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes));
+            return written.with_context(|| format!("writing {}", path.display()));
+        }
+    };
+    let path = target.as_path();
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let temporary = path.with_file_name(format!(".{name}.partial"));
     let write = || -> std::io::Result<()> {

@@ -50,6 +50,15 @@ pub(crate) fn prepare(config: &Config, collection: &mut Collection) -> Result<(S
             collection.split(split).or_usage().map_err(|error| Usage::new(format!("negatives.draw.split: {error}")))?;
         }
         for (number, source) in config.negatives.source.iter().enumerate() {
+            if let SourceKind::Generated { path, .. } = &source.kind
+                && !path.is_file()
+            {
+                return Err(Usage::new(format!(
+                    "negatives.source.{number}.path: there is no file {}; `trainer generate --kind negatives` writes such texts",
+                    path.display()
+                ))
+                .into());
+            }
             let SourceKind::File { path, .. } = &source.kind else { continue };
             let key = format!("negatives.source.{number}.path");
             match path {

@@ -95,7 +95,7 @@ impl Stage {
         let learner = Learner::new(&models.round_start(&config, round)?, optimizer, columns, &around.chosen.device, &config);
         let warmup = Warmup::try_from(train.warmup).or_usage()?;
         let rate = train.learning_rate.unwrap_or(2e-5) * train.rate_factor;
-        let schedule = Schedule::new(train.schedule, warmup, around.course.round_steps(), rate).or_usage()?;
+        let schedule = Schedule::new(train.schedule, warmup, around.course.round_steps(round), rate).or_usage()?;
         let events = events.into_iter().collect::<Result<_, _>>()?;
         Ok(Self { config, plan, miner: Arc::new(miner), learner, schedule, topics: None, events })
     }
@@ -190,7 +190,7 @@ impl Stage {
             together: self.learner.columns.are_encoded(),
             packed: self.learner.packs(),
             in_batch: self.config.negatives.in_batch(),
-            course: around.course,
+            course: around.course.clone(),
             clock: around.clock.clone(),
             topics: self.topics.clone(),
         })

@@ -4,6 +4,7 @@
 //! the way. What a round consists of is in `stage`, the step itself in `step`, batches in `batches`.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -21,7 +22,7 @@ mod pace;
 use crate::batchlog::BatchLog;
 use crate::checkpoint::{Checkpoint, Position, Tensors};
 use crate::config::{Config, Precision};
-use crate::data::Data;
+use crate::data::{self, Data};
 use crate::device::Chosen;
 use crate::errors::{Interrupted, Usage};
 use crate::evaluation::Summary;
@@ -62,6 +63,8 @@ pub(crate) struct Session {
     /// As resolved, before any round's changes.
     config: Config,
     folder: RunFolder,
+    /// Held while this process is at work in it.
+    _lock: File,
     encoder: Encoder,
     around: Surroundings,
     models: Models,
@@ -77,6 +80,10 @@ pub(crate) struct Session {
     started: Instant,
     /// When the seconds of training and mining were last added up.
     busy_since: Instant,
+    /// Steps done by the last one in the log, and when it was done; or where steps began again behind something else.
+    logged: (usize, Instant),
+    /// Whether the device has done what it was given when it answers.
+    eager: bool,
     /// The step of the round's last refresh, and the seconds that steps had taken by then.
     refreshed: Option<(usize, f64)>,
     /// Something was said about how often they come.
@@ -87,15 +94,16 @@ impl Session {
     /// A new run. `recipe` names its folder when the configuration does not.
     pub(crate) fn start(mut config: Config, recipe: &str) -> Result<Self> {
         let (chosen, encoder, data) = setup::open(&config, 0)?;
+        setup::resolve(&mut config, &encoder, &data)?;
         let root = match &config.output.folder {
             Some(folder) => folder.into(),
-            None => RunFolder::numbered(&format!("{}-{recipe}", data.collection.name)),
+            None => RunFolder::numbered(&format!("{}-{recipe}", data.collection.name))?,
         };
         config.output.folder = Some(root.display().to_string());
-        setup::resolve(&mut config, &encoder, &data)?;
         let folder = RunFolder::create(root)?;
+        let lock = folder.lock()?;
         write_whole(&folder.config(), toml::to_string(&config).context("writing the resolved configuration")?.as_bytes())?;
-        let begun = Self::assemble(config, folder.clone(), chosen, encoder, data, None);
+        let begun = Self::assemble(config, folder.clone(), lock, chosen, encoder, data, None);
         match &begun {
             Ok(session) => session.announce(recipe),
             Err(_) => folder.withdraw(),
@@ -105,6 +113,7 @@ impl Session {
 
     /// A run that was interrupted, from its newest whole checkpoint, or from the start when it has none.
     pub(crate) fn resume(folder: RunFolder, device: Option<&str>) -> Result<Self> {
+        let lock = folder.lock()?;
         let path = folder.config();
         let mut config = crate::config::merge(&path.display().to_string(), &crate::config::read(&path)?, &[])?;
         if let Some(device) = device {
@@ -115,6 +124,7 @@ impl Session {
                 Usage::new(format!("the run {} is finished; its model is {}", folder.path().display(), folder.model().display())).into()
             );
         }
+        data::look_for(&folder, &config.data)?;
         let checkpoint = Checkpoint::newest(&folder.checkpoints())?;
         output::note(&match &checkpoint {
             Some(checkpoint) => format!("resuming after step {}", checkpoint.position.step),
@@ -122,12 +132,13 @@ impl Session {
         });
         let done = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.position.round);
         let (chosen, encoder, data) = setup::open(&config, done)?;
-        Self::assemble(config, folder, chosen, encoder, data, checkpoint)
+        Self::assemble(config, folder, lock, chosen, encoder, data, checkpoint)
     }
 
     fn assemble(
         config: Config,
         folder: RunFolder,
+        lock: File,
         chosen: Chosen,
         encoder: Encoder,
         data: Arc<Data>,
@@ -163,10 +174,14 @@ impl Session {
         };
         Ok(Self {
             batch_log,
+            // The CPU.
+            eager: kernels::describe(&around.chosen.device).is_none(),
+            logged: (0, Instant::now()),
             evaluate_every: config.train.evaluate_every.unwrap_or(0),
             checkpoint_every: config.train.checkpoint_every.unwrap_or(0),
             config,
             folder,
+            _lock: lock,
             encoder,
             around,
             models,
@@ -203,8 +218,8 @@ impl Session {
                 assembler.spawn(self.position.step..until)
             };
             let mut pending: Option<Pending> = None;
+            self.logged = (self.position.step, Instant::now());
             while let Some(batch) = batches.blocking_recv() {
-                let begun = Instant::now();
                 let busy = self.busy_seconds();
                 self.around.clock.set(busy);
                 let rate = self.stage.schedule.rate(self.course().step_in_round(self.position.round, batch.step, busy));
@@ -216,22 +231,29 @@ impl Session {
                 let temperature = loss.temperature.is_scheduled().then(|| loss.temperature.at(&now));
                 self.position.step = batch.step + 1;
                 let texts = batch.pairs.len() + batch.columns.len();
-                let reading = batch.step.is_multiple_of(self.config.train.log_every).then(|| outcome.ask());
                 let drawn = batch.drawn_by_source(&self.stage.miner);
                 if let Some(log) = &mut self.batch_log {
                     log.write(&batch, outcome.seen.as_ref(), &self.stage, &self.around.data.collection)?;
                 }
-                let now = Pending { step: batch.step, outcome, reading, rate, temperature, texts, drawn, begun };
-                // The step before: waiting for this one's numbers would leave the device without work.
-                let previous = pending.replace(now);
-                self.log_step(previous, &bar)?;
-                bar.set_position(self.position.step as u64);
                 let step = self.position.step;
                 let stop = interrupted.load(Ordering::Relaxed);
                 let over = self.course().is_over(step, self.busy_seconds());
                 let evaluate = due(self.evaluate_every, step) && !over;
                 let checkpoint = stop || due(self.checkpoint_every, step);
-                if evaluate || checkpoint || over || step == until {
+                // Batches ahead hold negatives of lists that are to be replaced, or belong to the round before.
+                let relisted = self.stage.miner.by_the_clock() && self.stage.miner.due(self.moment(step));
+                let ends = over || step == until || relisted || self.next_round_is_due();
+                // Weights that somebody reads are weights whose loss was looked at.
+                let read = evaluate || checkpoint || ends;
+                let logged = batch.step.is_multiple_of(self.config.train.log_every);
+                let reading = (logged || read).then(|| outcome.ask());
+                let done = self.eager.then(Instant::now);
+                let now = Pending { step: batch.step, outcome, reading, logged, rate, temperature, texts, drawn, done };
+                // The step before: waiting for this one's numbers would leave the device without work.
+                let previous = pending.replace(now);
+                self.log_step(previous, &bar)?;
+                bar.set_position(step as u64);
+                if read {
                     self.log_step(pending.take(), &bar)?;
                     self.pause_clock();
                 }
@@ -246,16 +268,12 @@ impl Session {
                     let run = self.folder.path().display().to_string();
                     return Err(Interrupted { step, steps: self.course().steps(), run }.into());
                 }
-                if over {
+                if ends {
                     break;
                 }
-                self.busy_since = if evaluate || checkpoint { Instant::now() } else { self.busy_since };
-                let relisted = self.stage.miner.by_the_clock() && self.stage.miner.due(self.moment(step));
-                if relisted || self.next_round_is_due() {
-                    // Batches ahead hold negatives of lists that are to be replaced.
-                    self.log_step(pending.take(), &bar)?;
-                    self.pause_clock();
-                    break;
+                if evaluate || checkpoint {
+                    self.busy_since = Instant::now();
+                    self.logged = (step, self.busy_since);
                 }
             }
             drop(batches);
@@ -270,7 +288,7 @@ impl Session {
             );
         }
         if let Some(log) = &mut self.batch_log {
-            log.flush()?;
+            log.sync()?;
         }
         self.finish(&test)
     }
@@ -408,7 +426,13 @@ impl Session {
                 if mixed { ", or compute with train.precision = \"f32\"" } else { "" }
             );
         }
-        let seconds = pending.begun.elapsed().as_secs_f64();
+        if !pending.logged {
+            return Ok(());
+        }
+        // Of a step since the last one that is in the log, waiting for batches included.
+        let (steps, since) = self.logged;
+        self.logged = (pending.step + 1, pending.done.unwrap_or_else(Instant::now));
+        let seconds = (self.logged.1 - since).as_secs_f64() / (self.logged.0 - steps) as f64;
         bar.set_message(format!("loss {loss:.4}"));
         let mut fields = json!({
             "loss": loss, "gradient_norm": gradient_norm, "learning_rate": pending.rate, "seconds": seconds,
@@ -448,15 +472,17 @@ struct FreshRows {
 struct Pending {
     step: usize,
     outcome: Outcome,
-    /// Its numbers, where they are logged.
+    /// Its numbers, where they are looked at.
     reading: Option<Reading>,
+    logged: bool,
     rate: f64,
     /// Of the scores, where it is scheduled.
     temperature: Option<f64>,
     texts: usize,
     /// Negatives drawn, by source.
     drawn: BTreeMap<String, usize>,
-    begun: Instant,
+    /// When it was done, where that is known before its numbers come.
+    done: Option<Instant>,
 }
 
 fn due(every: usize, step: usize) -> bool {

@@ -82,6 +82,21 @@ pub(crate) fn open(source: &str) -> Result<Collection, CorpusError> {
     Ok(collection)
 }
 
+pub(crate) fn open_documents(source: &str) -> Result<Collection, CorpusError> {
+    let path = Path::new(source);
+    let corpus = if path.is_dir() {
+        let folder = Folder::open(path)?;
+        let alone = folder.with_extension(&["jsonl", "json"]).iter().all(|(stem, _)| stem == "corpus");
+        folder.text_file("corpus.jsonl").filter(|_| alone)
+    } else {
+        Some(path.to_owned()).filter(|path| path.is_file() && stem_of(path) == "corpus")
+    };
+    match corpus {
+        Some(corpus) => Ok(Collection { name: name_of(path), documents: read_rows(&corpus)?, ..Collection::default() }),
+        None => open(source),
+    }
+}
+
 /// The folder's or file's own name, without extensions.
 fn name_of(path: &Path) -> String {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());

@@ -82,10 +82,16 @@ impl Form {
             }
         };
         let grade = grade.trim();
-        let grade = grade.parse().map_err(|_| CorpusError::Grade { place: line.place(), got: excerpt(grade) })?;
+        let grade = whole(grade).ok_or_else(|| CorpusError::Grade { place: line.place(), got: excerpt(grade) })?;
         rows.push(line.number, query, document, grade);
         Ok(())
     }
+}
+
+/// A whole number, which tables that had gaps once write with a point: `1.0`.
+fn whole(grade: &str) -> Option<i32> {
+    let (whole, fraction) = grade.split_once('.').unwrap_or((grade, ""));
+    whole.parse().ok().filter(|_| fraction.bytes().all(|digit| digit == b'0'))
 }
 
 /// Exactly `N` columns, or the number there are.
@@ -102,4 +108,15 @@ pub(super) fn columns<'a, const N: usize>(mut parts: impl Iterator<Item = &'a st
 
 pub(super) fn wrong_columns(line: Line<'_>, got: usize, expected: &'static str) -> CorpusError {
     CorpusError::Columns { place: line.place(), got, row: excerpt(line.text), expected }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grades_are_whole_numbers_however_they_are_written() {
+        let read = ["1", "0", "-1", "2.0", "1.00", "1.5", "0.9", "", ".0", "x", "1e0"].map(whole);
+        assert_eq!(read, [Some(1), Some(0), Some(-1), Some(2), Some(1), None, None, None, None, None, None]);
+    }
 }

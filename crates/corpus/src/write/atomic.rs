@@ -12,8 +12,34 @@ use std::{
 
 use crate::error::CorpusError;
 
+/// Where the content of `path` goes.
+pub enum Target {
+    /// To a temporary name beside this file, the one that a link leads to, and then into its place.
+    Replaced(PathBuf),
+    /// To what is there: a pipe or a device cannot be replaced, and nobody would read what took its place.
+    InPlace,
+}
+
+impl Target {
+    /// Looks what is there.
+    pub fn of(path: &Path) -> Self {
+        match fs::metadata(path) {
+            Ok(found) if !found.is_file() && !found.is_dir() => Self::InPlace,
+            // A link that leads nowhere is replaced itself.
+            _ => Self::Replaced(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())),
+        }
+    }
+}
+
 /// Writes a file through `fill`, creating its folder if need be.
 pub(super) fn file<T>(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<T, CorpusError>) -> Result<T, CorpusError> {
+    let Target::Replaced(path) = Target::of(path) else {
+        let mut out = BufWriter::new(File::options().write(true).open(path).map_err(CorpusError::io(path))?);
+        let value = fill(&mut out)?;
+        out.flush().map_err(CorpusError::io(path))?;
+        return Ok(value);
+    };
+    let path = path.as_path();
     let folder = parent(path);
     fs::create_dir_all(folder).map_err(CorpusError::io(folder))?;
     let temporary = temporary(path)?;
@@ -91,4 +117,25 @@ fn sync_folder(path: &Path) -> Result<(), CorpusError> {
         File::open(path).and_then(|folder| folder.sync_all()).map_err(CorpusError::io(path))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_a_device_is_written_to() {
+        let place = tempfile::tempdir().unwrap();
+        let (real, link) = (place.path().join("real"), place.path().join("link"));
+        fs::write(&real, "old").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let write = |path: &Path| file(path, |out| out.write_all(b"new").map_err(CorpusError::io(path)));
+        write(&link).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&real).unwrap(), b"new");
+        write(Path::new("/dev/null")).unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+        assert!(matches!(Target::of(&place.path().join("none")), Target::Replaced(_)));
+    }
 }

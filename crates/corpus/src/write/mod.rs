@@ -15,6 +15,7 @@ use std::{io::Write, path::Path};
 
 use serde::Serialize;
 
+pub use atomic::Target;
 pub use beir::beir;
 
 use crate::{collection::Collection, error::CorpusError};

@@ -32,6 +32,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     let attempts = compare::run_all(&request, &folder)?;
     let table = Table::read(&request, &folder, &attempts, &split, &qrels)?;
     compare::write(&table, &folder)?;
+    compare::export(&table, &qrels, &folder)?;
     if args.common.json {
         output::json(&table)?;
     } else {
@@ -74,5 +75,8 @@ fn print(table: &Table) {
     for note in notes {
         output::line(&note);
     }
-    output::line(&format!("\ntable  {0}/compare.md, {0}/compare.json\nplot   {0}/compare.svg, {0}/compare.html", table.folder));
+    output::line(&format!(
+        "\ntable  {0}/compare.md, {0}/compare.json, {0}/runs.csv, {0}/queries.csv\nplot   {0}/compare.svg, {0}/compare.html",
+        table.folder
+    ));
 }

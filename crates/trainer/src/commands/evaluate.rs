@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use corpus::Collection;
-use metrics::{Options, Qrels, Run};
+use encoder::Similarity;
+use metrics::{Options, Qrels, Run, report};
 use serde_json::json;
 
 use crate::args::EvaluateArgs;
@@ -20,9 +21,17 @@ use crate::runfolder::write_whole;
 use crate::setup;
 use crate::splits;
 
+/// The deepest search.
+const MOST: usize = 1024;
+
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
-    if args.depth == 0 || args.depth > 1024 {
-        return Err(Usage::new(format!("--depth {}: expected 1 to 1024", args.depth)).into());
+    if !(evaluation::DEPTH..=MOST).contains(&args.depth) {
+        return Err(
+            Usage::new(format!("--depth {}: expected {} to {MOST}: Recall@100 looks that far", args.depth, evaluation::DEPTH)).into()
+        );
+    }
+    if args.relevance_level < 1 {
+        return Err(Usage::new(format!("--relevance-level {}: expected a grade of at least 1", args.relevance_level)).into());
     }
     if !(0.0..1.0).contains(&args.hold_out) {
         return Err(Usage::new(format!("--hold-out {}: expected a share from 0 to below 1", args.hold_out)).into());
@@ -37,48 +46,77 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         note.iter().for_each(|note| output::note(note));
     }
     collection.relevant_split(&args.split).or_usage()?;
-    let (evaluation, summary, run) = match (&args.run, &args.model) {
+    // As trec_eval -c, for runs and for models: a query without a ranking counts as zero.
+    let options =
+        Options { complete: true, relevance_level: args.relevance_level, drop_identical_ids: args.drop_identical, ..Options::default() };
+    let qrels = evaluation::qrels(&collection, collection.split(&args.split).or_usage()?);
+    let found = match (&args.run, &args.model) {
         (Some(path), _) => {
-            let qrels = evaluation::qrels(&collection, collection.split(&args.split).or_usage()?);
             let run = Run::read(path).or_usage()?;
             check(&run, &qrels, &collection, path)?;
-            // As trec_eval -c, and as a model is measured: a query that the run lacks counts as zero.
-            let evaluation = metrics::evaluate(&qrels, &run, &Options { complete: true, ..Options::default() });
-            let summary = evaluation::summarise(&evaluation);
-            (evaluation, summary, None)
+            Found { run, cut: None, similarity: None }
         }
-        (None, Some(model)) => {
-            let chosen = device::choose(args.common.device())?;
-            let encoder = setup::encoder_named(model, &collection, 1, &chosen)?;
-            let documents = match &args.document_model {
-                Some(model) => setup::document_network(model, &encoder, &collection, &chosen)?,
-                None => encoder.network.clone(),
-            };
-            let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
-            let judgments = data.collection.split(&args.split).or_usage()?;
-            let mut documents = Rows::new(documents, &chosen.device, &data.tokens);
-            let store = crate::rows::store(&mut documents, data.documents(), args.rows_in.as_deref(), args.half_rows)?;
-            let mut rows = Rows::new(encoder.network, &chosen.device, &data.tokens);
-            let scored = evaluation::of_rows(&mut rows, &store, &data, judgments, args.depth)?;
-            crate::rows::disk_note(&store).iter().for_each(|note| output::note(note));
-            (scored.evaluation, scored.summary, Some(scored.run))
-        }
+        (None, Some(model)) => retrieve(model, args, collection)?,
         (None, None) => return Err(Usage::new("give --model or --run").into()),
     };
+    let evaluation = metrics::evaluate(&qrels, &found.run, &options);
+    let summary = evaluation::summarise(&evaluation);
     if let Some(folder) = &args.output {
         std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-        let all = json!({ "summary": summary, "all": evaluation.to_json() });
-        write_whole(&folder.join("metrics.json"), serde_json::to_string_pretty(&all)?.as_bytes())?;
-        if let Some(run) = &run {
-            run.write_trec(folder.join("run.trec"), "dredge").context("writing run.trec")?;
+        let file = |name: &str| folder.join(name);
+        let all = json!({ "summary": summary, "all": evaluation.to_json(found.cut) });
+        write_whole(&file("metrics.json"), serde_json::to_string_pretty(&all)?.as_bytes())?;
+        write_whole(&file("beir.json"), serde_json::to_string_pretty(&report::beir_json(&evaluation, found.cut))?.as_bytes())?;
+        if let Some(similarity) = found.similarity {
+            let table = format!("{}\n{}\n", report::csv_header(similarity), report::csv_row(&evaluation, -1.0, -1));
+            write_whole(&file(&format!("Information-Retrieval_evaluation_{}_results.csv", args.split)), table.as_bytes())?;
+            found.run.write_trec(file("run.trec"), "dredge").with_context(|| format!("writing {}", file("run.trec").display()))?;
         }
     }
     if args.common.json {
         return output::json(&summary);
     }
     output::metrics_table(&[(args.split.as_str(), summary)]);
-    output::line(&format!("{} queries; linear gains, ties by document id descending, identical ids kept", summary.queries));
+    let level = if args.relevance_level > 1 { format!(", relevant from grade {}", args.relevance_level) } else { String::new() };
+    output::line(&format!(
+        "{} queries; linear gains, ties by document id descending, identical ids {}{level}",
+        summary.queries,
+        if args.drop_identical { "left out" } else { "kept" }
+    ));
     Ok(())
+}
+
+/// A ranking to be scored.
+struct Found {
+    run: Run,
+    /// Where it was cut.
+    cut: Option<usize>,
+    /// Of the model, by the name that sentence-transformers has for it.
+    similarity: Option<&'static str>,
+}
+
+/// What a model finds for the queries of the split.
+fn retrieve(model: &str, args: &EvaluateArgs, collection: Collection) -> Result<Found> {
+    let chosen = device::choose(args.common.device())?;
+    let encoder = setup::encoder_named(model, &collection, 1, &chosen)?;
+    let documents = match &args.document_model {
+        Some(model) => setup::document_network(model, &encoder, &collection, &chosen)?,
+        None => encoder.network.clone(),
+    };
+    let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
+    let judgments = data.collection.split(&args.split).or_usage()?;
+    let mut documents = Rows::new(documents, &chosen.device, &data.tokens);
+    let store = crate::rows::store(&mut documents, data.documents(), args.rows_in.as_deref(), args.half_rows)?;
+    let similarity = match encoder.settings.similarity {
+        Similarity::Cosine => "cosine",
+        Similarity::Dot => "dot",
+    };
+    let mut rows = Rows::new(encoder.network, &chosen.device, &data.tokens);
+    // One more for the document that is left out.
+    let depth = (args.depth + usize::from(args.drop_identical)).min(MOST);
+    let scored = evaluation::of_rows(&mut rows, &store, &data, judgments, depth)?;
+    crate::rows::disk_note(&store).iter().for_each(|note| output::note(note));
+    Ok(Found { run: scored.run, cut: evaluation::cut(args.depth, data.documents()), similarity: Some(similarity) })
 }
 
 /// Says what of the run does not fit the judgments: a run of another split or collection would be told from a bad one by nothing else.

@@ -33,11 +33,14 @@ fn export(run: &RunFolder, output: &Path) -> Result<String> {
     let device = device::cpu();
     if run.model().join("modules.json").is_file() {
         Encoder::load(&run.model().display().to_string(), &device.device)?.save(output)?;
+        // With what the run says about it.
+        let card = run.model().join("README.md");
+        std::fs::copy(&card, output.join("README.md")).with_context(|| format!("copying {}", card.display()))?;
         return Ok(run.model().display().to_string());
     }
     let checkpoint = Checkpoint::newest(&run.checkpoints())?
         .ok_or_else(|| Usage::new(format!("{} has neither a model nor a checkpoint yet", run.path().display())))?;
-    let collection = data::open(&config.data.path)?;
+    let collection = data::open_of_run(run, &config.data)?;
     let mut encoder = setup::load_encoder(&config, &collection, &device)?;
     let (weights, from) = match (checkpoint.best, checkpoint.position.best) {
         (Some(best), Some((_, step))) => (best, step),

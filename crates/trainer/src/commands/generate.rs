@@ -11,7 +11,7 @@ use super::language_model::{self as shared, Desk, file};
 use crate::args::{GenerateArgs, Kind, WrittenFrom};
 use crate::data::{self, Data};
 use crate::device;
-use crate::errors::{OrUsage, Usage};
+use crate::errors::{OrUsage, Usage, chain};
 use crate::rows::Rows;
 
 /// Queries encoded and searched at a time.
@@ -190,7 +190,7 @@ fn gecko(args: &GenerateArgs, model: &Model, collection: &Collection, source: &s
     let changing = json!({ "candidates": candidates, "retriever": retriever(args) });
     let identity = shared::identity("gecko", collection, model, own, changing);
     let desk = Desk::open(own, identity, &settings, &[&job.query_prompt, relevance, likelihood])?;
-    let retrieve = |texts: &[String], k: usize| retrieve(args, collection, source, texts, k).map_err(|error| format!("{error:#}"));
+    let retrieve = |texts: &[String], k: usize| retrieve(args, collection, source, texts, k).map_err(|error| chain(&error));
     desk.work(
         "queries.jsonl",
         None,

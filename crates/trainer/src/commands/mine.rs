@@ -1,9 +1,8 @@
 //! `trainer mine`: hard negatives from a collection and a model into a file, with the semantics of sentence-transformers' miner.
 
 use anyhow::{Context, Result};
-use burn::tensor::Tensor;
 use corpus::write::{MinedFormat, write_mined};
-use mining::{DrawConfig, MineOptions, RowEncoder};
+use mining::{DrawConfig, MineOptions, MiningError};
 use serde_json::json;
 
 use crate::args::{self, MineArgs};
@@ -17,16 +16,26 @@ pub(super) fn run(args: &MineArgs) -> Result<()> {
     if args.negatives == 0 {
         return Err(Usage::new("--negatives 0: ask for at least one").into());
     }
+    if let (Some(min), Some(max)) = (args.min_score, args.max_score)
+        && min > max
+    {
+        return Err(Usage::new(format!("--min-score {min} is above --max-score {max}: nothing would be left")).into());
+    }
+    if let Some(depth) = args.depth.filter(|&depth| depth < args.skip + args.negatives) {
+        return Err(
+            Usage::new(format!("--depth {depth} is less than --skip {} and --negatives {} together", args.skip, args.negatives)).into()
+        );
+    }
     let chosen = device::choose(args.common.device())?;
     let collection = data::open(&args.data)?;
     let encoder = crate::setup::encoder_named(&args.model, &collection, args.seed, &chosen)?;
     let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
-    let judgments = data.collection.split(&args.split).or_usage()?;
+    let judgments = data.collection.relevant_split(&args.split).or_usage()?;
     let device = chosen.device.without_autodiff();
     let mut rows = Rows::new(encoder.network.clone(), &device, &data.tokens);
     let store = crate::rows::store(&mut rows, data.documents(), args.rows_in.as_deref(), args.half_rows)?;
     let queries: Vec<u32> = judgments.queries().collect();
-    let embedded = queries.chunks(256).map(|block| rows.queries(block)).collect::<Result<Vec<_>, _>>().context("encoding the queries")?;
+    let embedded = rows.queries_in_blocks(&queries).context("encoding the queries")?;
     let options = MineOptions {
         negatives: args.negatives,
         depth: args.depth,
@@ -41,7 +50,10 @@ pub(super) fn run(args: &MineArgs) -> Result<()> {
         },
         seed: args.seed,
     };
-    let mined = mining::mine(&Tensor::cat(embedded, 0), &store, &queries, judgments, &data.collection, &options).context("mining")?;
+    let mined = mining::mine(&embedded, &store, &queries, judgments, &data.collection, &options).map_err(|error| match error {
+        MiningError::Depth { .. } => Usage::new(format!("--negatives {}: {error}", args.negatives)).into(),
+        error => anyhow::Error::from(error).context("mining"),
+    })?;
     crate::rows::disk_note(&store).iter().for_each(|note| output::note(note));
     let provenance = json!({
         "model": args.model, "model_fingerprint": encoder.fingerprint(), "collection": data.collection.name,

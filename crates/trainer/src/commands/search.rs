@@ -24,7 +24,7 @@ pub(super) fn run(args: &SearchArgs) -> Result<()> {
         return Err(Usage::new("the query is empty").into());
     }
     let chosen = device::choose(args.common.device())?;
-    let collection = data::open(&args.data)?;
+    let collection = data::open_documents(&args.data)?;
     let encoder = setup::encoder_named(&args.model, &collection, 1, &chosen)?;
     let documents = match &args.document_model {
         Some(model) => setup::document_network(model, &encoder, &collection, &chosen)?,

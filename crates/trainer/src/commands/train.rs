@@ -59,12 +59,25 @@ pub(super) fn configured(args: &RunArgs, device: Option<&String>, out: Option<&P
     Ok((config::merge(&name, &text, &values)?, recipe))
 }
 
+/// What the table shows and nobody likes to see.
+fn verdict(finished: &Finished) -> Option<String> {
+    let (bm25, before, after) = (finished.bm25.ndcg, finished.before.ndcg, finished.after.ndcg);
+    let better = match (before >= after, bm25 > after) {
+        (true, true) => "BM25 and the untrained encoder find more than this model",
+        (true, false) => "the untrained encoder finds no less than this model",
+        (false, true) => "BM25 finds more than this model",
+        (false, false) => return None,
+    };
+    Some(format!("{better} (nDCG@10): more steps, another learning rate or recipe, or a stronger encoder to start from may change that"))
+}
+
 fn print(finished: &Finished) {
     output::metrics_table(&[("BM25", finished.bm25), ("before training", finished.before), ("after training", finished.after)]);
     output::line(&format!(
         "\n{} queries of the split `{}`, {} steps in {:.0} s on {}",
         finished.after.queries, finished.split, finished.steps, finished.seconds, finished.device
     ));
+    verdict(finished).iter().for_each(|line| output::line(line));
     output::line(&format!("model   {}", finished.model));
     output::line(&format!("report  {}", finished.report));
     let command = std::env::args().next().unwrap_or_else(|| "trainer".to_owned());

@@ -8,6 +8,7 @@ use metrics::{Evaluation, Options, Qrels, Run};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::{self, Keep};
 use crate::evaluation::{Summary, summarise};
 use crate::runlog;
 
@@ -71,6 +72,8 @@ pub(crate) struct Figures {
     pub(crate) cost: Cost,
     /// Of what the steps compared, on the average over the run; `None` where relevance is not completely known.
     pub(crate) false_negative_rate: Option<f64>,
+    /// nDCG@10 of the weights kept, or of the last ones measured, on the evaluation split.
+    pub(crate) dev: Option<f64>,
     /// The run's ranking scored query by query.
     pub(crate) evaluation: Evaluation,
 }
@@ -115,9 +118,24 @@ impl Figures {
             after,
             cost: Cost::of(&events).with_context(place)?,
             false_negative_rate: false_negative_rate(&events),
+            dev: dev(&events, run)?,
             evaluation,
         })
     }
+}
+
+/// By what the run's configuration keeps.
+fn dev(events: &[Value], run: &Path) -> Result<Option<f64>> {
+    let measured: Vec<f64> = events.iter().filter(|it| it["event"] == "evaluation").filter_map(|it| it["ndcg@10"].as_f64()).collect();
+    let path = run.join("config.toml");
+    let keep = match path.is_file() {
+        true => config::merge(&path.display().to_string(), &config::read(&path)?, &[])?.train.keep,
+        false => Keep::Best,
+    };
+    Ok(match keep {
+        Keep::Best => measured.into_iter().reduce(f64::max),
+        Keep::Last => measured.last().copied(),
+    })
 }
 
 /// Mean over the steps that were counted, masks of the loss included. A log from before steps were counted has only the rate of its lists: the

@@ -20,7 +20,8 @@ pub(crate) fn write(table: &Table, folder: &Path) -> Result<()> {
     write_whole(&folder.join("compare.html"), html(table, &svg).as_bytes())
 }
 
-const HEAD: [&str; 9] = ["", "nDCG@10", "MRR@10", "Recall@100", "difference", "p", "train s", "mine s", "false negatives"];
+const HEAD: [&str; 11] =
+    ["", "nDCG@10", "MRR@10", "Recall@100", "difference", "p queries", "p seeds", "dev nDCG@10", "train s", "mine s", "false negatives"];
 
 /// The cells of the table, the head first.
 fn cells(table: &Table) -> Vec<Vec<String>> {
@@ -35,6 +36,8 @@ fn cells(table: &Table) -> Vec<Vec<String>> {
             quality(|it| &it.recall),
             against.map(|it| format!("{:+.4}", it.difference)),
             against.map(|it| probability(it.p_randomisation)),
+            against.and_then(|it| it.p_seeds).map(probability),
+            row.dev.as_ref().map(|dev| figure(dev, 4)),
             seconds(&row.training_seconds),
             seconds(&row.mining_seconds),
             row.false_negative_rate.as_ref().map(|rate| format!("{:.2} %", rate.mean * 100.0)),
@@ -88,8 +91,8 @@ fn notes(table: &Table) -> Vec<String> {
     )];
     if table.rows.iter().any(|row| row.against_first.is_some()) {
         notes.push(format!(
-            "difference and p: nDCG@10 against {}, paired randomisation test over queries (each query's mean over the seeds), two-sided, not \
-             corrected for the number of recipes.",
+            "difference: nDCG@10 against {}. p queries: paired randomisation test over queries (each query's mean over the seeds), which knows nothing of other \
+             seeds; p seeds: paired t test over the seeds' means, which knows nothing of other queries. Two-sided, not corrected for the number of recipes.",
             table.request.recipes[0]
         ));
     }
@@ -98,6 +101,9 @@ fn notes(table: &Table) -> Vec<String> {
          completely known."
             .into(),
     );
+    if table.rows.iter().any(|row| row.dev.is_some()) {
+        notes.push("Choose between variants by dev nDCG@10: figures that chose are no longer those of unseen queries.".into());
+    }
     if table.devices.len() > 1 {
         notes.push("The runs were made on different devices: their seconds cannot be compared.".into());
     }
@@ -157,14 +163,15 @@ fn runs(table: &Table) -> String {
         "<h2>Runs</h2>\n<table>\n<tr><th>run</th><th>nDCG@10</th><th>MRR@10</th><th>Recall@100</th><th>steps</th><th>train s</th><th>mine s</th></tr>\n",
     );
     for (row, run) in table.rows.iter().flat_map(|row: &Row| row.runs.iter().map(move |run| (row, run))) {
-        let folder = format!("{}-seed{}", escape(&row.name), run.seed);
+        let folder = Path::new(&run.run).file_name().map_or_else(String::new, |name| escape(&name.to_string_lossy()));
+        let name = format!("{}, seed {}", escape(&row.name), run.seed);
         let _ = match (&run.metrics, &run.cost) {
             (Some(metrics), Some(cost)) => writeln!(
                 html,
-                "<tr><td><a href=\"{folder}/report.html\">{folder}</a></td><td>{:.4}</td><td>{:.4}</td><td>{:.4}</td><td>{}</td><td>{:.1}</td><td>{:.1}</td></tr>",
+                "<tr><td><a href=\"{folder}/report.html\">{name}</a></td><td>{:.4}</td><td>{:.4}</td><td>{:.4}</td><td>{}</td><td>{:.1}</td><td>{:.1}</td></tr>",
                 metrics.ndcg, metrics.mrr, metrics.recall, cost.steps, cost.training, cost.mining
             ),
-            _ => writeln!(html, "<tr><td>{folder}</td><td colspan=\"6\">failed</td></tr>"),
+            _ => writeln!(html, "<tr><td>{name}</td><td colspan=\"6\">failed</td></tr>"),
         };
     }
     html.push_str("</table>\n");
@@ -203,9 +210,9 @@ mod tests {
     fn cells_say_mean_spread_significance_and_failure() {
         let rows = cells(&sample());
         assert!(rows.iter().all(|row| row.len() == HEAD.len()));
-        assert_eq!(rows[1], ["BM25", "0.2000", "0.2000", "0.2000", "–", "–", "–", "–", "–"]);
-        assert_eq!(rows[3][1..7], ["0.3750 ± 0.1768", "0.3750 ± 0.1768", "0.3750 ± 0.1768", "–", "–", "3.0"]);
-        assert_eq!(rows[4][4..], ["+0.1250", "0.0004", "6.0", "2.0", "2.00 %"]);
+        assert_eq!(rows[1], ["BM25", "0.2000", "0.2000", "0.2000", "–", "–", "–", "–", "–", "–", "–"]);
+        assert_eq!(rows[3][1..9], ["0.3750 ± 0.1768", "0.3750 ± 0.1768", "0.3750 ± 0.1768", "–", "–", "–", "0.5000 ± 0.1414", "3.0"]);
+        assert_eq!(rows[4][4..], ["+0.1250", "0.0004", "0.0300", "–", "6.0", "2.0", "2.00 %"]);
         assert_eq!(rows[5][1], "failed");
         assert_eq!(probability(0.00009), "<0.0001");
     }

@@ -116,7 +116,8 @@ impl Request {
         for arm in &arms {
             for (key, _) in &arm.set {
                 self.free(key, &format!("--variant {}", arm.name))?;
-                if ["batch.queries", "train.steps", "train.seconds", "train.epochs"].contains(&key.as_str()) {
+                let decided = ["batch.queries", "train.steps", "train.seconds", "train.epochs"];
+                if decided.iter().any(|name| key == name || key.starts_with("round.") && key.ends_with(name)) {
                     return Err(Usage::new(format!(
                         "--variant {}: {key} is the same for all runs, for their budget to be equal; use --budget, or --set for all",
                         arm.name
@@ -146,7 +147,7 @@ impl Request {
     }
 
     /// The configuration of one run. `steps` is the length of all runs when the budget does not say. Every arm gets the first one's
-    /// queries a batch, without which steps would not be an equal budget.
+    /// queries a batch, in every round, without which steps would not be an equal budget.
     pub(crate) fn config(&self, arm: &Arm, seed: u64, steps: Option<usize>, folder: &Path) -> Result<Config, Usage> {
         let queries = self.merge(&Arm::plain(&self.recipes[0], &self.texts)?, Vec::new())?.batch.queries;
         let text = |value: &str| toml::Value::String(value.to_owned()).to_string();
@@ -156,6 +157,11 @@ impl Request {
             ("train.device".to_owned(), text(&self.device)),
             ("output.folder".to_owned(), text(&folder.display().to_string())),
         ];
+        // A round of its own size too.
+        let rounds = self.merge(arm, Vec::new())?.round;
+        let sized = |round: &toml::Table| matches!(round.get("batch"), Some(toml::Value::Table(batch)) if batch.contains_key("queries"));
+        let sized = rounds.iter().enumerate().filter(|(_, round)| sized(round));
+        values.extend(sized.map(|(number, _)| (format!("round.{number}.batch.queries"), queries.to_string())));
         match (self.budget, steps) {
             (Some(Budget::Steps(steps)), _) | (None, Some(steps)) => values.push(("train.steps".to_owned(), steps.to_string())),
             (Some(Budget::Seconds(seconds)), _) => values.push(("train.seconds".to_owned(), seconds.to_string())),
@@ -335,6 +341,11 @@ mod tests {
             assert_eq!((config.train.learning_rate, config.output.folder.as_deref()), (Some(0.01), Some("x")));
         }
         let open = Request { budget: None, ..request };
+        // Rounds of another size are brought to it too.
+        let rounds = Request { recipes: vec!["in-batch".into(), "ar2".into()], ..open.clone() };
+        let config = rounds.config(&rounds.arms().unwrap()[1], 1, Some(7), Path::new("x")).unwrap();
+        let sizes: Vec<usize> = (0..config.rounds()).map(|round| config.of_round(round).unwrap().batch.queries).collect();
+        assert_eq!(sizes, [48; 4]);
         let config = open.config(&open.arms().unwrap()[1], 1, Some(7), Path::new("x")).unwrap();
         assert_eq!(config.train.steps, Some(7));
     }

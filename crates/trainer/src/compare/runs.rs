@@ -15,11 +15,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::arms::Arm;
 use super::figures::Start;
 use super::request::{Budget, Request};
-use crate::config;
-use crate::errors::{Interrupted, Usage};
+use crate::config::{self, Config};
+use crate::errors::{Interrupted, Usage, chain};
 use crate::interrupt;
 use crate::output;
-use crate::runfolder::RunFolder;
+use crate::runfolder::{LOCK, RunFolder};
 use crate::train::Session;
 
 /// One arm with one seed, and what became of it.
@@ -47,7 +47,9 @@ pub(crate) fn run_all(request: &Request, folder: &Path) -> Result<Vec<Attempt>> 
         for (number, arm) in arms.iter().enumerate() {
             let run = folder.join(format!("{}-seed{seed}", arm.folder));
             output::note(&format!("run {} of {all}: {}, seed {seed}", attempts.len() + 1, arm.name));
-            let outcome = finish(request, arm, seed, steps, &run, &stop);
+            let config = request.config(arm, seed, steps, &run)?;
+            unchanged(&config, &run)?;
+            let outcome = finish(config, arm, &run, &stop);
             if request.budget.is_none() && steps.is_none() {
                 steps = Some(resolved_steps(&run, &arm.name, &outcome)?);
             }
@@ -65,7 +67,7 @@ pub(crate) fn run_all(request: &Request, folder: &Path) -> Result<Vec<Attempt>> 
                         "interrupted in {}, seed {seed}, at step {step} of {steps}; a checkpoint is written, and the same command goes on",
                         arm.name
                     ),
-                    None => Some(format!("{error:#}").replace('\n', "; ")),
+                    None => Some(chain(&error)),
                 },
             };
             if let Some(failure) = &failure {
@@ -80,12 +82,46 @@ pub(crate) fn run_all(request: &Request, folder: &Path) -> Result<Vec<Attempt>> 
     Ok(attempts)
 }
 
+/// A run that is there already must be what is asked for: recipes change from one version of the program to the next, and files are edited.
+fn unchanged(asked: &Config, run: &Path) -> Result<()> {
+    let path = run.join("config.toml");
+    if !path.is_file() {
+        return Ok(());
+    }
+    let found: toml::Table = config::read(&path)?.parse().with_context(|| format!("reading {}", path.display()))?;
+    let open = asked.open_temperature;
+    let mut asked = toml::Table::try_from(asked).context("describing a configuration")?;
+    // Paths are as seen from where the comparison was started.
+    asked.remove("output");
+    if let Some(toml::Value::Table(loss)) = asked.get_mut("loss").filter(|_| open) {
+        loss.remove("temperature");
+    }
+    match difference(&asked, &found) {
+        None => Ok(()),
+        Some((key, asked, found)) => Err(Usage::new(format!(
+            "{}: {key} = {found}, and {asked} is asked for: the recipe or the file has changed since; compare anew in another folder",
+            path.display()
+        ))
+        .into()),
+    }
+}
+
+/// The first key that has another value in `found`, with both. What only the run could decide is in `found` alone.
+fn difference(asked: &toml::Table, found: &toml::Table) -> Option<(String, String, String)> {
+    asked.iter().find_map(|(key, asked)| match (asked, found.get(key)) {
+        (toml::Value::Table(asked), Some(toml::Value::Table(found))) => {
+            difference(asked, found).map(|(inner, asked, found)| (format!("{key}.{inner}"), asked, found))
+        }
+        (asked, Some(found)) if asked == found => None,
+        (asked, found) => Some((key.clone(), asked.to_string(), found.map_or_else(|| "nothing".to_owned(), ToString::to_string))),
+    })
+}
+
 /// The run in `folder`, finished.
-fn finish(request: &Request, arm: &Arm, seed: u64, steps: Option<usize>, folder: &Path, stop: &Stop) -> Result<()> {
+fn finish(config: Config, arm: &Arm, folder: &Path, stop: &Stop) -> Result<()> {
     if folder.join("evaluation").join("metrics.json").is_file() {
         return Ok(());
     }
-    let config = request.config(arm, seed, steps, folder)?;
     // burn and its backends panic where they run out of memory; the other recipes need not suffer for it.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let session = if folder.join("config.toml").is_file() {
@@ -104,7 +140,9 @@ fn clear(folder: &Path) -> Result<()> {
     if !folder.exists() {
         return Ok(());
     }
-    let _ = fs::remove_file(folder.join(".config.toml.partial"));
+    for file in [".config.toml.partial", LOCK] {
+        let _ = fs::remove_file(folder.join(file));
+    }
     for part in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         // Only empty folders can be removed this way: what else lies here stays, and the start then says so.
         let _ = fs::remove_dir(part.with_context(|| format!("reading {}", folder.display()))?.path());
@@ -116,7 +154,7 @@ fn clear(folder: &Path) -> Result<()> {
 fn resolved_steps(run: &Path, recipe: &str, outcome: &Result<()>) -> Result<usize> {
     let path = run.join("config.toml");
     if let (Err(error), false) = (outcome, path.is_file()) {
-        let message = format!("the budget is the steps of {recipe}, which did not start: {error:#}");
+        let message = format!("the budget is the steps of {recipe}, which did not start: {}", chain(error));
         return Err(if error.is::<Usage>() { Usage::new(message).into() } else { anyhow!(message) });
     }
     let config = config::merge(&path.display().to_string(), &config::read(&path)?, &[])?;
@@ -206,6 +244,31 @@ mod tests {
         let longer = start("aaaaaaaaaaaaaaaa", "c", 30);
         assert!(check(&longer, Some(Budget::Steps(20))).unwrap_err().to_string().contains("steps 20 and 30"));
         check(&longer, Some(Budget::Seconds(3.0))).unwrap();
+    }
+
+    #[test]
+    fn a_run_of_another_configuration_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let asked = |values: &[(&str, &str)]| {
+            let values: Vec<_> = values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            config::merge("simans", crate::recipes::find("simans").unwrap().text, &values).unwrap()
+        };
+        let check = |asked: &Config| unchanged(asked, place.path()).map_err(|error| error.to_string());
+        check(&asked(&[])).unwrap();
+        // As a run leaves it: with what it decided itself.
+        let left = asked(&[("train.steps", "20"), ("train.learning_rate", "0.02"), ("loss.temperature", "0.15"), ("output.folder", "x")]);
+        fs::write(place.path().join("config.toml"), toml::to_string(&left).unwrap()).unwrap();
+        check(&asked(&[])).unwrap();
+        check(&asked(&[("train.steps", "20"), ("loss.temperature", "0.15")])).unwrap();
+        for (key, value, said) in [
+            ("loss.temperature", "0.1", "loss.temperature = 0.15, and 0.1 is asked for"),
+            ("train.learning_rate", "0.01", "train.learning_rate = 0.02, and 0.01"),
+            ("negatives.draw.a", "3.0", "negatives.draw.a = "),
+            ("data.teacher", "scores.jsonl", "data.teacher = nothing, and \"scores.jsonl\""),
+        ] {
+            let error = check(&asked(&[(key, value)])).unwrap_err();
+            assert!(error.contains(said) && error.contains("config.toml"), "{error}");
+        }
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub(crate) struct Significance {
     pub(crate) p_randomisation: f64,
     /// Two-sided p of the paired t test.
     pub(crate) p_t: f64,
+    /// Two-sided p of the t test over the seeds, whose means are paired: what queries cannot tell, how much another seed changes. `None` for one seed.
+    pub(crate) p_seeds: Option<f64>,
     pub(crate) queries: usize,
 }
 
@@ -107,6 +109,9 @@ pub(crate) struct Row {
     pub(crate) mining_seconds: Option<Spread>,
     /// Of what each run's steps compared, where it is known.
     pub(crate) false_negative_rate: Option<Spread>,
+    /// nDCG@10 on the evaluation split, where that was measured: what to choose by, so that the figures of the split above stay those of unseen queries.
+    #[serde(rename = "dev_ndcg@10")]
+    pub(crate) dev: Option<Spread>,
     pub(crate) failure: Option<String>,
     pub(crate) runs: Vec<Single>,
 }
@@ -146,6 +151,17 @@ pub(crate) struct Table {
     pub(crate) starts: Vec<Seed>,
     /// BM25, the untrained encoder, then the recipes as asked for.
     pub(crate) rows: Vec<Row>,
+    /// Every finished run's values query by query; in files of their own.
+    #[serde(skip)]
+    pub(crate) by_query: Vec<ByQuery>,
+}
+
+/// One run's values query by query.
+#[derive(Clone, Debug)]
+pub(crate) struct ByQuery {
+    pub(crate) arm: String,
+    pub(crate) seed: u64,
+    pub(crate) evaluation: Evaluation,
 }
 
 impl Table {
@@ -174,7 +190,8 @@ impl Table {
             (figures.len() as u64 == request.seeds).then_some(figures)
         };
         let reference = complete(0);
-        for (number, arm) in request.arms()?.iter().enumerate() {
+        let arms = request.arms()?;
+        for (number, arm) in arms.iter().enumerate() {
             let own: Vec<_> = runs.iter().filter(|(attempt, _)| attempt.arm == number).collect();
             let figures = complete(number);
             let against_first = match (&reference, &figures) {
@@ -193,6 +210,7 @@ impl Table {
                 training_seconds: over(|it| it.cost.training),
                 mining_seconds: over(|it| it.cost.mining),
                 false_negative_rate: rates.and_then(Spread::of),
+                dev: figures.as_ref().and_then(|figures| figures.iter().map(|it| it.dev).collect::<Option<Vec<_>>>()).and_then(Spread::of),
                 failure: (!failed.is_empty()).then(|| failed.join("; ")),
                 runs: own.iter().map(|(attempt, figures)| single(attempt, figures.as_ref())).collect(),
             });
@@ -222,6 +240,14 @@ impl Table {
                 .map(|(seed, figures)| Seed { seed: *seed, model_fingerprint: figures.start.model_fingerprint.clone() })
                 .collect(),
             rows,
+            by_query: finished
+                .iter()
+                .map(|(attempt, figures)| ByQuery {
+                    arm: arms[attempt.arm].name.clone(),
+                    seed: attempt.seed,
+                    evaluation: figures.evaluation.clone(),
+                })
+                .collect(),
         })
     }
 
@@ -239,6 +265,7 @@ fn baseline(name: &str, summaries: &[Summary]) -> Row {
         training_seconds: None,
         mining_seconds: None,
         false_negative_rate: None,
+        dev: None,
         failure: None,
         runs: Vec::new(),
     }
@@ -264,10 +291,20 @@ fn against(first: &[&Figures], other: &[&Figures]) -> Result<Against> {
             interval: compared.interval,
             p_randomisation: compared.p_randomisation,
             p_t: compared.p_t,
+            p_seeds: over_seeds_alone(first, other, measure)?,
             queries: compared.queries,
         })
     };
     Ok(Against { ndcg: of(Measure::Ndcg(Some(10)))?, mrr: of(Measure::ReciprocalRank(Some(10)))?, recall: of(Measure::Recall(100))? })
+}
+
+/// p of the differences of the seeds' means.
+fn over_seeds_alone(first: &[&Figures], other: &[&Figures], measure: Measure) -> Result<Option<f64>> {
+    let means = |figures: &[&Figures]| figures.iter().map(|it| it.evaluation.mean(measure)).collect::<Vec<f64>>();
+    if first.len() < 2 {
+        return Ok(None);
+    }
+    Ok(Some(significance::compare(&means(first), &means(other), &Sampling { permutations: 1, resamples: 1, ..Sampling::default() })?.p_t))
 }
 
 /// A measure of every query, the mean over evaluations of the same queries.
@@ -314,6 +351,7 @@ pub(crate) mod tests {
             after: summary,
             cost: Cost::default(),
             false_negative_rate: None,
+            dev: None,
             evaluation,
         }
     }
@@ -326,6 +364,11 @@ pub(crate) mod tests {
         assert_eq!((outcome.ndcg.difference, outcome.ndcg.p_randomisation, outcome.ndcg.queries), (0.5, 0.5, 2));
         assert_eq!((outcome.mrr.difference, outcome.recall.difference), (0.5, 0.5));
         assert_eq!(outcome.ndcg.interval, (0.5, 0.5));
+        // Both seeds differ by 1/2; by 1/2 and 0 they say t = 1 with one degree of freedom, p = 1/2.
+        assert_eq!(outcome.ndcg.p_seeds, Some(0.0));
+        let p = against(&[&none, &one], &[&one, &one]).unwrap().ndcg.p_seeds.unwrap();
+        assert!((p - 0.5).abs() < 1e-9, "{p}");
+        assert_eq!(against(&[&none], &[&one]).unwrap().ndcg.p_seeds, None);
     }
 
     fn row(name: &str, values: &[f64], seconds: Option<f64>) -> Row {
@@ -339,7 +382,14 @@ pub(crate) mod tests {
     pub(crate) fn sample() -> Table {
         let mut ance = row("ance", &[0.5, 0.6], Some(8.0));
         ance.false_negative_rate = Spread::of(vec![0.01, 0.03]);
-        let significance = Significance { difference: 0.125, interval: (0.1, 0.15), p_randomisation: 0.0004, p_t: 0.0005, queries: 500 };
+        let significance = Significance {
+            difference: 0.125,
+            interval: (0.1, 0.15),
+            p_randomisation: 0.0004,
+            p_t: 0.0005,
+            p_seeds: Some(0.03),
+            queries: 500,
+        };
         ance.against_first = Some(Against { ndcg: significance, mrr: significance, recall: significance });
         let failed = Row { failure: Some("seed 2: a | b".into()), ..baseline("random", &[]) };
         Table {
@@ -369,10 +419,11 @@ pub(crate) mod tests {
             rows: vec![
                 row("BM25", &[0.2], None),
                 row("untrained", &[0.01, 0.02], None),
-                row("in-batch", &[0.25, 0.5], Some(4.0)),
+                Row { dev: Spread::of(vec![0.4, 0.6]), ..row("in-batch", &[0.25, 0.5], Some(4.0)) },
                 ance,
                 failed,
             ],
+            by_query: vec![ByQuery { arm: "in-batch".into(), seed: 1, evaluation: figures([true, false]).evaluation }],
         }
     }
 }

@@ -3,11 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use super::merge::check;
-use super::{Compose, Config, DocumentEncoder, ROUND_SECTIONS};
+use super::{Compose, Config, DocumentEncoder, ROUND_KEYS, ROUND_SECTIONS, ROUND_SHARE};
 use crate::errors::Usage;
 use crate::models::{RERANKER, RETRIEVER, START};
 
 impl Config {
+    /// What a round, from 0, has of the run, beside the others'.
+    pub(crate) fn share_of_round(&self, round: usize) -> f64 {
+        let share = self.round.get(round).and_then(|changes| changes.get(ROUND_SHARE));
+        share.and_then(|share| share.as_float().or_else(|| share.as_integer().map(|share| share as f64))).unwrap_or(1.0)
+    }
+
     /// Rounds of the run, at least 1.
     pub(crate) fn rounds(&self) -> usize {
         self.round.len().max(1)
@@ -96,6 +102,14 @@ impl Config {
                 "teacher.in_batch is set, but no loss has in_batch = true",
             ),
             (
+                self.data.groups.is_some() && !some(&|it| it.batch.compose == Compose::Groups),
+                "data.groups is set, but no batch is composed by it: batch.compose = \"groups\"",
+            ),
+            (
+                !some(&|it| it.batch.negatives > 0) && some(&|it| it.negatives.offers_candidates()),
+                "sources offer negatives that nobody draws: batch.negatives is 0",
+            ),
+            (
                 some(&|it| it.guide.model.is_some()) && !some(&|it| it.loss.needs().guide),
                 "guide.model is set, but no [[loss.mask]] has rule = \"guide\"",
             ),
@@ -123,8 +137,13 @@ impl Config {
     pub(crate) fn of_round(&self, round: usize) -> Result<Self, Usage> {
         let Some(changes) = self.round.get(round) else { return Ok(self.clone()) };
         let fault = |reason: String| Usage::new(format!("[[round]] number {}: {reason}", round + 1));
+        let share = self.share_of_round(round);
+        let number = changes.get(ROUND_SHARE).is_none_or(|share| share.is_float() || share.is_integer());
+        if !(number && share > 0.0 && share.is_finite()) {
+            return Err(fault(format!("{ROUND_SHARE} must be a number above 0")));
+        }
         let mut table = toml::Table::try_from(Self { round: Vec::new(), ..self.clone() }).map_err(|error| fault(error.to_string()))?;
-        for (section, keys) in changes {
+        for (section, keys) in changes.iter().filter(|(section, _)| *section != ROUND_SHARE) {
             let toml::Value::Table(keys) = keys else {
                 return Err(fault(format!(
                     "`{section}` is no section; write {section}.KEY = ... with one of {}",
@@ -133,6 +152,11 @@ impl Config {
             };
             if !ROUND_SECTIONS.contains(&section.as_str()) {
                 return Err(fault(format!("a round cannot change `{section}`, only {}", ROUND_SECTIONS.join(", "))));
+            }
+            if let Some((_, own)) = ROUND_KEYS.iter().find(|(name, _)| name == section)
+                && let Some(key) = keys.keys().find(|key| !own.contains(&key.as_str()))
+            {
+                return Err(fault(format!("a round cannot change `{section}.{key}`; of `{section}` it can change {}", own.join(", "))));
             }
             let place = table.entry(section.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
             if let toml::Value::Table(place) = place {
@@ -181,7 +205,7 @@ impl Config {
                 self.teacher.in_batch.as_deref() == Some(RERANKER),
                 "teacher.in_batch takes an encoder: a reranker would have to read every pair of the batch",
             ),
-            (self.train.round_trip == Some(0), "train.round_trip must be at least 1"),
+            (self.train.round_trip.is_some_and(|depth| depth == 0 || depth > 1024), "train.round_trip must be 1 to 1024"),
             (self.data.queries_keep == Some(0), "data.queries_keep must be at least 1"),
             (
                 self.train.augment.is_some() && self.teacher.model.as_deref() != Some(RERANKER),

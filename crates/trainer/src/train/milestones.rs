@@ -1,5 +1,7 @@
 //! What a run measures and keeps on its way: the start, evaluations, checkpoints, and the end with its model folder and report.
 
+use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -11,7 +13,7 @@ use super::{Finished, FreshRows, Session};
 use crate::checkpoint::Checkpoint;
 use crate::config::Keep;
 use crate::errors::OrUsage;
-use crate::evaluation::{self, DEPTH, Scored};
+use crate::evaluation::{self, DEPTH, Scored, Summary};
 use crate::output;
 use crate::rows::Rows;
 use crate::runfolder::write_whole;
@@ -49,6 +51,23 @@ impl Session {
             (false, _) => format!("on the split `{test}`; the last weights are kept"),
         };
         output::note(&format!("measured {chosen}; run folder {}", self.folder.path().display()));
+        for name in [test, names.evaluate.as_str()].into_iter().take(if same { 1 } else { 2 }) {
+            let (Some(split), Some(train)) = (collection.find_split(name), collection.find_split(&names.train)) else { continue };
+            let known = split.queries().filter(|&query| split.positives(query).any(|document| train.is_positive(query, document))).count();
+            if known > 0 {
+                tracing::warn!(
+                    "{known} of the {} queries of the split `{name}` are trained on, with a document that is relevant there: its figures say little about others",
+                    split.queries().count()
+                );
+            }
+        }
+        if config.batch.queries > self.stage.plan.pairs() {
+            tracing::warn!(
+                "batch.queries = {} is more than there are pairs to train on, {}: a step is a whole epoch",
+                config.batch.queries,
+                self.stage.plan.pairs()
+            );
+        }
         config.doubts().into_iter().flatten().for_each(|what| tracing::warn!("{what}"));
         if config.encoder.model.starts_with("builtin:") && !names.path.starts_with("builtin:") {
             tracing::warn!(
@@ -144,7 +163,7 @@ impl Session {
         self.log.event("checkpoint", self.position.step, &json!({}))?;
         let mut position = self.position.clone();
         if let Some(log) = &mut self.batch_log {
-            log.flush()?;
+            log.sync()?;
         }
         position.log_length = self.log.sync()?;
         position.seconds += self.started.elapsed().as_secs_f64();
@@ -158,6 +177,34 @@ impl Session {
         };
         checkpoint.write(&self.folder.checkpoints(), self.config.train.keep_checkpoints)?;
         Ok(())
+    }
+
+    /// Where the model comes from and what it is worth, for its README.
+    fn origin(&self, after: Summary) -> String {
+        let (config, collection) = (&self.config, &self.around.data.collection);
+        let folder = Some(Path::new(&config.encoder.model)).filter(|path| path.is_dir()).and_then(Path::file_name);
+        let model = folder.map_or_else(|| config.encoder.model.clone(), |name| name.to_string_lossy().into_owned());
+        let mut text = format!(
+            "Trained by Dredge {} from {} on {}: {} pairs, {} documents, {} steps of {} queries, seed {}.\n\n\
+             Split `{}`, {} queries:\n\n| | nDCG@10 | MRR@10 | Recall@100 |\n|---|---:|---:|---:|\n",
+            env!("CARGO_PKG_VERSION"),
+            // Of a path only the name: the rest says nothing elsewhere.
+            model,
+            collection.name,
+            self.stage.plan.pairs(),
+            self.around.data.documents(),
+            self.position.step,
+            config.batch.queries,
+            config.train.seed,
+            splits::test_name(collection, &config.data),
+            after.queries,
+        );
+        for (name, figures) in [("BM25", self.position.bm25), ("before", self.position.before), ("this model", Some(after))] {
+            if let Some(figures) = figures {
+                let _ = writeln!(text, "| {name} | {:.4} | {:.4} | {:.4} |", figures.ndcg, figures.mrr, figures.recall);
+            }
+        }
+        text
     }
 
     /// Chooses the weights, writes the model, scores it on the test split and writes the report.
@@ -182,8 +229,15 @@ impl Session {
         self.stage.learner.columns.end_round(&self.folder, self.position.round)?;
         let scored = self.evaluate(test)?;
         let after = scored.summary;
+        self.encoder.card.text = self.origin(after);
+        write_whole(&self.folder.model().join("README.md"), self.encoder.readme().as_bytes())?;
         self.log.event("after", self.position.step, &after)?;
-        scored.run.write_trec(self.folder.evaluation().join("run.trec"), "dredge").context("writing run.trec")?;
+        let tag = self
+            .folder
+            .path()
+            .file_name()
+            .map_or_else(|| "dredge".to_owned(), |name| name.to_string_lossy().replace(char::is_whitespace, "_"));
+        scored.run.write_trec(self.folder.evaluation().join("run.trec"), &tag).context("writing run.trec")?;
         let seconds = self.position.seconds + self.started.elapsed().as_secs_f64();
         let mining = self.position.mining_seconds;
         let training = self.position.busy_seconds - mining;
@@ -195,8 +249,7 @@ impl Session {
         self.log.sync()?;
         crate::report::write(&self.folder)?;
         // Last: its presence says that the run is finished.
-        let metrics =
-            json!({ "after": after, "before": self.position.before, "bm25": self.position.bm25, "all": scored.evaluation.to_json() });
+        let metrics = json!({ "after": after, "before": self.position.before, "bm25": self.position.bm25, "all": scored.evaluation.to_json(evaluation::cut(DEPTH, self.around.data.documents())) });
         write_whole(&self.folder.evaluation().join("metrics.json"), serde_json::to_string_pretty(&metrics)?.as_bytes())?;
         Ok(Finished {
             bm25: self.position.bm25.context("the baseline was measured at the start")?,
