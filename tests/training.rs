@@ -267,7 +267,8 @@ fn a_search_needs_documents_alone() {
     fs::create_dir(folder.path().join("corpus")).unwrap();
     fs::copy(folder.path().join("data/corpus.jsonl"), folder.path().join("corpus/corpus.jsonl")).unwrap();
     let found = |data: &str| {
-        json(folder.path(), &["search", "--data", data, "--model", "builtin:tiny", "--device", "cpu", "--json", "an animal"])["hits"].clone()
+        json(folder.path(), &["search", "--data", data, "--model", "builtin:tiny", "--device", "cpu", "--json", "an animal"])["hits"]
+            .clone()
     };
     let hits = found("corpus");
     assert_eq!(hits.as_array().unwrap().len(), 10);

@@ -45,6 +45,7 @@ pub struct Miner {
     training: Vec<u32>,
     supplies: Vec<Supply>,
     chain: Chain,
+    /// From a union of lists; from one list it is the supply's.
     draw: Box<dyn Draw>,
     version: u64,
     /// Negatives that a visit asks for, as far as the miner was told.
@@ -64,6 +65,8 @@ pub struct Miner {
 /// A source with its lists.
 struct Supply {
     config: SourceConfig,
+    /// Its own, or that of all sources.
+    draw: Box<dyn Draw>,
     /// What kind it is, with a number behind it when it is not the first of that kind.
     name: String,
     scale: Scale,
@@ -158,6 +161,7 @@ impl Miner {
             let of_kind = supplies.iter().filter(|supply| supply.source.as_ref().is_some_and(|other| other.name() == built.name())).count();
             supplies.push(Supply {
                 config: source.clone(),
+                draw: draws::build(source.draw.as_ref().unwrap_or(&config.draw)),
                 name: if of_kind == 0 { built.name().to_owned() } else { format!("{}-{}", built.name(), of_kind + 1) },
                 scale: built.scale(),
                 source: Some(built),
@@ -200,8 +204,14 @@ impl Miner {
     /// Says that the teacher's scores are probabilities: a draw by its margins takes their logits.
     #[must_use]
     pub fn taught_with_probabilities(mut self) -> Self {
-        if let DrawConfig::MarginBins { bins } = self.config.draw {
-            self.draw = Box::new(draws::MarginBins { bins, probabilities: true });
+        let taught = |config: &DrawConfig, draw: &mut Box<dyn Draw>| {
+            if let DrawConfig::MarginBins { bins } = *config {
+                *draw = Box::new(draws::MarginBins { bins, probabilities: true });
+            }
+        };
+        taught(&self.config.draw, &mut self.draw);
+        for supply in &mut self.supplies {
+            taught(supply.config.draw.as_ref().unwrap_or(&self.config.draw), &mut supply.draw);
         }
         self
     }

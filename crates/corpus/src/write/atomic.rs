@@ -25,8 +25,11 @@ impl Target {
     pub fn of(path: &Path) -> Self {
         match fs::metadata(path) {
             Ok(found) if !found.is_file() && !found.is_dir() => Self::InPlace,
-            // A link that leads nowhere is replaced itself.
-            _ => Self::Replaced(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())),
+            _ => Self::Replaced(fs::canonicalize(path).unwrap_or_else(|_| match fs::read_link(path) {
+                // It leads to nothing yet.
+                Ok(to) => parent(path).join(to),
+                Err(_) => path.to_owned(),
+            })),
         }
     }
 }
@@ -134,6 +137,10 @@ mod tests {
         write(&link).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read(&real).unwrap(), b"new");
+        let (later, link) = (place.path().join("later"), place.path().join("other"));
+        std::os::unix::fs::symlink("later", &link).unwrap();
+        write(&link).unwrap();
+        assert_eq!(fs::read(&later).unwrap(), b"new");
         write(Path::new("/dev/null")).unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
         assert!(matches!(Target::of(&place.path().join("none")), Target::Replaced(_)));

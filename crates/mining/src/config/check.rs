@@ -31,7 +31,7 @@ impl NegativesConfig {
             check_filter(&format!("filter.{index}"), filter)?;
             self.check_window(&format!("filter.{index}"), filter)?;
         }
-        check_draw(&self.draw)?;
+        check_draw("draw", &self.draw)?;
         self.check_together()
     }
 
@@ -67,6 +67,9 @@ impl NegativesConfig {
             let decays = |source: &SourceConfig| matches!(source.kind.refresh(), Some(Schedule::OnDecay(_)));
             if self.source.iter().any(decays) {
                 return Err(wrong("merge", "\"union\"", "\"shares\": refresh = \"on decay …\" follows the list of one source"));
+            }
+            if let Some(place) = self.source.iter().position(|source| source.draw.is_some()) {
+                return Err(wrong("merge", "\"union\"", &format!("\"shares\": source.{place}.draw draws from the list of one source")));
             }
             if matches!(self.draw, DrawConfig::RankCurve { .. } | DrawConfig::Diverse { .. }) {
                 return Err(wrong("merge", "\"union\"", "\"shares\": this draw is prepared list by list"));
@@ -115,6 +118,20 @@ fn check_source(field: &str, source: &SourceConfig) -> Result<(), ConfigError> {
         if pool.ends().iter().any(|end| !end.is_finite() || *end < 1.0) {
             return Err(wrong(&format!("{field}.pool"), pool, "numbers of candidates from 1 up"));
         }
+    }
+    if let Some(draw) = &source.draw {
+        let field = format!("{field}.draw");
+        if source.kind.refresh().is_none() {
+            return Err(wrong(&field, "a draw", "nothing: this source has no lists"));
+        }
+        if matches!(draw, DrawConfig::RankCurve { .. }) {
+            return Err(wrong(
+                &format!("{field}.rule"),
+                "\"rank-curve\"",
+                "it in negatives.draw, for all sources: its curve comes from one split",
+            ));
+        }
+        check_draw(&field, draw)?;
     }
     match &source.kind {
         SourceKind::Queue { size, .. } if *size == 0 || *size > MOST_QUEUED => {
@@ -200,18 +217,19 @@ fn check_filter(field: &str, filter: &FilterConfig) -> Result<(), ConfigError> {
     }
 }
 
-fn check_draw(draw: &DrawConfig) -> Result<(), ConfigError> {
-    let some = |name: &str, number: usize| if number == 0 { Err(wrong(&format!("draw.{name}"), 0, "at least 1")) } else { Ok(()) };
+fn check_draw(field: &str, draw: &DrawConfig) -> Result<(), ConfigError> {
+    let some = |name: &str, number: usize| if number == 0 { Err(wrong(&format!("{field}.{name}"), 0, "at least 1")) } else { Ok(()) };
     let weight = |name: &str, value: f64| {
-        if value.is_finite() && value >= 0.0 { Ok(()) } else { Err(wrong(&format!("draw.{name}"), value, "a number from 0 up")) }
+        if value.is_finite() && value >= 0.0 { Ok(()) } else { Err(wrong(&format!("{field}.{name}"), value, "a number from 0 up")) }
     };
-    let tempered = |temperature: &Option<f64>| temperature.map_or(Ok(()), |temperature| positive("draw.temperature", temperature));
+    let tempered =
+        |temperature: &Option<f64>| temperature.map_or(Ok(()), |temperature| positive(&format!("{field}.temperature"), temperature));
     match draw {
         DrawConfig::Top {} | DrawConfig::Uniform {} => Ok(()),
         DrawConfig::Simans { a, b, temperature, .. } => {
             weight("a", *a)?;
             tempered(temperature)?;
-            if b.is_finite() { Ok(()) } else { Err(wrong("draw.b", b, "a finite number")) }
+            if b.is_finite() { Ok(()) } else { Err(wrong(&format!("{field}.b"), b, "a finite number")) }
         }
         DrawConfig::Trisampler { candidates, a, temperature } => {
             some("candidates", *candidates)?;
@@ -220,7 +238,7 @@ fn check_draw(draw: &DrawConfig) -> Result<(), ConfigError> {
         }
         DrawConfig::RankCurve { gain_k, depth, .. } => {
             some("depth", depth.unwrap_or(1))?;
-            if gain_k.is_finite() && *gain_k > 1.0 { Ok(()) } else { Err(wrong("draw.gain_k", gain_k, "a number above 1")) }
+            if gain_k.is_finite() && *gain_k > 1.0 { Ok(()) } else { Err(wrong(&format!("{field}.gain_k"), gain_k, "a number above 1")) }
         }
         DrawConfig::MarginBins { bins } => some("bins", *bins),
         DrawConfig::Window { size, .. } => some("size", size.unwrap_or(1)),

@@ -146,7 +146,12 @@ impl NegativesConfig {
     /// Whether a filter or the draw reads a teacher's scores.
     pub fn reads_teacher(&self) -> bool {
         let filter = |filter: &FilterConfig| matches!(filter, FilterConfig::Teacher { .. });
-        self.filter.iter().any(filter) || matches!(self.draw, DrawConfig::MarginBins { .. })
+        self.filter.iter().any(filter) || self.draws().any(|draw| matches!(draw, DrawConfig::MarginBins { .. }))
+    }
+
+    /// How negatives are chosen from any list.
+    fn draws(&self) -> impl Iterator<Item = &DrawConfig> {
+        std::iter::once(&self.draw).chain(self.source.iter().filter_map(|source| source.draw.as_ref()))
     }
 
     /// Whether a filter compares a teacher's scores with fixed thresholds.
@@ -167,8 +172,10 @@ impl NegativesConfig {
     /// the loss decides what scores are as logits.
     pub fn tempered(&self, loss: f64) -> Self {
         let mut config = self.clone();
-        if let DrawConfig::Simans { temperature, .. } | DrawConfig::Trisampler { temperature, .. } = &mut config.draw {
-            temperature.get_or_insert(loss);
+        for draw in std::iter::once(&mut config.draw).chain(config.source.iter_mut().filter_map(|source| source.draw.as_mut())) {
+            if let DrawConfig::Simans { temperature, .. } | DrawConfig::Trisampler { temperature, .. } = draw {
+                temperature.get_or_insert(loss);
+            }
         }
         config
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::DrawConfig;
 use super::ramp::Ramp;
 use crate::schedule::Schedule;
 
@@ -19,6 +20,9 @@ pub struct SourceConfig {
     /// Draws take from this many best candidates of a list only; all without it. May change linearly over the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Ramp>,
+    /// How negatives are chosen from its list, where that is not how they are from all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draw: Option<DrawConfig>,
 }
 
 /// What a source is.
@@ -169,7 +173,7 @@ fn is_current(it: &Model) -> bool {
 impl SourceConfig {
     /// A source with the common settings as they are by default.
     pub fn new(kind: SourceKind) -> Self {
-        Self { kind, share: None, pool: None }
+        Self { kind, share: None, pool: None, draw: None }
     }
 
     /// Weight among the sources that offer candidates; 0 for one that offers none.

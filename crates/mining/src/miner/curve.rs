@@ -26,6 +26,9 @@ impl Miner {
     /// The curve of a source that searches the rows of its model; empty for others.
     pub(super) fn fit_curve(&self, number: usize, encoders: &mut dyn Encoders) -> Result<Vec<f32>, MiningError> {
         let supply = &self.supplies[number];
+        if supply.config.draw.is_some() {
+            return Ok(Vec::new());
+        }
         let (DrawConfig::RankCurve { gain_k, .. }, Some(judgments), Some(model), Some(source)) =
             (&self.config.draw, &self.judged, supply.config.model(), &supply.source)
         else {

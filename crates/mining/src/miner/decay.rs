@@ -89,7 +89,7 @@ impl Miner {
             positive_score: lists.positives.row(query).first().copied().unwrap_or(f32::NAN),
             curve: &supply.curve,
         };
-        let order = self.draw.order(&mut generator(self.seed, query, visit, Purpose::Source(source)), &context, &pool);
+        let order = supply.draw.order(&mut generator(self.seed, query, visit, Purpose::Source(source)), &context, &pool);
         let mut hand = Hand::new(self, query, positive);
         for place in order {
             if hand.cards.len() >= self.wanted {

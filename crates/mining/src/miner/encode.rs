@@ -50,14 +50,14 @@ impl Miner {
 
     /// The model whose view the draw has of a source's candidates, when it needs one.
     pub(super) fn draw_model(&self, supply: &Supply) -> Option<Model> {
-        let needs = self.draw.needs();
+        let needs = supply.draw.needs();
         let model = supply.config.model().filter(|_| !self.united()).cloned().unwrap_or_else(|| self.reference());
         (needs.rows || needs.to_positive || self.measures_for_draw(supply)).then_some(model)
     }
 
     /// Whether the draw reads similarities that are not the source's own scores.
     pub(super) fn measures_for_draw(&self, supply: &Supply) -> bool {
-        let needs = self.draw.needs();
+        let needs = supply.draw.needs();
         let own = match supply.scale {
             Scale::Encoder => !self.united() || supply.config.model() == Some(&self.reference()),
             Scale::Own => !self.united() && !needs.to_positive,

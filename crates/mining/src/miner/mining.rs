@@ -116,7 +116,7 @@ impl Miner {
         dropped.extend(known.queries.iter().zip(&mut filtered).map(|(&query, it)| (query, std::mem::take(&mut it.dropped))));
         let searching = Instant::now();
         let mut kept: Vec<Vec<Scored>> = filtered.into_iter().map(|it| it.kept).collect();
-        if self.draw.needs().teacher {
+        if supply.draw.needs().teacher {
             let all: Vec<Vec<usize>> = kept.iter().map(|list| (0..list.len()).collect()).collect();
             teach(known.queries, &mut kept, &all, encoders)?;
         }
@@ -187,7 +187,7 @@ impl Miner {
         encoders: &mut dyn Encoders,
     ) -> Result<Vec<(u32, Row)>, MiningError> {
         let supply = &self.supplies[number];
-        let needs = self.draw.needs();
+        let needs = supply.draw.needs();
         let model = self.draw_model(supply);
         let view = model.as_ref().and_then(|model| known.views.get(model));
         let measured = self.measures_for_draw(supply);
@@ -213,7 +213,7 @@ impl Miner {
             let lowest_positive = lowest(&positives[row]);
             let reduction = Reduction { seed: self.seed, query: known.queries[row], source: number as u8, lowest_positive, store };
             // Generated documents have no rows to be compared by.
-            let reduced = if needs.rows && supply.is_generated() { None } else { self.draw.reduce(&reduction, list)? };
+            let reduced = if needs.rows && supply.is_generated() { None } else { supply.draw.reduce(&reduction, list)? };
             if let Some(places) = reduced {
                 *list = places.into_iter().map(|place| list[place]).collect();
             }

@@ -11,7 +11,7 @@ use super::{Miner, Supply};
 use crate::candidate::Candidate;
 use crate::chance::{Purpose, generator};
 use crate::config::Short;
-use crate::draws::DrawContext;
+use crate::draws::{Draw, DrawContext};
 use crate::schedule::Schedule;
 use crate::sources::{Random, Source};
 
@@ -117,7 +117,7 @@ impl Miner {
                 positive_score: self.positive_score(supply, visit),
                 curve: &supply.curve,
             };
-            let ordered = self.ordered(&mut chance, &context, &self.pool(number, supply, visit));
+            let ordered = ordered(supply.draw.as_ref(), &mut chance, &context, &self.pool(number, supply, visit));
             Deck { ordered, fresh: supply.fresh(), chance, share }
         };
         self.serving(visit).map(deck).collect()
@@ -149,7 +149,7 @@ impl Miner {
             positive_score,
             curve: &[],
         };
-        let ordered = self.ordered(&mut chance, &context, &self.union(visit));
+        let ordered = ordered(self.draw.as_ref(), &mut chance, &context, &self.union(visit));
         decks.insert(0, Deck { ordered, fresh: None, chance, share: whole });
         decks
     }
@@ -178,11 +178,6 @@ impl Miner {
             }
         }
         union
-    }
-
-    fn ordered(&self, chance: &mut ChaCha8Rng, context: &DrawContext<'_>, pool: &[Candidate]) -> std::vec::IntoIter<Candidate> {
-        let order = self.draw.order(chance, context, pool);
-        order.into_iter().map(|place| pool[place]).collect::<Vec<_>>().into_iter()
     }
 
     /// `n` divided by share. What does not come out even is left to chance, so that shares hold over many visits: with a common random
@@ -216,6 +211,12 @@ impl Supply {
     fn fresh(&self) -> Option<&dyn Source> {
         if self.schedule.is_none() { self.source.as_deref() } else { None }
     }
+}
+
+/// Candidates in the order in which a draw takes them.
+fn ordered(draw: &dyn Draw, chance: &mut ChaCha8Rng, context: &DrawContext<'_>, pool: &[Candidate]) -> std::vec::IntoIter<Candidate> {
+    let order = draw.order(chance, context, pool);
+    order.into_iter().map(|place| pool[place]).collect::<Vec<_>>().into_iter()
 }
 
 /// The candidates of one source, in the order in which they are given out.

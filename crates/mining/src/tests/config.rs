@@ -125,6 +125,10 @@ fn values_without_sense_are_refused_by_name() {
         (format!("{dense}below_margin = true\n[draw]\nrule = \"rank-curve\""), "draw.rule: got \"rank-curve\""),
         (format!("merge = \"union\"\n{dense}refresh = \"on decay every 5 steps\""), "negatives.merge: got \"union\""),
         (format!("merge = \"union\"\n{dense}[draw]\nrule = \"diverse\""), "negatives.merge: got \"union\""),
+        (format!("merge = \"union\"\n{dense}draw = {{ rule = \"top\" }}"), "source.0.draw draws from the list of one source"),
+        (format!("{dense}draw = {{ rule = \"simans\", a = -1.0 }}"), "negatives.source.0.draw.a: got -1"),
+        (format!("{dense}draw = {{ rule = \"rank-curve\", split = \"dev\" }}"), "negatives.source.0.draw.rule: got \"rank-curve\""),
+        ("[[source]]\nfrom = \"random\"\ndraw = { rule = \"top\" }".to_owned(), "negatives.source.0.draw: got"),
         ("short = { fill = \"beyond\", from = 9, until = 8 }".into(), "negatives.short: got from 9 until 8"),
         (format!("short = {{ fill = \"beyond\", from = 51, until = 80 }}\n{dense}depth = 50"), "short.from: got 51, expected at most"),
         ("[[filter]]\nrule = \"teacher\"".into(), "filter.0: got no bounds"),
@@ -224,6 +228,8 @@ fn every_setting_of_the_algebra_is_read_and_written_back() {
             kind: dense,
             share: Some(Ramp::Linear(Line { from: 0.25, to: 1.0 })),
             pool: Some(Ramp::Linear(Line { from: 200.0, to: 20.0 })),
+
+            draw: None,
         };
         assert_eq!(config.source[0], expected);
         assert!(matches!(&config.source[3].kind, SourceKind::File { scored_by: ScoredBy::Teacher, refresh: Schedule::OnDecay(100), .. }));

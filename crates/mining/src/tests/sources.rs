@@ -292,6 +292,33 @@ fn a_union_of_two_models_is_drawn_from_by_the_scores_of_the_first() {
 }
 
 #[test]
+fn a_source_may_draw_in_its_own_way() {
+    let (data, judgments, current) = line();
+    let recipe = config(
+        "[[source]]\nfrom = \"dense\"\ndepth = 6\ndraw = { rule = \"top\" }\n[[source]]\nfrom = \"dense\"\ndepth = 6\nmodel = \"other\"\n[draw]\nrule = \"uniform\"",
+    );
+    let mut encoders = Named { current, others: BTreeMap::from([("other".to_owned(), reversed())]) };
+    let mut miner = Miner::new(&recipe, &data, &judgments, 7).unwrap();
+    miner.refresh(Moment::new(0, 0), &mut encoders).unwrap();
+    let mut uniform: Vec<u32> = Vec::new();
+    for visit in 0..60 {
+        for it in miner.draw(&Visit::new(0, 0, 2, visit)) {
+            match it.source {
+                0 => assert_eq!(it.document, 1, "its best in every visit"),
+                _ => uniform.push(it.document),
+            }
+        }
+    }
+    uniform.sort_unstable();
+    uniform.dedup();
+    assert!(uniform.len() >= 5, "{uniform:?}");
+    // A visit after a checkpoint is the same.
+    let mut again = Miner::new(&recipe, &data, &judgments, 7).unwrap();
+    again.restore(&miner.state().unwrap()).unwrap();
+    assert_eq!(again.draw(&Visit::new(0, 0, 2, 3)), miner.draw(&Visit::new(0, 0, 2, 3)));
+}
+
+#[test]
 fn rows_of_a_fixed_model_that_the_draw_reads_stay_when_its_own_lists_are_final() {
     let (data, judgments, current) = line();
     for refresh in ["every 10 steps", "rolling 40 steps"] {
