@@ -296,7 +296,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
     /// Documents retrieved for each query, 100 to 1024; measures that look further are not given
-    #[arg(long, default_value_t = 100, value_name = "K")]
+    #[arg(long, default_value_t = 100, value_name = "K", conflicts_with = "run")]
     pub(crate) depth: usize,
     /// The lowest grade that counts as relevant (trec_eval's -l; 2 for TREC DL); nDCG weighs all grades
     #[arg(long, value_name = "GRADE", default_value_t = 1)]

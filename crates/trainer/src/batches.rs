@@ -103,15 +103,8 @@ impl Assembler {
         let BatchConfig { queries, negatives, .. } = self.config;
         let (sender, receiver) = mpsc::channel(if queries * queries * (1 + negatives) > MANY_CELLS { 1 } else { AHEAD });
         let task = tokio::task::spawn_blocking(move || {
-            let mut epoch = None;
             for step in steps {
-                let number = self.plan.epoch_of(step);
-                let (_, batches) = match epoch.take() {
-                    Some((current, batches)) if current == number => epoch.insert((current, batches)),
-                    _ => epoch.insert((number, self.plan.epoch(number, &self.data.same_text, self.topics.as_deref())?)),
-                };
-                let turns = batches[step % self.plan.steps_per_epoch()].clone();
-                if sender.blocking_send(self.assemble(step, turns)).is_err() {
+                if sender.blocking_send(self.batch(step)?).is_err() {
                     break;
                 }
             }
@@ -120,13 +113,13 @@ impl Assembler {
         (receiver, task)
     }
 
-    /// The batch of one step, for who wants few of them.
+    /// The batch of one step.
     ///
     /// # Errors
     /// When the batches of its epoch cannot be composed.
     pub(crate) fn batch(&self, step: usize) -> Result<Batch> {
         let epoch = self.plan.epoch_of(step);
-        let batches = self.plan.epoch(epoch, &self.data.same_text, self.topics.as_deref())?;
+        let batches = self.plan.epoch(epoch, &self.data.same_text, self.topics.as_ref())?;
         Ok(self.assemble(step, batches[step % self.plan.steps_per_epoch()].clone()))
     }
 

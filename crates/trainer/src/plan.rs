@@ -3,6 +3,7 @@
 //! A function of (seed, epoch, topics), never of thread timing, so a resumed run sees the same order.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use anyhow::{Context, Result};
 use corpus::Judgments;
@@ -20,6 +21,17 @@ pub(crate) struct Plan {
     visits: HashMap<u32, u64>,
     config: BatchConfig,
     seed: u64,
+    /// The epoch that was composed last: every refresh begins in the middle of one.
+    composed: Mutex<Option<Composed>>,
+    /// Short batches were told of.
+    told: Once,
+}
+
+/// The batches of an epoch, and what they were made by beside the seed.
+struct Composed {
+    epoch: usize,
+    topics: Option<Arc<Topics>>,
+    batches: Arc<Vec<Vec<Turn>>>,
 }
 
 /// One row of a batch: a training pair, and which visit of its query this is.
@@ -41,7 +53,7 @@ impl Plan {
         }
         let mut visits = HashMap::new();
         pairs.iter().for_each(|&(query, _)| *visits.entry(query).or_insert(0) += 1);
-        Self { pairs, visits, config: batch.clone(), seed }
+        Self { pairs, visits, config: batch.clone(), seed, composed: Mutex::new(None), told: Once::new() }
     }
 
     pub(crate) fn pairs(&self) -> usize {
@@ -76,7 +88,18 @@ impl Plan {
     ///
     /// # Errors
     /// When the topics do not fit the pairs.
-    pub(crate) fn epoch(&self, epoch: usize, same_text: &[u32], topics: Option<&Topics>) -> Result<Vec<Vec<Turn>>> {
+    pub(crate) fn epoch(&self, epoch: usize, same_text: &[u32], topics: Option<&Arc<Topics>>) -> Result<Arc<Vec<Vec<Turn>>>> {
+        let mut last = self.composed.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |it: &&Composed| it.epoch == epoch && it.topics.as_ref().map(Arc::as_ptr) == topics.map(Arc::as_ptr);
+        if let Some(composed) = last.as_ref().filter(same) {
+            return Ok(Arc::clone(&composed.batches));
+        }
+        let batches = Arc::new(self.compose(epoch, same_text, topics.map(Arc::as_ref))?);
+        *last = Some(Composed { epoch, topics: topics.cloned(), batches: Arc::clone(&batches) });
+        Ok(batches)
+    }
+
+    fn compose(&self, epoch: usize, same_text: &[u32], topics: Option<&Topics>) -> Result<Vec<Vec<Turn>>> {
         let size = self.config.queries;
         let shuffled = || {
             let mut pairs = self.pairs.clone();
@@ -89,15 +112,32 @@ impl Plan {
                 let how = TopicBatches { batch: size, draw: self.config.topics.draw, same_text };
                 topics.epoch(&self.pairs, &how, self.seed, epoch as u64).context("composing the batches of an epoch")?
             }
-            _ => without_duplicates(shuffled(), size, same_text),
+            _ => without_duplicates(shuffled(), size, same_text, self.steps_per_epoch()),
         };
         batches.truncate(self.steps_per_epoch());
+        self.tell_of_short(&batches);
         // Clashing pairs can leave an epoch short of batches: the first ones are then visited twice rather than a step skipped.
         let made = batches.len();
         for missing in made..self.steps_per_epoch() {
             batches.push(batches[missing % made].clone());
         }
         Ok(self.numbered(epoch, batches))
+    }
+
+    /// Pairs that share a text cannot stand in one batch: where few texts have many pairs, batches are short and most pairs never come.
+    fn tell_of_short(&self, batches: &[Vec<(u32, u32)>]) {
+        let (size, held) = (self.config.queries, batches.iter().map(Vec::len).sum::<usize>());
+        // That the last one or two are a little short is nobody's trouble.
+        if held * 10 < self.pairs.len().min(batches.len() * size) * 9 {
+            self.told.call_once(|| {
+                tracing::warn!(
+                    "an epoch holds {held} of {} pairs, in batches of {} and more instead of {size} queries: a batch takes a query, and a positive's text, once. Where many pairs \
+                     share few texts, batch.compose = \"random\" takes them all, or a smaller batch.queries more of them",
+                    self.pairs.len(),
+                    batches.iter().map(Vec::len).min().unwrap_or(0)
+                );
+            });
+        }
     }
 
     /// Counts each query's visits, so that no two have the same number: a query with two positives comes twice in an epoch, and one of a
@@ -115,11 +155,11 @@ impl Plan {
     }
 }
 
-/// Fills batches in order; a pair whose query or positive text is already in the batch waits for the next one.
-fn without_duplicates(pairs: Vec<(u32, u32)>, size: usize, same_text: &[u32]) -> Vec<Vec<(u32, u32)>> {
+/// Fills up to `most` batches in order; a pair whose query or positive text is already in the batch waits for the next one.
+fn without_duplicates(pairs: Vec<(u32, u32)>, size: usize, same_text: &[u32], most: usize) -> Vec<Vec<(u32, u32)>> {
     let mut batches = Vec::new();
     let mut waiting = std::collections::VecDeque::from(pairs);
-    while !waiting.is_empty() {
+    while !waiting.is_empty() && batches.len() < most {
         let (mut batch, mut later) = (Vec::with_capacity(size.min(waiting.len())), Vec::new());
         let (mut queries, mut texts) = (HashSet::new(), HashSet::new());
         while batch.len() < size {
@@ -158,7 +198,7 @@ mod tests {
         // Documents 0 and 1 share a text; query 0 has two positives.
         let same_text = [0, 0, 2, 3, 4, 5];
         let pairs = vec![(0, 0), (0, 2), (1, 1), (2, 3), (3, 4), (4, 5)];
-        let batches = without_duplicates(pairs.clone(), 2, &same_text);
+        let batches = without_duplicates(pairs.clone(), 2, &same_text, 9);
         let mut all: Vec<_> = batches.iter().flatten().copied().collect();
         all.sort_unstable();
         assert_eq!(all, pairs);
@@ -179,6 +219,23 @@ mod tests {
         assert_eq!(order(1, 0), order(1, 0));
         assert_ne!(order(1, 0), order(1, 1));
         assert_ne!(order(1, 0), order(2, 0));
+    }
+
+    #[test]
+    fn few_texts_with_many_pairs_make_no_more_batches_than_an_epoch_has() {
+        let pairs: Vec<(u32, u32)> = (0..2000).map(|query| (query, query % 2)).collect();
+        let batches = without_duplicates(pairs, 10, &[0, 1], 200);
+        assert_eq!((batches.len(), batches.iter().map(Vec::len).max()), (200, Some(2)));
+    }
+
+    #[test]
+    fn an_epoch_is_composed_once_for_the_same_topics() {
+        let pairs: Vec<(u32, u32)> = (0..8).map(|number| (number, number)).collect();
+        let (plan, same_text) = (plan(Compose::NoDuplicates, &pairs), (0..8).collect::<Vec<u32>>());
+        let first = plan.epoch(1, &same_text, None).unwrap();
+        assert!(Arc::ptr_eq(&first, &plan.epoch(1, &same_text, None).unwrap()));
+        let other = plan.epoch(2, &same_text, None).unwrap();
+        assert!(other != first && plan.epoch(1, &same_text, None).unwrap() == first);
     }
 
     fn plan(compose: Compose, pairs: &[(u32, u32)]) -> Plan {
@@ -206,7 +263,7 @@ mod tests {
         let pairs: Vec<(u32, u32)> = (0..8).map(|number| (number, number)).collect();
         let mut plan = plan(Compose::Topics, &pairs);
         plan.config.topics.draw = mining::TopicDraw::Uniform { topics: 1 };
-        let topics = Topics::from_groups(&pairs.iter().map(|pair| (pair.0, pair.0 / 4)).collect::<Vec<_>>()).unwrap();
+        let topics = Arc::new(Topics::from_groups(&pairs.iter().map(|pair| (pair.0, pair.0 / 4)).collect::<Vec<_>>()).unwrap());
         let same_text: Vec<u32> = (0..8).collect();
         let turns: Vec<Turn> = (0..20).flat_map(|epoch| plan.epoch(epoch, &same_text, Some(&topics)).unwrap().concat()).collect();
         let mut seen = HashSet::new();

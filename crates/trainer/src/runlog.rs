@@ -21,14 +21,14 @@ pub(crate) struct RunLog {
 impl RunLog {
     /// Opens the log for appending after its first `length` bytes; what lies behind is dropped.
     pub(crate) fn open(path: &Path, tensorboard: &Path, length: u64) -> Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("opening {}", path.display()))?;
-        let found = file.metadata().with_context(|| format!("reading {}", path.display()))?.len();
+        let found = std::fs::metadata(path).map_or(0, |found| found.len());
         if found < length {
             anyhow::bail!(
                 "{} has {found} bytes and the checkpoint counts on {length}: lines are lost; put the whole log back, or begin the run anew in another folder",
                 path.display()
             );
         }
+        let file = OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("opening {}", path.display()))?;
         file.set_len(length).with_context(|| format!("cutting {} to {length} bytes", path.display()))?;
         Ok(Self { file: BufWriter::new(file), length, scalars: Scalars::create(tensorboard)? })
     }

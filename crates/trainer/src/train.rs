@@ -113,7 +113,6 @@ impl Session {
 
     /// A run that was interrupted, from its newest whole checkpoint, or from the start when it has none.
     pub(crate) fn resume(folder: RunFolder, device: Option<&str>) -> Result<Self> {
-        let lock = folder.lock()?;
         let path = folder.config();
         let mut config = crate::config::merge(&path.display().to_string(), &crate::config::read(&path)?, &[])?;
         if let Some(device) = device {
@@ -124,6 +123,7 @@ impl Session {
                 Usage::new(format!("the run {} is finished; its model is {}", folder.path().display(), folder.model().display())).into()
             );
         }
+        let lock = folder.lock()?;
         data::look_for(&folder, &config.data)?;
         let checkpoint = Checkpoint::newest(&folder.checkpoints())?;
         output::note(&match &checkpoint {

@@ -104,6 +104,8 @@ struct Stream {
 struct State {
     /// Line of the byte read last, from 1.
     line: Cell<u64>,
+    /// Lines that the parser has not seen: blank ones before the first value.
+    skipped: Cell<u64>,
     /// Bytes read.
     offset: Cell<u64>,
     fault: RefCell<Option<CorpusError>>,
@@ -112,7 +114,7 @@ struct State {
 impl Stream {
     fn open(path: &Path) -> Result<Self, CorpusError> {
         let (mut input, packed) = unpacked(path)?;
-        let state = State { line: Cell::new(1), offset: Cell::new(0), fault: RefCell::new(None) };
+        let state = State { line: Cell::new(1), skipped: Cell::new(0), offset: Cell::new(0), fault: RefCell::new(None) };
         if input.fill_buf().map_err(|source| failure(packed, path, 1, source))?.starts_with(BYTE_ORDER_MARK) {
             input.consume(BYTE_ORDER_MARK.len());
             state.offset.set(BYTE_ORDER_MARK.len() as u64);
@@ -129,7 +131,10 @@ impl Stream {
                     self.input.consume(1);
                     self.state.passed(byte);
                 }
-                other => return Ok(other),
+                other => {
+                    self.state.skipped.set(self.state.line.get() - 1);
+                    return Ok(other);
+                }
             }
         }
     }
@@ -183,7 +188,11 @@ impl State {
         if let Some(fault) = self.fault.take() {
             return fault;
         }
-        CorpusError::Row { place: Place::new(path, error.line().max(1) as u64), problem: problem_of_stream(error), expected }
+        CorpusError::Row {
+            place: Place::new(path, self.skipped.get() + error.line().max(1) as u64),
+            problem: problem_of_stream(error),
+            expected,
+        }
     }
 }
 

@@ -198,7 +198,8 @@ impl Layout {
                 Marks::Labels(listed, beside())
             }
             Cell::Numbers(listed) if listed.len() == passages => Marks::Scores(listed),
-            Cell::Absent if labels => Marks::NoLabel(target),
+            // A pair without its score would be a positive without a word.
+            Cell::Absent if labels || pair => Marks::NoLabel(target),
             Cell::Absent => Marks::None,
             Cell::Number(_) | Cell::Numbers(_) => Marks::Unused(target),
             _ => Marks::NoNumber(target),

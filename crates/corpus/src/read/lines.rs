@@ -61,7 +61,9 @@ impl Lines {
             if self.buffer.is_empty() {
                 return Ok(None);
             }
-            if !self.buffer.iter().all(u8::is_ascii_whitespace) {
+            let bytes = self.buffer.as_slice();
+            let text = if self.line == 1 { bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes) } else { bytes };
+            if !text.iter().all(u8::is_ascii_whitespace) {
                 break;
             }
         }

@@ -8,7 +8,7 @@ use crate::config::Model;
 use crate::encoders::Encoders;
 use crate::error::MiningError;
 use crate::row_encoder::{RowEncoder, encode_queries};
-use crate::schedule::Moment;
+use crate::schedule::{Moment, Schedule};
 use crate::sources::Scale;
 use crate::store::EmbeddingStore;
 
@@ -154,8 +154,12 @@ impl Miner {
 
     /// Gives back the rows that no later refresh will look at, be it only for a filter or the draw.
     pub(super) fn drop_stores(&mut self) {
-        let needed: Vec<Model> =
-            self.supplies.iter().filter(|supply| supply.comes_again()).flat_map(|supply| self.models(supply)).collect();
+        // Rows that a source only measures by, and that change, are made anew as a whole each time, unless it rolls.
+        let kept = |supply: &Supply, model: &Model| {
+            supply.config.model().is_some() || model.is_fixed() || supply.schedule.is_some_and(Schedule::rolls)
+        };
+        let again = self.supplies.iter().filter(|supply| supply.comes_again());
+        let needed: Vec<Model> = again.flat_map(|supply| self.models(supply).filter(|model| kept(supply, model))).collect();
         let unneeded: Vec<Model> = self.stores.keys().filter(|model| !needed.contains(model)).cloned().collect();
         unneeded.iter().for_each(|model| drop(self.stores.remove(model)));
     }

@@ -26,11 +26,14 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
         set: args.set.clone(),
     };
     request.validate()?;
-    let (split, qrels) = prepare(&request)?;
+    let Measured { split, qrels, chosen_apart } = prepare(&request)?;
     device::choose(&request.device)?;
     let folder = compare::open_folder(args.out.as_deref(), &request)?;
     let attempts = compare::run_all(&request, &folder)?;
-    let table = Table::read(&request, &folder, &attempts, &split, &qrels)?;
+    let mut table = Table::read(&request, &folder, &attempts, &split, &qrels)?;
+    if !chosen_apart {
+        table.forget_dev();
+    }
     compare::write(&table, &folder)?;
     compare::export(&table, &qrels, &folder)?;
     if args.common.json {
@@ -47,8 +50,16 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     }
 }
 
+/// What all arms are measured on.
+struct Measured {
+    split: String,
+    qrels: metrics::Qrels,
+    /// Weights are chosen on another split.
+    chosen_apart: bool,
+}
+
 /// Checks that the data have what every arm counts on, so that none fails after others have trained for hours; and what all are measured on.
-fn prepare(request: &Request) -> Result<(String, metrics::Qrels)> {
+fn prepare(request: &Request) -> Result<Measured> {
     let mut collection = data::open(&request.data)?;
     let mut first = None;
     for arm in request.arms()? {
@@ -60,8 +71,9 @@ fn prepare(request: &Request) -> Result<(String, metrics::Qrels)> {
         setup::prepare(&config, collection).map_err(|error| Usage::new(format!("{}: {error:#}", arm.name)))?;
         if first.is_none() {
             let split = splits::test_name(collection, &config.data).to_owned();
-            let qrels = evaluation::qrels(collection, collection.split(&split).or_usage()?);
-            first = Some((split, qrels));
+            let judgments = collection.split(&split).or_usage()?;
+            let chosen_apart = collection.find_split(&config.data.evaluate).is_some_and(|other| !std::ptr::eq(other, judgments));
+            first = Some(Measured { qrels: evaluation::qrels(collection, judgments), split, chosen_apart });
         }
     }
     first.context("a comparison has at least one recipe")

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
 use burn::tensor::TensorData;
+use corpus::write::Target;
 use corpus::{Records, TokenSpec, Tokens};
 use encoder::{Encoder, TokenBatch};
 use serde_json::json;
@@ -11,7 +12,7 @@ use serde_json::json;
 use crate::args::{EncodeArgs, TextKind};
 use crate::checkpoint::to_safetensors;
 use crate::device;
-use crate::errors::OrUsage;
+use crate::errors::{OrUsage, Usage};
 use crate::output;
 use crate::runfolder::write_whole;
 
@@ -19,6 +20,11 @@ use crate::runfolder::write_whole;
 const BATCH: usize = 64;
 
 pub(super) fn run(args: &EncodeArgs) -> Result<()> {
+    if matches!(Target::of(&args.output), Target::InPlace) {
+        return Err(
+            Usage::new(format!("--output {}: rows and ids are two files, so this must be a file's name", args.output.display())).into()
+        );
+    }
     let chosen = device::choose(args.common.device())?;
     let device = chosen.device.without_autodiff();
     let encoder = Encoder::load(&args.model, &device).or_usage()?;

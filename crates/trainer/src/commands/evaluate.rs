@@ -54,7 +54,8 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         (Some(path), _) => {
             let run = Run::read(path).or_usage()?;
             check(&run, &qrels, &collection, path)?;
-            Found { run, cut: None, similarity: None }
+            let deepest = run.queries().map(|query| run.ranking(query).count()).max().unwrap_or(0);
+            Found { cut: evaluation::cut(deepest, collection.documents.len()), run, similarity: None }
         }
         (None, Some(model)) => retrieve(model, args, collection)?,
         (None, None) => return Err(Usage::new("give --model or --run").into()),
@@ -116,7 +117,19 @@ fn retrieve(model: &str, args: &EvaluateArgs, collection: Collection) -> Result<
     let depth = (args.depth + usize::from(args.drop_identical)).min(MOST);
     let scored = evaluation::of_rows(&mut rows, &store, &data, judgments, depth)?;
     crate::rows::disk_note(&store).iter().for_each(|note| output::note(note));
-    Ok(Found { run: scored.run, cut: evaluation::cut(args.depth, data.documents()), similarity: Some(similarity) })
+    let run = if args.drop_identical { without_identical(&scored.run, args.depth) } else { scored.run };
+    Ok(Found { run, cut: evaluation::cut(args.depth, data.documents()), similarity: Some(similarity) })
+}
+
+/// The first `depth` of each ranking behind the query's own document.
+fn without_identical(run: &Run, depth: usize) -> Run {
+    let mut kept = Run::new();
+    for query in run.queries() {
+        for (document, score) in run.ranking(query).filter(|(document, _)| *document != query).take(depth) {
+            kept.push(query, document, score as f32);
+        }
+    }
+    kept
 }
 
 /// Says what of the run does not fit the judgments: a run of another split or collection would be told from a bad one by nothing else.

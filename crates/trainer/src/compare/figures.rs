@@ -126,7 +126,10 @@ impl Figures {
 
 /// By what the run's configuration keeps.
 fn dev(events: &[Value], run: &Path) -> Result<Option<f64>> {
-    let measured: Vec<f64> = events.iter().filter(|it| it["event"] == "evaluation").filter_map(|it| it["ndcg@10"].as_f64()).collect();
+    // Weights of earlier rounds are not kept.
+    let begun = events.iter().rposition(|it| it["event"] == "round").unwrap_or(0);
+    let measured: Vec<f64> =
+        events[begun..].iter().filter(|it| it["event"] == "evaluation").filter_map(|it| it["ndcg@10"].as_f64()).collect();
     let path = run.join("config.toml");
     let keep = match path.is_file() {
         true => config::merge(&path.display().to_string(), &config::read(&path)?, &[])?.train.keep,
@@ -173,6 +176,19 @@ mod tests {
         assert_eq!(false_negative_rate(&events), Some(0.1));
         events.extend([0.25, 0.75].map(|rate| json!({ "event": "step", "false_negative_rate": rate })));
         assert_eq!(false_negative_rate(&events), Some(0.5));
+    }
+
+    #[test]
+    fn the_figure_to_choose_by_is_that_of_the_weights_kept() {
+        let run = tempfile::tempdir().unwrap();
+        let event = |name: &str, ndcg: f64| json!({ "event": name, "ndcg@10": ndcg });
+        let mut events = vec![event("start", 0.0)];
+        assert_eq!(dev(&events, run.path()).unwrap(), None);
+        events.extend([event("evaluation", 0.9), event("round", 0.0), event("evaluation", 0.5), event("evaluation", 0.4)]);
+        assert_eq!(dev(&events, run.path()).unwrap(), Some(0.5));
+        let config = "[train]\nkeep = \"last\"\n[[negatives.source]]\nfrom = \"in-batch\"\n";
+        fs::write(run.path().join("config.toml"), config).unwrap();
+        assert_eq!(dev(&events, run.path()).unwrap(), Some(0.4));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! and runs that could not be compared, end the loop.
 
 use std::any::Any;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,7 +88,8 @@ fn unchanged(asked: &Config, run: &Path) -> Result<()> {
     if !path.is_file() {
         return Ok(());
     }
-    let found: toml::Table = config::read(&path)?.parse().with_context(|| format!("reading {}", path.display()))?;
+    let found = config::merge(&path.display().to_string(), &config::read(&path)?, &[])?;
+    let found = toml::Table::try_from(&found).context("describing a configuration")?;
     let open = asked.open_temperature;
     let mut asked = toml::Table::try_from(asked).context("describing a configuration")?;
     // Paths are as seen from where the comparison was started.
@@ -139,6 +140,10 @@ fn finish(config: Config, arm: &Arm, folder: &Path, stop: &Stop) -> Result<()> {
 fn clear(folder: &Path) -> Result<()> {
     if !folder.exists() {
         return Ok(());
+    }
+    let lock = File::open(folder.join(LOCK)).ok();
+    if lock.as_ref().is_some_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock))) {
+        return Err(Usage::new(format!("another process is at work in {}; wait for it, or end it", folder.display())).into());
     }
     for file in [".config.toml.partial", LOCK] {
         let _ = fs::remove_file(folder.join(file));

@@ -184,17 +184,21 @@ impl Session {
         let (config, collection) = (&self.config, &self.around.data.collection);
         let folder = Some(Path::new(&config.encoder.model)).filter(|path| path.is_dir()).and_then(Path::file_name);
         let model = folder.map_or_else(|| config.encoder.model.clone(), |name| name.to_string_lossy().into_owned());
+        let all = self.around.judgments.pairs().len();
+        let pairs = if config.data.limit > 0 { all.min(config.data.limit) } else { all };
+        let kept = match self.position.best {
+            Some((_, step)) if config.train.keep == Keep::Best && step != self.position.step => format!(", the weights of step {step}"),
+            _ => String::new(),
+        };
         let mut text = format!(
-            "Trained by Dredge {} from {} on {}: {} pairs, {} documents, {} steps of {} queries, seed {}.\n\n\
+            "Trained by Dredge {} from {} on {}: {pairs} pairs, {} documents, {} steps{kept}, seed {}.\n\n\
              Split `{}`, {} queries:\n\n| | nDCG@10 | MRR@10 | Recall@100 |\n|---|---:|---:|---:|\n",
             env!("CARGO_PKG_VERSION"),
             // Of a path only the name: the rest says nothing elsewhere.
             model,
             collection.name,
-            self.stage.plan.pairs(),
             self.around.data.documents(),
             self.position.step,
-            config.batch.queries,
             config.train.seed,
             splits::test_name(collection, &config.data),
             after.queries,
