@@ -285,3 +285,26 @@ fn devices_always_lists_the_cpu() {
     let output = run(folder.path(), &["devices"]);
     assert!(String::from_utf8_lossy(&output.stdout).contains("auto takes"), "{}", stderr(&output));
 }
+
+#[test]
+fn a_run_is_scored_as_other_tools_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    std::fs::create_dir_all(folder.path().join("data/qrels")).unwrap();
+    // The query is a document of the collection, as in ArguAna; the other relevant document is worth more.
+    write(
+        "data/corpus.jsonl",
+        "{\"_id\": \"a\", \"text\": \"ant\"}\n{\"_id\": \"b\", \"text\": \"bee\"}\n{\"_id\": \"c\", \"text\": \"cat\"}\n",
+    );
+    write("data/queries.jsonl", "{\"_id\": \"a\", \"text\": \"ant\"}\n");
+    write("data/qrels/test.tsv", "query-id\tcorpus-id\tscore\na\tb\t1.0\na\tc\t2\n");
+    write("run.trec", "a Q0 a 1 0.9 x\na Q0 b 2 0.8 x\na Q0 c 3 0.7 x\n");
+    let mrr = |flags: &[&str]| {
+        let arguments = ["evaluate", "--data", "data", "--run", "run.trec", "--json", "--output", "out"];
+        json(folder.path(), &[&arguments[..], flags].concat())["mrr@10"].as_f64().unwrap()
+    };
+    let ranks = [&[][..], &["--drop-identical"], &["--relevance-level", "2"], &["--drop-identical", "--relevance-level", "2"]].map(mrr);
+    assert_eq!(ranks, [1.0 / 2.0, 1.0, 1.0 / 3.0, 1.0 / 2.0]);
+    let beir: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.path().join("out/beir.json")).unwrap()).unwrap();
+    assert_eq!(beir["mrr"]["MRR@10"], 0.5);
+}

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::{DType, TensorData};
+use corpus::write::sync_folder;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::errors::chain;
 use crate::evaluation::Summary;
-use crate::runfolder::{sync_folder, write_whole};
+use crate::runfolder::write_whole;
 
 /// Named tensors, as the encoder and the optimiser give and take them.
 pub(crate) type Tensors = Vec<(String, TensorData)>;
@@ -92,9 +93,10 @@ impl Checkpoint {
         if target.exists() {
             fs::remove_dir_all(&target).with_context(|| format!("replacing {}", target.display()))?;
         }
-        sync_folder(&temporary);
+        // Not every file system can; the checkpoint is whole all the same.
+        let _ = sync_folder(&temporary);
         fs::rename(&temporary, &target).with_context(|| format!("completing {}", target.display()))?;
-        sync_folder(folder);
+        let _ = sync_folder(folder);
         let (passed_over, own): (Vec<_>, Vec<_>) = complete(folder)?.into_iter().partition(|(step, _)| *step > self.position.step);
         for (_, old) in passed_over.into_iter().chain(own.into_iter().rev().skip(keep)) {
             fs::remove_dir_all(&old).with_context(|| format!("removing the old checkpoint {}", old.display()))?;

@@ -6,6 +6,8 @@
 
 mod checks;
 mod merge;
+#[cfg(test)]
+mod tests;
 
 use mining::NegativesConfig;
 use objective::{LossConfig, ScheduleKind};
@@ -413,110 +415,4 @@ impl Default for TrainConfig {
 pub(crate) struct OutputConfig {
     /// The run folder. Left out: runs/COLLECTION-RECIPE-NUMBER.
     pub(crate) folder: Option<String>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const IN_BATCH: &str = "[[negatives.source]]\nfrom = \"in-batch\"\n";
-
-    fn message(text: &str, set: &[(&str, &str)]) -> String {
-        let set: Vec<_> = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        merge("my.toml", text, &set).expect_err("this configuration is wrong").to_string()
-    }
-
-    #[test]
-    fn unknown_keys_name_file_line_and_the_nearest_key() {
-        let error = message("[train]\nseed = 1\nlerning_rate = 0.1\n", &[]);
-        assert!(error.contains("my.toml, line 3"), "{error}");
-        assert!(error.contains("`lerning_rate`") && error.contains("`learning_rate`"), "{error}");
-    }
-
-    #[test]
-    fn a_wrong_set_is_named() {
-        let error = message(IN_BATCH, &[("train.stepz", "3")]);
-        assert!(error.starts_with("--set train.stepz=3") && error.contains("`steps`"), "{error}");
-        let error = message(IN_BATCH, &[("train.steps", "many")]);
-        assert!(error.starts_with("--set train.steps=many"), "{error}");
-    }
-
-    #[test]
-    fn set_reaches_sections_lists_and_strings() {
-        let set = [("train.steps", "7"), ("negatives.source.0.from", "in-batch"), ("encoder.model", "some/model")];
-        let set: Vec<_> = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let config = merge("my.toml", IN_BATCH, &set).expect("a valid configuration");
-        assert_eq!(config.train.steps, Some(7));
-        assert_eq!(config.encoder.model, "some/model");
-        let set = [split_set("encoder.query_prompt=query: ").unwrap(), split_set(" train.steps = 7 ").unwrap()];
-        let config = merge("my.toml", IN_BATCH, &set).expect("a valid configuration");
-        assert_eq!((config.encoder.query_prompt.as_deref(), config.train.steps), (Some("query: "), Some(7)));
-    }
-
-    #[test]
-    fn the_resolved_form_reads_back() {
-        let config = merge("my.toml", IN_BATCH, &[]).expect("a valid configuration");
-        let text = toml::to_string(&config).expect("it serialises");
-        let again = merge("saved", &text, &[]).expect("the saved form is valid");
-        assert_eq!(toml::to_string(&again).expect("it serialises"), text);
-    }
-
-    #[test]
-    fn a_configuration_may_say_only_what_it_changes_about_a_recipe() {
-        let text = "recipe = \"simans\"\n[train]\nsteps = 7\n[negatives.draw]\na = 2.0\n";
-        let config = merge("my.toml", text, &[("batch.queries".to_owned(), "8".to_owned())]).expect("a valid configuration");
-        let base = merge("simans", crate::recipes::find("simans").unwrap().text, &[]).unwrap();
-        assert_eq!((config.train.steps, config.batch.queries, &config.recipe), (Some(7), 8, &None));
-        assert_eq!(config.negatives.source, base.negatives.source);
-        let expected = mining::DrawConfig::Simans { a: 2.0, b: 0.0, temperature: None, absolute: false };
-        assert_eq!(config.negatives.draw, expected);
-        // Another rule brings its own keys, and a list takes the place of the recipe's.
-        let text = "recipe = \"simans\"\n[negatives]\ndraw = { rule = \"top\" }\nsource = [{ from = \"random\" }]\n";
-        let config = merge("my.toml", text, &[]).expect("a valid configuration");
-        assert_eq!((config.negatives.draw, config.negatives.source.len()), (mining::DrawConfig::Top {}, 1));
-        assert!(message("recipe = \"anse\"\n", &[]).contains("`ance`"));
-        assert!(message(IN_BATCH, &[("recipe", "ance")]).contains("--set recipe"));
-        let error = message("recipe = \"simans\"\n[train]\nlerning_rate = 0.1\n", &[]);
-        assert!(error.contains("my.toml, line 3") && error.contains("`learning_rate`"), "{error}");
-    }
-
-    #[test]
-    fn what_nothing_reads_is_named_and_what_cannot_be_is_refused() {
-        for (set, part) in [(("data.decision_policy", "remove"), "data.decisions"), (("data.hold_out", "1"), "data.hold_out")] {
-            let error = message(IN_BATCH, &[set]);
-            assert!(error.contains(part), "{error}");
-        }
-        let named =
-            [("teacher.model", "some/model"), ("teacher.in_batch", "start"), ("guide.model", "some/model"), ("reranker.steps", "10")];
-        for (key, value) in named {
-            let config = merge("my.toml", IN_BATCH, &[(key.to_owned(), value.to_owned())]).expect("a valid configuration");
-            let doubts = config.doubts().unwrap();
-            assert!(doubts.len() == 1 && doubts[0].contains(key.split('.').next().unwrap()), "{doubts:?}");
-        }
-    }
-
-    #[test]
-    fn a_round_changes_what_is_its_own_and_nothing_else() {
-        for key in ["encoder.model = \"x\"", "train.seed = 3", "train.steps = 5", "train.precision = \"mixed\""] {
-            let error = message(&format!("{IN_BATCH}[[round]]\n[[round]]\n{key}\n"), &[]);
-            let key = key.split(' ').next().unwrap();
-            assert!(error.contains("[[round]] number 2") && error.contains(&format!("cannot change `{key}`")), "{error}");
-        }
-        let text = format!("{IN_BATCH}[[round]]\n[[round]]\ntrain.warmup = 0.5\nencoder.documents = \"momentum\"\n");
-        let second = merge("my.toml", &text, &[]).expect("a valid configuration").of_round(1).expect("a valid round");
-        assert_eq!((second.train.warmup, second.encoder.documents), (0.5, DocumentEncoder::Momentum));
-        let text = format!("{IN_BATCH}[[round]]\nshare = 3\n[[round]]\nshare = 0.5\n[[round]]\n");
-        let config = merge("my.toml", &text, &[]).expect("a valid configuration");
-        assert_eq!([0, 1, 2].map(|round| config.share_of_round(round)), [3.0, 0.5, 1.0]);
-        for wrong in ["0", "-1", "nan", "\"x\""] {
-            let error = message(&format!("{IN_BATCH}[[round]]\n[[round]]\nshare = {wrong}\n"), &[]);
-            assert!(error.contains("[[round]] number 2: share must be"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_run_without_any_negative_is_refused() {
-        assert!(message("[batch]\nnegatives = 0\n", &[]).contains("nothing to contrast with"));
-        assert!(message("[batch]\nnegatives = 3\n[[negatives.source]]\nfrom = \"in-batch\"\n", &[]).contains("offers any"));
-    }
 }

@@ -42,19 +42,12 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Takes the folder for this process, until the file is dropped. Where the file system knows no locks nobody is kept out.
+    /// Takes the folder for this process, see [`lock`].
     ///
     /// # Errors
     /// When another process has it.
     pub(crate) fn lock(&self) -> Result<File> {
-        let path = self.root.join(LOCK);
-        let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                Err(Usage::new(format!("another process is at work in {}; wait for it, or end it", self.root.display())).into())
-            }
-            _ => Ok(file),
-        }
+        lock(&self.root)
     }
 
     /// Takes back what [`Self::create`] made for a run that could not begin, unless more has been written since.
@@ -172,9 +165,19 @@ impl RunFolder {
     }
 }
 
-/// Makes new names in a folder survive a power cut, where the system can.
-pub(crate) fn sync_folder(folder: &Path) {
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+/// Takes a folder for this process, until the file is dropped. Where the file system knows no locks nobody is kept out.
+///
+/// # Errors
+/// When another process has it.
+pub(crate) fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join(LOCK);
+    let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            Err(Usage::new(format!("another process is at work in {}; wait for it, or end it", folder.display())).into())
+        }
+        _ => Ok(file),
+    }
 }
 
 /// Writes a file whole or not at all.

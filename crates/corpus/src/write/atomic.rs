@@ -115,7 +115,10 @@ fn temporary(path: &Path) -> Result<PathBuf, CorpusError> {
 }
 
 /// Makes a rename durable; folders cannot be synced everywhere (Windows), and then the rename alone has to do.
-fn sync_folder(path: &Path) -> Result<(), CorpusError> {
+///
+/// # Errors
+/// When the system says so.
+pub fn sync_folder(path: &Path) -> Result<(), CorpusError> {
     if cfg!(unix) {
         File::open(path).and_then(|folder| folder.sync_all()).map_err(CorpusError::io(path))?;
     }

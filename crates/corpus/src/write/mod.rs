@@ -15,7 +15,7 @@ use std::{io::Write, path::Path};
 
 use serde::Serialize;
 
-pub use atomic::Target;
+pub use atomic::{Target, sync_folder};
 pub use beir::beir;
 
 use crate::{collection::Collection, error::CorpusError};

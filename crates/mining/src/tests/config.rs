@@ -228,7 +228,6 @@ fn every_setting_of_the_algebra_is_read_and_written_back() {
             kind: dense,
             share: Some(Ramp::Linear(Line { from: 0.25, to: 1.0 })),
             pool: Some(Ramp::Linear(Line { from: 200.0, to: 20.0 })),
-
             draw: None,
         };
         assert_eq!(config.source[0], expected);

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::args::CompareArgs;
-use crate::compare::{self, Budget, Request, Table};
+use crate::compare::{self, Budget, Measured, Request, Table};
 use crate::data;
 use crate::device;
 use crate::errors::{OrUsage, Usage};
@@ -26,16 +26,13 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
         set: args.set.clone(),
     };
     request.validate()?;
-    let Measured { split, qrels, chosen_apart } = prepare(&request)?;
+    let measured = prepare(&request)?;
     device::choose(&request.device)?;
     let folder = compare::open_folder(args.out.as_deref(), &request)?;
     let attempts = compare::run_all(&request, &folder)?;
-    let mut table = Table::read(&request, &folder, &attempts, &split, &qrels)?;
-    if !chosen_apart {
-        table.forget_dev();
-    }
+    let table = Table::read(&request, &folder, &attempts, &measured)?;
     compare::write(&table, &folder)?;
-    compare::export(&table, &qrels, &folder)?;
+    compare::export(&table, &measured.qrels, &folder)?;
     if args.common.json {
         output::json(&table)?;
     } else {
@@ -48,14 +45,6 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
             anyhow::bail!("{} of {} configurations failed: {}", failures.len(), request.arms()?.len(), list.join(", "))
         }
     }
-}
-
-/// What all arms are measured on.
-struct Measured {
-    split: String,
-    qrels: metrics::Qrels,
-    /// Weights are chosen on another split.
-    chosen_apart: bool,
 }
 
 /// Checks that the data have what every arm counts on, so that none fails after others have trained for hours; and what all are measured on.

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use corpus::Collection;
 use encoder::Similarity;
+use kernels::MAX_K;
 use metrics::{Options, Qrels, Run, report};
 use serde_json::json;
 
@@ -21,13 +22,10 @@ use crate::runfolder::write_whole;
 use crate::setup;
 use crate::splits;
 
-/// The deepest search.
-const MOST: usize = 1024;
-
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
-    if !(evaluation::DEPTH..=MOST).contains(&args.depth) {
+    if !(evaluation::DEPTH..=MAX_K).contains(&args.depth) {
         return Err(
-            Usage::new(format!("--depth {}: expected {} to {MOST}: Recall@100 looks that far", args.depth, evaluation::DEPTH)).into()
+            Usage::new(format!("--depth {}: expected {} to {MAX_K}: Recall@100 looks that far", args.depth, evaluation::DEPTH)).into()
         );
     }
     if args.relevance_level < 1 {
@@ -114,7 +112,7 @@ fn retrieve(model: &str, args: &EvaluateArgs, collection: Collection) -> Result<
     };
     let mut rows = Rows::new(encoder.network, &chosen.device, &data.tokens);
     // One more for the document that is left out.
-    let depth = (args.depth + usize::from(args.drop_identical)).min(MOST);
+    let depth = (args.depth + usize::from(args.drop_identical)).min(MAX_K);
     let scored = evaluation::of_rows(&mut rows, &store, &data, judgments, depth)?;
     crate::rows::disk_note(&store).iter().for_each(|note| output::note(note));
     let run = if args.drop_identical { without_identical(&scored.run, args.depth) } else { scored.run };

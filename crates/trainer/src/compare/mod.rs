@@ -17,4 +17,4 @@ pub(crate) use exports::write as export;
 pub(crate) use pages::{text_table, write};
 pub(crate) use request::{Budget, Request, open_folder};
 pub(crate) use runs::run_all;
-pub(crate) use table::Table;
+pub(crate) use table::{Measured, Table};

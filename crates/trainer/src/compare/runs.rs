@@ -4,7 +4,7 @@
 //! and runs that could not be compared, end the loop.
 
 use std::any::Any;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::config::{self, Config};
 use crate::errors::{Interrupted, Usage, chain};
 use crate::interrupt;
 use crate::output;
-use crate::runfolder::{LOCK, RunFolder};
+use crate::runfolder::{LOCK, RunFolder, lock};
 use crate::train::Session;
 
 /// One arm with one seed, and what became of it.
@@ -141,10 +141,8 @@ fn clear(folder: &Path) -> Result<()> {
     if !folder.exists() {
         return Ok(());
     }
-    let lock = File::open(folder.join(LOCK)).ok();
-    if lock.as_ref().is_some_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock))) {
-        return Err(Usage::new(format!("another process is at work in {}; wait for it, or end it", folder.display())).into());
-    }
+    // Empty parts may be those of a run that is just beginning.
+    let _lock = lock(folder)?;
     for file in [".config.toml.partial", LOCK] {
         let _ = fs::remove_file(folder.join(file));
     }

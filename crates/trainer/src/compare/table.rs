@@ -156,6 +156,15 @@ pub(crate) struct Table {
     pub(crate) by_query: Vec<ByQuery>,
 }
 
+/// What all runs are measured on.
+pub(crate) struct Measured {
+    pub(crate) split: String,
+    /// Its judgments.
+    pub(crate) qrels: Qrels,
+    /// Weights are chosen on another split; where they are not, nothing is left to choose variants by.
+    pub(crate) chosen_apart: bool,
+}
+
 /// One run's values query by query.
 #[derive(Clone, Debug)]
 pub(crate) struct ByQuery {
@@ -165,13 +174,13 @@ pub(crate) struct ByQuery {
 }
 
 impl Table {
-    /// Reads every finished run in `folder` and scores it against `qrels`, the judgments of `split`.
+    /// Reads every finished run in `folder` and scores it.
     ///
     /// # Errors
     /// When no run is finished, or a run's files do not fit the judgments.
-    pub(crate) fn read(request: &Request, folder: &Path, attempts: &[Attempt], split: &str, qrels: &Qrels) -> Result<Self> {
+    pub(crate) fn read(request: &Request, folder: &Path, attempts: &[Attempt], measured: &Measured) -> Result<Self> {
         let read = |attempt: &Attempt| -> Result<Option<Figures>> {
-            attempt.failure.is_none().then(|| Figures::read(&attempt.folder, qrels)).transpose()
+            attempt.failure.is_none().then(|| Figures::read(&attempt.folder, &measured.qrels)).transpose()
         };
         let runs: Vec<(&Attempt, Option<Figures>)> = attempts.iter().map(|attempt| Ok((attempt, read(attempt)?))).collect::<Result<_>>()?;
         let finished: Vec<(&Attempt, &Figures)> =
@@ -201,6 +210,7 @@ impl Table {
             let over = |figure: fn(&Figures) -> f64| Spread::of(figures.as_ref()?.iter().map(|it| figure(it)).collect());
             let summaries: Option<Vec<Summary>> = figures.as_ref().map(|figures| figures.iter().map(|it| it.after).collect());
             let rates = figures.as_ref().and_then(|figures| figures.iter().map(|it| it.false_negative_rate).collect::<Option<Vec<_>>>());
+            let dev = figures.as_ref().filter(|_| measured.chosen_apart).and_then(|figures| figures.iter().map(|it| it.dev).collect());
             let failed: Vec<String> =
                 own.iter().filter_map(|(it, _)| Some(format!("seed {}: {}", it.seed, it.failure.as_ref()?))).collect();
             rows.push(Row {
@@ -210,7 +220,7 @@ impl Table {
                 training_seconds: over(|it| it.cost.training),
                 mining_seconds: over(|it| it.cost.mining),
                 false_negative_rate: rates.and_then(Spread::of),
-                dev: figures.as_ref().and_then(|figures| figures.iter().map(|it| it.dev).collect::<Option<Vec<_>>>()).and_then(Spread::of),
+                dev: dev.and_then(Spread::of),
                 failure: (!failed.is_empty()).then(|| failed.join("; ")),
                 runs: own.iter().map(|(attempt, figures)| single(attempt, figures.as_ref())).collect(),
             });
@@ -230,7 +240,7 @@ impl Table {
             model,
             documents,
             pairs,
-            split: split.to_owned(),
+            split: measured.split.clone(),
             queries: first.after.queries,
             steps,
             devices: distinct(|start| &start.device),
@@ -249,11 +259,6 @@ impl Table {
                 })
                 .collect(),
         })
-    }
-
-    /// Where the evaluation split is the one that all figures are of, nothing is left to choose by.
-    pub(crate) fn forget_dev(&mut self) {
-        self.rows.iter_mut().for_each(|row| row.dev = None);
     }
 
     /// Rows of recipes of which a run failed.

@@ -139,6 +139,11 @@ fn faults_in_other_formats_are_named() {
         (&[("rows.jsonl", "{\"a\": \"x\", \"b\": \"y\"}\n{\"a\": 5, \"b\": \"y\"}")], &["rows.jsonl:2: column `a` holds no text"]),
         (&[("rows.jsonl", r#"{"a": "x", "a": "y"}"#)], &["rows.jsonl:1", "duplicate field `a`"]),
         (&[("rows.jsonl", r#"{"a": "x", "b": "y", "score": 3.5}"#)], &["rows.jsonl:1: the label 3.5 is neither 0 nor 1"]),
+        (
+            &[("rows.jsonl", "{\"a\": \"x\", \"b\": \"y\", \"score\": 1}\n{\"a\": \"u\", \"b\": \"v\", \"score\": null}")],
+            &["rows.jsonl:2: the row has no `score`"],
+        ),
+        (&[("rows.jsonl", "\u{feff}\n{\"only\": \"x\"}")], &["rows.jsonl:2: 1 text column(s)"]),
         (&[("rows.jsonl", "")], &["rows.jsonl: the file has no rows"]),
         (&[("rows.jsonl", "a,b\n1,2")], &["rows.jsonl:1: no JSON object but a comma-separated row, `a,b`", "to_json"]),
         (&[("queries.jsonl", QUERIES)], &["no known data format fits; found queries.jsonl; nearest is BEIR, which lacks corpus.jsonl"]),
