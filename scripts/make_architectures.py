@@ -16,12 +16,14 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import (BertConfig, BertModel, CamembertConfig, CamembertModel, DistilBertConfig, DistilBertModel, MPNetConfig, MPNetModel,
-                          RobertaConfig, RobertaModel, XLMRobertaConfig, XLMRobertaModel)
+from transformers import (BertConfig, BertModel, CamembertConfig, CamembertModel, DistilBertConfig, DistilBertModel, ModernBertConfig,
+                          ModernBertForMaskedLM, ModernBertModel, MPNetConfig, MPNetModel, RobertaConfig, RobertaModel, XLMRobertaConfig,
+                          XLMRobertaModel)
 
 VOCABULARY, HIDDEN, LAYERS, HEADS, INNER, POSITIONS = 50, 32, 2, 4, 64, 160
 USUAL = dict(vocab_size=VOCABULARY, hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=HEADS, intermediate_size=INNER,
              max_position_embeddings=POSITIONS)
+MODERN = dict(**{**USUAL, "num_hidden_layers": 5}, pad_token_id=0, cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2)
 # Folder, configuration, model, keyword arguments of the model, padding id.
 MODELS = [
     ("bert-relu", BertConfig(**USUAL, hidden_act="relu", pad_token_id=0), BertModel, {"add_pooling_layer": True}, 0),
@@ -29,6 +31,12 @@ MODELS = [
     ("camembert", CamembertConfig(**USUAL, pad_token_id=1, type_vocab_size=1, layer_norm_eps=1e-5), CamembertModel, {"add_pooling_layer": False}, 1),
     ("distilbert", DistilBertConfig(vocab_size=VOCABULARY, dim=HIDDEN, n_layers=LAYERS, n_heads=HEADS, hidden_dim=INNER,
                                     max_position_embeddings=POSITIONS, pad_token_id=0), DistilBertModel, {}, 0),
+    ("modernbert", ModernBertConfig(**MODERN), ModernBertModel, {}, 0),
+    # A window that most texts are longer than, kinds of layers in no order, bases of its own, and the names that a masked-language model has.
+    ("modernbert-near", ModernBertConfig(**MODERN, local_attention=20, layer_types=["sliding_attention", "full_attention"] * 2 + ["sliding_attention"],
+                                        rope_parameters={"full_attention": {"rope_type": "default", "rope_theta": 500.0},
+                                                         "sliding_attention": {"rope_type": "default", "rope_theta": 50.0}}),
+     ModernBertForMaskedLM, {}, 0),
     ("mpnet", MPNetConfig(**USUAL, pad_token_id=1), MPNetModel, {"add_pooling_layer": True}, 1),
     ("roberta", RobertaConfig(**USUAL, pad_token_id=1, type_vocab_size=1, layer_norm_eps=1e-5), RobertaModel, {"add_pooling_layer": True}, 1),
     ("xlm-roberta", XLMRobertaConfig(**USUAL, pad_token_id=1, type_vocab_size=1), XLMRobertaModel, {"add_pooling_layer": False}, 1),
@@ -60,7 +68,7 @@ def write(folder, config, model_class, arguments, pad):
     mask = torch.tensor([[1] * n + [0] * (width - n) for n in LENGTHS])
     ids = torch.where(mask == 1, torch.randint(5, VOCABULARY, mask.shape), torch.full_like(mask, pad))
     with torch.no_grad():
-        states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        states = getattr(model, model.base_model_prefix, model)(input_ids=ids, attention_mask=mask).last_hidden_state
     weights = mask.unsqueeze(-1).float()
     save_file({"input_ids": ids, "attention_mask": mask, "last_hidden_state": states.contiguous(),
                "mean": ((states * weights).sum(1) / weights.sum(1)).contiguous()}, f"{folder}/expected.safetensors")

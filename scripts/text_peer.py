@@ -41,9 +41,15 @@ class Transformer(torch.nn.Module):
         except ValueError:
             # MPNet's relative positions have no other in transformers.
             self.body = AutoModel.from_pretrained(given.model, attn_implementation="eager", add_pooling_layer=False)
+        except TypeError:
+            # A ModernBERT has no such layer.
+            self.body = AutoModel.from_pretrained(given.model, attn_implementation="sdpa")
 
     def tokens(self, texts, limit):
-        return self.tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt").to(given.device)
+        # The folders of make-model name no padding token, and a ModernBERT takes no types.
+        self.tokenizer.pad_token = self.tokenizer.pad_token or "[PAD]"
+        types = {} if self.body.config.model_type != "modernbert" else {"return_token_type_ids": False}
+        return self.tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt", **types).to(given.device)
 
     def forward(self, **batch):
         with torch.autocast(given.device, torch.bfloat16, enabled=given.precision == "bf16"):

@@ -25,6 +25,7 @@ mod panels;
 pub(crate) mod product;
 #[cfg(test)]
 mod reference;
+mod rotary;
 mod sequences;
 mod softmax;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use burn::tensor::activation::gelu as plain_gelu;
 use burn::tensor::module::{embedding as plain_embedding, layer_norm, linear as plain_linear};
 use burn::tensor::{Bool, Bytes, DType, Device, Distribution, IndexingUpdateOp, Int, Shape, Tensor, TensorData};
 use burn_flex::{FlexTensor, Layout};
+use rayon::prelude::*;
 
 use attention::Attending;
 use embedding::{Factors, Lists};
@@ -46,6 +48,7 @@ use extension::Layers;
 use mask::Dropout;
 use mixed::Leaves;
 use norm::Norm;
+use rotary::Turning;
 use softmax::{MASKED, Scaled};
 
 pub use mask::seed;
@@ -59,6 +62,8 @@ pub struct AttentionShape {
     pub sequences: Arc<Sequences>,
     /// Heads, which divide the hidden size.
     pub heads: usize,
+    /// How many tokens before itself and behind itself a query sees; all of its sequence where there is no limit. A query that sees none mixes to zeros.
+    pub window: Option<usize>,
     /// What to multiply in. In mixed precision operands are rounded on the CPU and where a GPU has matrix units to multiply them; one that has none computes in f32, from and to what it is given.
     pub precision: Precision,
 }
@@ -67,6 +72,12 @@ impl AttentionShape {
     /// Every (row, head, query), with room for the longest row in each.
     fn queries(&self) -> usize {
         self.sequences.rows() * self.heads * self.sequences.width()
+    }
+
+    /// Without a window that reaches every token from every other.
+    fn seeing(mut self) -> Self {
+        self.window = self.window.filter(|window| window + 1 < self.sequences.width());
+        self
     }
 }
 
@@ -107,13 +118,13 @@ pub(crate) fn fused_for<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.dtype() == DType::F32 && fused(&tensor.device())
 }
 
-/// Multi-head attention: per sequence and head, `dropout(softmax(Q K' / sqrt(head width) + bias)) V` over the keys that are no padding. Query, key and value come side by side in
+/// Multi-head attention: per sequence and head, `dropout(softmax(Q K' / sqrt(head width) + bias)) V` over the keys that are no padding and within the window, if there is one. Query, key and value come side by side in
 /// `[tokens, 3 hidden]`, heads side by side in each, in f32 or as [`linear_for_attention`] gives them; the result is `[tokens, hidden]` in the same format. `places` is
 /// [`Sequences::on_device`]. The bias, f32, is one by distance, of relative positions: `relative[head, width - 1 + key - query]`, `[heads, 2 width - 1]` with the sequences' width.
 /// `dropout` is the probability to apply now: 0 outside training.
 ///
 /// # Panics
-/// When the tensors or the places do not fit the shape, when [`attends`] says no, or when the numbers have another format.
+/// When the tensors or the places do not fit the shape, when [`attends`] says no, when there are both a window and a bias, or when the numbers have another format.
 pub fn attention(joint: Tensor<2>, relative: Option<Tensor<2>>, places: Tensor<1, Int>, shape: AttentionShape, dropout: f64) -> Tensor<2> {
     let [tokens, width] = joint.dims();
     let sequences = &shape.sequences;
@@ -128,6 +139,8 @@ pub fn attention(joint: Tensor<2>, relative: Option<Tensor<2>>, places: Tensor<1
         "query, key and value of {} heads do not lie side by side in {width} numbers",
         shape.heads
     );
+    assert!(shape.window.is_none() || relative.is_none(), "a window and a bias by distance are not fused together");
+    let shape = shape.seeing();
     let attending = Attending { dropout: Dropout::draw(dropout, &joint.device()), relative: relative.is_some(), shape };
     if let Some(relative) = &relative {
         assert!(
@@ -140,6 +153,29 @@ pub fn attention(joint: Tensor<2>, relative: Option<Tensor<2>>, places: Tensor<1
     let relative = relative.unwrap_or_else(|| joint.clone().detach());
     let (joint, relative) = (joint.into_dispatch(), relative.into_dispatch());
     Tensor::from_dispatch(<Dispatch as Layers>::attention_layer(joint, relative, places.into_dispatch(), attending))
+}
+
+/// Rotary positions (Su et al. 2021, arXiv 2104.09864): numbers `i` and `i + head / 2` of each head of query and key, as [`attention()`] reads them, are turned as the coordinates of a point, by the angle of
+/// the token's position. `angles` has the cosines of a position's angles and behind them the sines, `[positions, head width]`, `positions` the position of each token, `[tokens]`. The format stays.
+///
+/// # Panics
+/// When the shapes do not fit, the width of heads is odd, or the numbers have another format than [`attention()`] reads. A position beyond the angles turns nothing on a GPU.
+pub fn rotary(joint: Tensor<2>, angles: Tensor<2>, positions: Tensor<1, Int>, heads: usize, precision: Precision) -> Tensor<2> {
+    let ([tokens, width], [_, head]) = (joint.dims(), angles.dims());
+    assert!(takes(&joint, precision), "rotary positions are fused for some formats on some devices only; ask `attends` first");
+    assert!(
+        width == 3 * heads * head && head.is_multiple_of(2) && angles.dtype() == DType::F32,
+        "query, key and value of {heads} heads do not lie side by side in {width} numbers, with angles for {head}"
+    );
+    assert!(
+        positions.dims() == [tokens] && positions.dtype() == DType::I32,
+        "{:?} positions of {tokens} tokens, in {:?}",
+        positions.dims(),
+        positions.dtype()
+    );
+    let turning = Turning { heads, back: false };
+    let (joint, angles) = (joint.into_dispatch(), angles.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as Layers>::rotary_layer(joint, angles, positions.into_dispatch(), turning))
 }
 
 /// Rows of a table `[rows, width]` by number: `[ids, width]`. On the CPU burn's own gather. A table of 16-bit floats, as attention gives them in mixed precision on a GPU, has a gradient in 32 bits.
@@ -227,14 +263,23 @@ fn takes(tensor: &Tensor<2>, precision: Precision) -> bool {
     fused(&tensor.device()) && (tensor.dtype() == DType::F32 || half)
 }
 
-/// `input x weight + bias`: `[rows, in]`, `[in, out]`, `[out]`. Mixed precision is for f32 operands and 16-bit input; [`Precision::check`] says whether the device
+/// `input x weight + bias`: `[rows, in]`, `[in, out]`, `[out]`, or without a bias. Mixed precision is for f32 operands and 16-bit input; [`Precision::check`] says whether the device
 /// has it.
 ///
 /// # Panics
 /// When the shapes do not fit.
-pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
+pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: impl Into<Option<Tensor<1>>>, precision: Precision) -> Tensor<2> {
+    linear_leaving(input, weight, bias.into(), precision, Leaves::All)
+}
+
+fn linear_leaving(input: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, precision: Precision, leaves: Leaves) -> Tensor<2> {
     match mixed_for(&input, precision) {
-        Some(half) => linear_mixed(input, weight, bias, half, Leaves::All),
+        Some(half) => {
+            // A product in 32 bits without a bias is what the norm's layer leaves: no pass adds zeros to it.
+            let leaves = if bias.is_none() && leaves == Leaves::All { Leaves::Open } else { leaves };
+            let bias = bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[1]], &weight.device()));
+            linear_mixed(input, weight, bias, half, leaves)
+        }
         None => linear_f32(input, weight, bias),
     }
 }
@@ -243,11 +288,8 @@ pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: P
 ///
 /// # Panics
 /// When the shapes do not fit.
-pub fn linear_for_attention(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
-    match mixed_for(&input, precision) {
-        Some(half) => linear_mixed(input, weight, bias, half, Leaves::Half),
-        None => linear_f32(input, weight, bias),
-    }
+pub fn linear_for_attention(input: Tensor<2>, weight: Tensor<2>, bias: impl Into<Option<Tensor<1>>>, precision: Precision) -> Tensor<2> {
+    linear_leaving(input, weight, bias.into(), precision, Leaves::Half)
 }
 
 /// [`linear()`] for [`residual_norm()`] to read, which in mixed precision adds the bias on its way.
@@ -257,7 +299,7 @@ pub fn linear_for_attention(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>
 pub fn linear_for_norm(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Projection {
     match mixed_for(&input, precision) {
         Some(half) => Projection { product: linear_mixed(input, weight, bias.clone(), half, Leaves::Open), bias: Some(bias) },
-        None => linear_f32(input, weight, bias).into(),
+        None => linear_f32(input, weight, Some(bias)).into(),
     }
 }
 
@@ -273,7 +315,7 @@ pub fn feed_forward(
     precision: Precision,
 ) -> Projection {
     let Some(half) = mixed_for(&input, precision) else {
-        return linear_f32(gelu(linear_f32(input, inner, inner_bias)), outer, outer_bias).into();
+        return linear_f32(gelu(linear_f32(input, inner, Some(inner_bias))), outer, Some(outer_bias)).into();
     };
     assert_fit(&input, &inner, &inner_bias);
     assert_fit(&inner, &outer, &outer_bias);
@@ -292,8 +334,7 @@ pub fn similarities(left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
     if left.dtype() != DType::F32 || !on_cpu(&left.device()) {
         return left.matmul(right.transpose());
     }
-    let nothing = Tensor::zeros([right.dims()[0]], &left.device());
-    linear_f32(left, right.transpose(), nothing)
+    linear_f32(left, right.transpose(), None)
 }
 
 /// The format to round operands to, when this input is multiplied in mixed precision.
@@ -307,10 +348,11 @@ fn linear_mixed(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, half: DTyp
     Tensor::from_dispatch(<Dispatch as Layers>::linear_mixed(input, weight, bias, half, leaves))
 }
 
-fn linear_f32(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+fn linear_f32(input: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     if input.dtype() != DType::F32 || !on_cpu(&input.device()) {
-        return plain_linear(input, weight, Some(bias));
+        return plain_linear(input, weight, bias);
     }
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[1]], &weight.device()));
     assert_fit(&input, &weight, &bias);
     Tensor::from_dispatch(<Dispatch as Layers>::linear_layer(input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()))
 }
@@ -331,6 +373,20 @@ pub fn gelu(input: Tensor<2>) -> Tensor<2> {
         return plain_gelu(input);
     }
     Tensor::from_dispatch(<Dispatch as Layers>::gelu_layer(input.into_dispatch()))
+}
+
+/// `gelu(left) x right` of rows that have both halves side by side (GEGLU, Shazeer 2020, arXiv 2002.05202): `[rows, 2 width]` to `[rows, width]`.
+///
+/// # Panics
+/// When the rows have no halves.
+pub fn gated_gelu(input: Tensor<2>) -> Tensor<2> {
+    let [_, both] = input.dims();
+    assert!(both.is_multiple_of(2), "rows of {both} numbers have no halves");
+    if !fused_for(&input) {
+        let [left, right] = [0, both / 2].map(|from| input.clone().narrow(1, from, both / 2));
+        return plain_gelu(left) * right;
+    }
+    Tensor::from_dispatch(<Dispatch as Layers>::gated_gelu_layer(input.into_dispatch()))
 }
 
 /// `log sum exp` of each row of `[rows, width]`: `[rows, 1]`. Of a row without columns it means nothing.
@@ -423,11 +479,41 @@ pub fn residual_norm(
         gamma.dims(),
         beta.dims()
     );
-    let norm = Norm { epsilon, dropout: Dropout::draw(dropout, &input.device()), biased: bias.is_some() };
+    let norm = Norm { epsilon, dropout: Dropout::draw(dropout, &input.device()), biased: bias.is_some(), alone: false };
     Tensor::from_dispatch(<Dispatch as Layers>::residual_norm(
         input.into_dispatch(),
         bias.unwrap_or_else(|| beta.clone()).into_dispatch(),
         residual.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        norm,
+    ))
+}
+
+/// Layer norm over rows `[rows, width]`, scale and shift `[width]`; without a shift it is zero, and has no gradient.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn norm(input: Tensor<2>, gamma: Tensor<1>, beta: Option<Tensor<1>>, epsilon: f64) -> Tensor<2> {
+    if !fused_for(&input) {
+        return layer_norm(input, gamma, beta, epsilon);
+    }
+    let width = input.dims()[1];
+    let beta = beta.unwrap_or_else(|| Tensor::zeros([width], &input.device()));
+    assert!(
+        gamma.dims() == [width] && beta.dims() == [width],
+        "layer norm: {:?}, scale {:?}, shift {:?}",
+        input.dims(),
+        gamma.dims(),
+        beta.dims()
+    );
+    let norm = Norm { epsilon, dropout: None, biased: false, alone: true };
+    let [bias, residual] = [beta.clone().detach(), beta.clone().detach()];
+    let (bias, residual) = (bias.into_dispatch(), residual.reshape([1, width]).into_dispatch());
+    Tensor::from_dispatch(<Dispatch as Layers>::residual_norm(
+        input.into_dispatch(),
+        bias,
+        residual,
         gamma.into_dispatch(),
         beta.into_dispatch(),
         norm,
@@ -471,5 +557,10 @@ fn owned(input: FlexTensor, shape: [usize; 2]) -> FlexTensor {
     if input.is_unique() && input.layout().start_offset() == 0 && input.bytes().len() == 4 * count {
         return input;
     }
-    tensor(numbers(&input).to_vec(), shape)
+    let mut copy = vec![0.0; count];
+    copy.par_chunks_mut(COPIED).zip(numbers(&input).par_chunks(COPIED)).for_each(|(copy, input)| copy.copy_from_slice(input));
+    tensor(copy, shape)
 }
+
+/// Numbers that a task copies.
+const COPIED: usize = 1 << 16;

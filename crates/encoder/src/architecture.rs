@@ -1,4 +1,4 @@
-//! What `config.json` says about a transformer, brought into one vocabulary for BERT, DistilBERT, RoBERTa and MPNet.
+//! What `config.json` says about a transformer, brought into one vocabulary for BERT, DistilBERT, RoBERTa, MPNet and ModernBERT.
 //!
 //! Owns the reading of the Hugging Face model configuration and its validation; the tensors' names are in `names`.
 //! Invariant: an [`Architecture`] that exists can be built, so nothing downstream meets a zero size or an odd head count.
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::EncoderError;
 
-const SUPPORTED: &str = "bert, distilbert, roberta, xlm-roberta, camembert, mpnet";
+const SUPPORTED: &str = "bert, distilbert, roberta, xlm-roberta, camembert, mpnet, modernbert";
 
 /// Which published model a transformer follows: decides tensor names and small differences of the forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum Family {
     Roberta,
     /// MPNet: positions start at 2, and a relative position bias is added in every layer.
     Mpnet,
+    /// ModernBERT (arXiv 2412.13663): norms before the parts of a layer, rotary positions, most layers within a window, gated GELU, no biases.
+    ModernBert,
 }
 
 /// The nonlinearity between the two feed-forward products.
@@ -33,6 +35,19 @@ pub enum Activation {
     GeluTanh,
     /// max(0, x).
     Relu,
+}
+
+/// Positions as turns of query and key (arXiv 2104.09864), and how far each layer sees.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rotary {
+    /// For each layer, whether it sees all tokens of a text.
+    pub everywhere: Vec<bool>,
+    /// Of those that do: number `i` of `n` of a head is turned by `base^(-2 i / n)` from one token to the next.
+    pub base: f64,
+    /// The same, of the others.
+    pub window_base: f64,
+    /// How many tokens before itself and behind itself a token sees in the others.
+    pub window: usize,
 }
 
 /// Sizes and constants of a transformer encoder.
@@ -50,7 +65,7 @@ pub struct Architecture {
     pub heads: usize,
     /// Width between the two feed-forward products.
     pub intermediate: usize,
-    /// Rows of the position embedding.
+    /// Rows of the position embedding, or positions that a rotary model was made for.
     pub positions: usize,
     /// Position row of the first token: 0, or padding id + 1 for RoBERTa and MPNet.
     pub first_position: usize,
@@ -58,13 +73,17 @@ pub struct Architecture {
     pub token_types: usize,
     /// Buckets of the relative position bias, 0 when the family has none.
     pub relative_buckets: usize,
+    /// Rotary positions and windows, for a family that has no position embedding.
+    pub rotary: Option<Rotary>,
     /// The feed-forward nonlinearity.
     pub activation: Activation,
     /// Added to the variance in every layer norm.
     pub epsilon: f64,
-    /// Dropout on embeddings, and on the output of feed-forward and (but for DistilBERT) attention.
+    /// Dropout on the sum of the embeddings, behind its norm.
+    pub embedding_dropout: f64,
+    /// Dropout on the output of feed-forward and (but for DistilBERT and ModernBERT) attention; in ModernBERT, between the feed-forward products.
     pub dropout: f64,
-    /// Dropout on attention probabilities.
+    /// Dropout on attention probabilities, and in ModernBERT on the output of attention.
     pub attention_dropout: f64,
     /// The padding token.
     pub pad_id: u32,
@@ -83,6 +102,7 @@ impl Architecture {
             "distilbert" => Family::DistilBert,
             "roberta" | "xlm-roberta" | "camembert" => Family::Roberta,
             "mpnet" => Family::Mpnet,
+            "modernbert" => return Self::modern_bert(&keys),
             _ => {
                 return Err(EncoderError::UnsupportedModel { path: path.to_owned(), model_type, supported: SUPPORTED });
             }
@@ -112,17 +132,20 @@ impl Architecture {
                 Family::Roberta => pad_id as usize + 1,
                 // The published code fixes the padding position at 1, whatever the configuration says.
                 Family::Mpnet => 2,
+                Family::ModernBert => unreachable!("read above"),
             },
             token_types: match family {
                 Family::Bert | Family::Roberta => keys.size_or("type_vocab_size", 2, 1)?,
-                Family::DistilBert | Family::Mpnet => 0,
+                Family::DistilBert | Family::Mpnet | Family::ModernBert => 0,
             },
             relative_buckets: match family {
                 Family::Mpnet => keys.size_or("relative_attention_num_buckets", 32, 2)?,
                 _ => 0,
             },
+            rotary: None,
             activation: keys.activation(name("hidden_act", "activation"))?,
             epsilon: if distil { 1e-12 } else { keys.number_or("layer_norm_eps", 1e-12)? },
+            embedding_dropout: keys.probability(name("hidden_dropout_prob", "dropout"))?,
             dropout: keys.probability(name("hidden_dropout_prob", "dropout"))?,
             attention_dropout: keys.probability(name("attention_probs_dropout_prob", "attention_dropout"))?,
             pad_id,
@@ -138,6 +161,54 @@ impl Architecture {
         Ok(architecture)
     }
 
+    fn modern_bert(keys: &Keys<'_>) -> Result<Self, EncoderError> {
+        for biased in ["norm_bias", "attention_bias", "mlp_bias"] {
+            if !matches!(keys.config.get(biased), None | Some(Value::Null | Value::Bool(false))) {
+                return Err(keys.wrong(biased, "false, as in all published models: such biases are not read"));
+            }
+        }
+        let layers = keys.size("num_hidden_layers", 1)?;
+        let (base, window_base) = (
+            keys.rotary_base("full_attention", "global_rope_theta", 160_000.0)?,
+            keys.rotary_base("sliding_attention", "local_rope_theta", 10_000.0)?,
+        );
+        let (hidden, heads) = (keys.size("hidden_size", 1)?, keys.size("num_attention_heads", 1)?);
+        if !hidden.is_multiple_of(2 * heads) {
+            return Err(keys.wrong("num_attention_heads", &format!("a divisor of half the hidden size {hidden}, for heads of even width")));
+        }
+        let rotary = Rotary {
+            everywhere: keys.layers_that_see_everything(layers)?,
+            base,
+            window_base,
+            window: keys.size_or("local_attention", 128, 0)? / 2,
+        };
+        Ok(Self {
+            family: Family::ModernBert,
+            vocabulary: keys.size("vocab_size", 1)?,
+            hidden,
+            layers,
+            heads,
+            intermediate: keys.size("intermediate_size", 1)?,
+            positions: keys.size_or("max_position_embeddings", 8192, 1)?,
+            first_position: 0,
+            token_types: 0,
+            relative_buckets: 0,
+            rotary: Some(rotary),
+            activation: match keys.activation("hidden_activation")? {
+                Activation::Gelu => Activation::Gelu,
+                _ => return Err(keys.wrong("hidden_activation", "\"gelu\"")),
+            },
+            epsilon: keys.number_or("norm_eps", 1e-5)?,
+            embedding_dropout: keys.probability_or("embedding_dropout", 0.0)?,
+            dropout: keys.probability_or("mlp_dropout", 0.0)?,
+            attention_dropout: keys.probability_or("attention_dropout", 0.0)?,
+            pad_id: match keys.config.get("pad_token_id") {
+                None | Some(Value::Null) => 50283,
+                _ => keys.size("pad_token_id", 0)? as u32,
+            },
+        })
+    }
+
     /// The longest row that the position embedding allows, special tokens included.
     pub fn max_length(&self) -> usize {
         self.positions - self.first_position
@@ -145,7 +216,7 @@ impl Architecture {
 
     /// Whether a training pass drops anything.
     pub fn has_dropout(&self) -> bool {
-        self.dropout > 0.0 || self.attention_dropout > 0.0
+        self.embedding_dropout > 0.0 || self.dropout > 0.0 || self.attention_dropout > 0.0
     }
 }
 
@@ -193,13 +264,53 @@ impl Keys<'_> {
     }
 
     pub(crate) fn probability(&self, field: &str) -> Result<f64, EncoderError> {
+        self.probability_or(field, 0.1)
+    }
+
+    fn probability_or(&self, field: &str, default: f64) -> Result<f64, EncoderError> {
         match self.config.get(field) {
-            None => Ok(0.1),
+            None => Ok(default),
             Some(value) => match value.as_f64() {
                 Some(p) if (0.0..1.0).contains(&p) => Ok(p),
                 _ => Err(self.wrong(field, "a number from 0 to below 1")),
             },
         }
+    }
+
+    /// The base of rotary positions in layers of a kind: today's `rope_parameters` has one for each, earlier files have a key of its own.
+    fn rotary_base(&self, kind: &str, earlier: &str, default: f64) -> Result<f64, EncoderError> {
+        let whole = |field: &str| self.config.get(field).filter(|value| !value.is_null());
+        if whole("rope_scaling").is_some() {
+            return Err(self.wrong("rope_scaling", "none: scaled rotary positions are not read"));
+        }
+        let Some(parameters) = whole("rope_parameters") else { return self.number_or(earlier, default) };
+        let Some(parameters) = parameters.get(kind).filter(|parameters| !parameters.is_null()) else {
+            return self.number_or(earlier, default);
+        };
+        let plain = parameters.get("rope_type").is_none_or(|kind| kind == "default");
+        let base = match parameters.get("rope_theta") {
+            Some(base) => base.as_f64(),
+            None => Some(self.number_or(earlier, default)?),
+        };
+        let base = base.filter(|base| plain && *base > 0.0);
+        base.ok_or_else(|| self.wrong("rope_parameters", &format!("a positive {kind}.rope_theta, of rope_type \"default\"")))
+    }
+
+    /// For each layer of a ModernBERT whether it sees all tokens: today's `layer_types`, or every so many layers from the first on.
+    fn layers_that_see_everything(&self, layers: usize) -> Result<Vec<bool>, EncoderError> {
+        let Some(kinds) = self.config.get("layer_types").filter(|kinds| !kinds.is_null()) else {
+            let every = self.size_or("global_attn_every_n_layers", 3, 1)?;
+            return Ok((0..layers).map(|layer| layer.is_multiple_of(every)).collect());
+        };
+        let seeing = |kind: &Value| match kind.as_str() {
+            Some("full_attention") => Some(true),
+            Some("sliding_attention") => Some(false),
+            _ => None,
+        };
+        let kinds: Option<Vec<bool>> = kinds.as_array().and_then(|kinds| kinds.iter().map(seeing).collect());
+        kinds
+            .filter(|kinds| kinds.len() == layers)
+            .ok_or_else(|| self.wrong("layer_types", &format!("\"full_attention\" or \"sliding_attention\" for each of {layers} layers")))
     }
 
     fn activation(&self, field: &str) -> Result<Activation, EncoderError> {
@@ -244,6 +355,33 @@ mod tests {
         config["relative_attention_num_buckets"] = json!(1);
         let message = read(&config).unwrap_err().to_string();
         assert!(message.contains("relative_attention_num_buckets is 1"), "{message}");
+    }
+
+    #[test]
+    fn modernbert_of_earlier_and_of_todays_transformers() {
+        let mut config = json!({"model_type": "modernbert", "vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 4, "num_attention_heads": 2,
+                                "intermediate_size": 16, "global_attn_every_n_layers": 2, "global_rope_theta": 5000.0, "local_attention": 20});
+        let earlier = read(&config).unwrap();
+        let rotary = Rotary { everywhere: vec![true, false, true, false], base: 5000.0, window_base: 10_000.0, window: 10 };
+        assert_eq!((earlier.rotary.clone(), earlier.max_length(), earlier.pad_id), (Some(rotary.clone()), 8192, 50283));
+        config["layer_types"] = json!(["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"]);
+        config["rope_parameters"] = json!({"full_attention": {"rope_type": "default", "rope_theta": 7.0}, "sliding_attention": {"rope_type": "default", "rope_theta": 9.0}});
+        let today = Rotary { everywhere: vec![false, true, false, false], base: 7.0, window_base: 9.0, ..rotary };
+        assert_eq!(read(&config).unwrap().rotary, Some(today));
+        for (key, value, part) in [
+            ("norm_bias", json!(true), "norm_bias is true, expected false"),
+            ("layer_types", json!(["full_attention"]), "for each of 4 layers"),
+            ("layer_types", json!([1, 2, 3, 4]), "for each of 4 layers"),
+            ("rope_parameters", json!({"full_attention": {"rope_type": "yarn", "rope_theta": 7.0}}), "rope_type \"default\""),
+            ("rope_scaling", json!({"factor": 2.0}), "scaled rotary positions are not read"),
+            ("hidden_activation", json!("relu"), "expected \"gelu\""),
+            ("num_attention_heads", json!(8), "heads of even width"),
+        ] {
+            let mut config = config.clone();
+            config[key] = value;
+            let message = read(&config).unwrap_err().to_string();
+            assert!(message.contains(part), "{key}: {message}");
+        }
     }
 
     #[test]

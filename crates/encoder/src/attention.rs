@@ -8,9 +8,9 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use kernels::layers::{self, AttentionShape, Precision};
+use kernels::layers::{self, AttentionShape, Precision, Sequences};
 
 use crate::architecture::Architecture;
 use crate::batch::TokenBatch;
@@ -35,13 +35,20 @@ impl SelfAttention {
 
     /// `[tokens, hidden]` to the same shape.
     pub(crate) fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision) -> Tensor<2> {
-        match mask {
-            Mask::Places { shape, places, relative } => {
-                let joint = linear_for_attention(&self.joint, x, precision);
+        let turned = |joint: Tensor<2>, precision: Precision| match &mask.turns {
+            Some(turns) => layers::rotary(joint, turns.angles.clone(), turns.positions.clone(), self.heads, precision),
+            None => joint,
+        };
+        match &mask.seen {
+            Seen::Places { shape, places, relative } => {
+                let joint = turned(linear_for_attention(&self.joint, x, precision), precision);
                 let dropout = active(&self.dropout, &joint.device());
                 layers::attention(joint, relative.as_deref().cloned(), places.clone(), shape.clone(), dropout)
             }
-            Mask::Bias { rows, width, bias } => self.composed(&linear(&self.joint, x, precision), *rows, *width, bias.clone()),
+            Seen::Bias { rows, width, bias } => {
+                let joint = turned(linear(&self.joint, x, precision), Precision::F32);
+                self.composed(&joint, *rows, *width, bias.clone())
+            }
         }
     }
 
@@ -61,8 +68,44 @@ impl SelfAttention {
     }
 }
 
+/// What attention knows beside states.
+pub(crate) struct Mask {
+    pub(crate) seen: Seen,
+    /// Positions, where they are turns.
+    pub(crate) turns: Option<Turns>,
+}
+
+/// Rotary positions (arXiv 2104.09864), as `kernels::layers::rotary` reads them.
+pub(crate) struct Turns {
+    /// Cosines of each position's angles, then sines: `[positions, head width]`.
+    pub(crate) angles: Tensor<2>,
+    /// Of each token, padding included.
+    pub(crate) positions: Tensor<1, Int>,
+}
+
+impl Turns {
+    /// Of the first `count` positions: angle `i` of a head is `position / base^(2 i / head)`, in the precision that transformers has them in.
+    pub(crate) fn angles(count: usize, head: usize, base: f64, device: &Device) -> Tensor<2> {
+        let step = |place: usize| (1.0 / base.powf(2.0 * place as f64 / head as f64)) as f32;
+        let steps: Vec<f32> = (0..head / 2).map(step).collect();
+        let mut angles = Vec::with_capacity(count * head);
+        for position in 0..count {
+            let turns = || steps.iter().map(move |step| f64::from(position as f32 * step));
+            angles.extend(turns().map(|angle| angle.cos() as f32));
+            angles.extend(turns().map(|angle| angle.sin() as f32));
+        }
+        Tensor::from_data(TensorData::new(angles, [count, head]), (device, DType::F32))
+    }
+
+    pub(crate) fn positions(sequences: &Sequences, device: &Device) -> Tensor<1, Int> {
+        let positions: Vec<i32> = sequences.places().map(|(_, position)| position as i32).collect();
+        let count = positions.len();
+        Tensor::from_data(TensorData::new(positions, [count]), (device, DType::I32))
+    }
+}
+
 /// Which keys a query may see, and what is added to its scores.
-pub(crate) enum Mask {
+pub(crate) enum Seen {
     /// Where the tokens of each text lie, for the fused path, on the host and on the device; and what scores have added for the
     /// distance between their tokens, `[heads, 2 width - 1]`.
     Places { shape: AttentionShape, places: Tensor<1, Int>, relative: Option<Box<Tensor<2>>> },
@@ -86,6 +129,19 @@ pub(crate) fn padding_bias(batch: &TokenBatch, device: &Device) -> Option<Tensor
         row[..length].fill(0.0);
     }
     Some(Tensor::from_data(TensorData::new(bias, [batch.rows(), 1, 1, batch.width()]), device))
+}
+
+/// `[rows, 1, width, width]`: 0 for tokens within a window around the query, [`MASKED`] on others and on padding.
+pub(crate) fn window_bias(batch: &TokenBatch, window: usize, device: &Device) -> Tensor<4> {
+    let (rows, width) = (batch.rows(), batch.width());
+    let mut bias = vec![MASKED; rows * width * width];
+    for (row, &length) in bias.chunks_exact_mut(width * width).zip(batch.lengths()) {
+        for (query, row) in row.chunks_exact_mut(width).enumerate() {
+            let end = (query + window + 1).min(length);
+            row[query.saturating_sub(window).min(end)..end].fill(0.0);
+        }
+    }
+    Tensor::from_data(TensorData::new(bias, [rows, 1, width, width]), device)
 }
 
 /// Bucket of each distance from a query to a key, from `1 - width` to `width - 1`, as MPNet and T5 (arXiv 1910.10683) define
@@ -120,6 +176,15 @@ mod tests {
         assert_eq!((at(5, 5), at(5, 4), at(5, 6), at(0, 7)), (0, 1, 17, 23));
         assert_eq!((at(8, 0), at(16, 0), at(32, 0), at(64, 0)), (8, 10, 12, 14));
         assert_eq!((at(127, 0), at(199, 0), at(0, 199)), (15, 15, 31));
+    }
+
+    #[test]
+    fn window_bias_marks_what_is_far_and_padding() {
+        let batch = TokenBatch::new(&[&[1, 2, 3], &[4]], 0);
+        let bias = window_bias(&batch, 1, &Device::flex()).into_data();
+        let open: Vec<bool> = bias.iter::<f32>().map(|bias| bias == 0.0).collect();
+        let (yes, no) = (true, false);
+        assert_eq!(open, [yes, yes, no, yes, yes, yes, no, yes, yes, yes, no, no, yes, no, no, no, no, no]);
     }
 
     #[test]

@@ -77,7 +77,9 @@ impl CrossEncoder {
     /// # Errors
     /// When there is none, or another model.
     pub fn check(spec: &str) -> Result<(), EncoderError> {
-        folder::configuration(&Hub::locate(spec)?).map(drop)
+        let (_, path, config) = folder::configuration(&Hub::locate(spec)?)?;
+        let architecture = Architecture::from_config(&path, &config)?;
+        head_dropout(&Keys { path: &path, config: &config }, &architecture).map(drop)
     }
 
     /// Loads model `id` from a given hub.

@@ -48,10 +48,11 @@ struct Modules {
     normalize: bool,
 }
 
-/// Refuses folders that hold no encoder of texts: none at all, or a reranker.
+/// Refuses folders that hold no encoder of texts, none at all or a reranker, or one of an architecture that is not built here.
 pub(crate) fn check(folder: &Path) -> Result<(), EncoderError> {
     if folder.join("modules.json").is_file() {
-        return Modules::read(folder).map(drop);
+        let modules = Modules::read(folder)?;
+        return if modules.is_static { Ok(()) } else { modules.transformer().map(drop) };
     }
     let path = folder.join("config.json");
     let hint = "a model folder has config.json, and modules.json when sentence-transformers wrote it";
@@ -63,7 +64,7 @@ pub(crate) fn check(folder: &Path) -> Result<(), EncoderError> {
             "an encoder of texts: this is a cross-encoder, which reads pairs (teacher.model = \"reranker\", reranker.model = it)",
         ));
     }
-    Ok(())
+    Architecture::from_config(&path, &config).map(drop)
 }
 
 /// Whether a configuration is that of a sequence classifier.

@@ -210,7 +210,12 @@ impl<F: Fn(ApiError) -> EncoderError> Fetch<'_, F> {
 fn module_paths(path: &Path) -> Result<Vec<String>, EncoderError> {
     let modules = read_json(path)?;
     let paths = modules.as_array().into_iter().flatten().filter_map(|module| module.get("path")?.as_str());
-    Ok(paths.filter(|path| !path.contains("..") && !path.starts_with('/')).map(str::to_owned).collect())
+    Ok(paths.filter(|path| !path.contains("..") && !path.starts_with('/')).map(in_repository).collect())
+}
+
+/// A module's folder as the hub lists files: model2vec writes `.` for the top.
+fn in_repository(path: &str) -> String {
+    path.trim_start_matches("./").trim_start_matches('.').to_owned()
 }
 
 fn read_json(path: &Path) -> Result<Value, EncoderError> {
@@ -225,6 +230,11 @@ fn parent(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_of_modules_are_those_of_the_hub() {
+        assert_eq!([".", "", "./0_Bag", "1_Pooling"].map(in_repository), ["", "", "0_Bag", "1_Pooling"]);
+    }
 
     #[test]
     fn ids_are_told_from_paths() {

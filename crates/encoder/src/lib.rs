@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`Encoder`] | network, tokenizer and settings together: load, save, embed texts |
 //! | [`Network`] | the burn module: [`TokenBatch`] in, rows on the device out |
-//! | [`Architecture`], `transformer`, `attention` | BERT, DistilBERT, RoBERTa and MPNet in one implementation |
+//! | [`Architecture`], `transformer`, `layer`, `attention` | BERT, DistilBERT, RoBERTa, MPNet and ModernBERT in one implementation |
 //! | `static_embedding`, `tiny` | embedding bags, and the built-in encoder made from a collection's own words |
 //! | `states`, [`Pooling`] | hidden states without padding, and from them to one vector |
 //! | [`Settings`], `folder`, `save` | sentence-transformers model folders, both layouts read, the verbose one written |
@@ -26,6 +26,7 @@ mod error;
 mod folder;
 mod hub;
 mod interaction;
+mod layer;
 mod linear;
 mod names;
 mod network;
@@ -40,7 +41,7 @@ mod tiny;
 mod transformer;
 mod weights;
 
-pub use architecture::{Activation, Architecture, Family};
+pub use architecture::{Activation, Architecture, Family, Rotary};
 pub use batch::TokenBatch;
 pub use cross_encoder::{CrossEncoder, probability};
 pub use encoder::{Card, Encoder, Role};

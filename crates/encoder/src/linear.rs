@@ -19,16 +19,20 @@ pub(crate) fn linear_for_attention(layer: &Linear, x: Tensor<2>, precision: Prec
 
 /// The output for the norm behind it to read.
 pub(crate) fn linear_for_norm(layer: &Linear, x: Tensor<2>, precision: Precision) -> Projection {
-    let (weight, bias) = parameters(layer);
+    let (weight, bias) = with_bias(layer);
     layers::linear_for_norm(x, weight, bias, precision)
 }
 
 /// Two layers with GELU between them, for the norm behind them to read.
 pub(crate) fn feed_forward(inner: &Linear, outer: &Linear, x: Tensor<2>, precision: Precision) -> Projection {
-    layers::feed_forward(x, parameters(inner), parameters(outer), precision)
+    layers::feed_forward(x, with_bias(inner), with_bias(outer), precision)
 }
 
-fn parameters(layer: &Linear) -> (Tensor<2>, Tensor<1>) {
-    let bias = layer.bias.as_ref().expect("every linear layer has a bias: `Weights::linear`");
-    (layer.weight.val(), bias.val())
+fn parameters(layer: &Linear) -> (Tensor<2>, Option<Tensor<1>>) {
+    (layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()))
+}
+
+fn with_bias(layer: &Linear) -> (Tensor<2>, Tensor<1>) {
+    let (weight, bias) = parameters(layer);
+    (weight, bias.expect("layers behind each other with GELU between them have biases: `Weights::linear`"))
 }

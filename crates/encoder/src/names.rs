@@ -8,6 +8,8 @@
 //! | its norm | `attention.output.LayerNorm` | `sa_layer_norm` | `attention.LayerNorm` |
 //! | feed-forward | `intermediate.dense`, `output.dense` | `ffn.lin1`, `ffn.lin2` | as BERT |
 //! | its norm | `output.LayerNorm` | `output_layer_norm` | as BERT |
+//!
+//! ModernBERT has parts of its own: [`PreNormNames`].
 
 use crate::architecture::Family;
 
@@ -16,13 +18,17 @@ pub(crate) const POSITION: &str = "embeddings.position_embeddings.weight";
 pub(crate) const TOKEN_TYPE: &str = "embeddings.token_type_embeddings.weight";
 pub(crate) const EMBEDDING_NORM: &str = "embeddings.LayerNorm";
 pub(crate) const RELATIVE: &str = "encoder.relative_attention_bias.weight";
+/// ModernBERT's.
+pub(crate) const MODERN_WORD: &str = "embeddings.tok_embeddings.weight";
+pub(crate) const MODERN_NORM: &str = "embeddings.norm";
+pub(crate) const FINAL_NORM: &str = "final_norm";
 pub(crate) const BAG: &str = "embedding.weight";
 
 /// Prefixes that wrap the encoder in files of task models, sentence-transformers dumps and other exporters.
 const PREFIXES: [&str; 6] = ["0.auto_model.", "model.", "bert.", "roberta.", "mpnet.", "distilbert."];
 
 /// Heads that belong to a training task and not to the encoder.
-const HEADS: [&str; 6] = ["cls.", "lm_head.", "pooler.", "vocab_transform.", "vocab_layer_norm.", "vocab_projector."];
+const HEADS: [&str; 8] = ["cls.", "lm_head.", "pooler.", "vocab_transform.", "vocab_layer_norm.", "vocab_projector.", "head.", "decoder."];
 
 /// The name inside the encoder: without wrapping prefixes, and with today's words for the parts of a layer norm.
 pub(crate) fn canonical(name: &str) -> String {
@@ -35,7 +41,8 @@ pub(crate) fn canonical(name: &str) -> String {
             return format!("{start}{new}");
         }
     }
-    rest.to_owned()
+    // What model2vec calls an embedding bag's table.
+    if rest == "embeddings" { BAG } else { rest }.to_owned()
 }
 
 /// True for tensors of task heads and for buffers, which an encoder does not need.
@@ -55,6 +62,7 @@ pub(crate) fn prefix(family: Family) -> &'static str {
         Family::DistilBert => "distilbert.",
         Family::Roberta => "roberta.",
         Family::Mpnet => "mpnet.",
+        Family::ModernBert => "model.",
     }
 }
 
@@ -93,6 +101,7 @@ impl LayerNames {
                 "ffn.lin2",
                 "output_layer_norm",
             ],
+            Family::ModernBert => unreachable!("its layers have other parts: `PreNormNames`"),
             Family::Mpnet => [
                 "attention.attn.q",
                 "attention.attn.k",
@@ -119,6 +128,33 @@ impl LayerNames {
     }
 }
 
+/// Prefixes of the parts of one layer of a ModernBERT; `.weight` follows.
+pub(crate) struct PreNormNames {
+    /// None in the first layer, which reads the embeddings behind their norm.
+    pub(crate) attention_norm: Option<String>,
+    /// Query, key and value as one.
+    pub(crate) joint: String,
+    pub(crate) attention_output: String,
+    pub(crate) feed_norm: String,
+    /// Of both halves.
+    pub(crate) inner: String,
+    pub(crate) outer: String,
+}
+
+impl PreNormNames {
+    pub(crate) fn new(layer: usize) -> Self {
+        let full = |part: &str| format!("layers.{layer}.{part}");
+        Self {
+            attention_norm: (layer > 0).then(|| full("attn_norm")),
+            joint: full("attn.Wqkv"),
+            attention_output: full("attn.Wo"),
+            feed_norm: full("mlp_norm"),
+            inner: full("mlp.Wi"),
+            outer: full("mlp.Wo"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +166,7 @@ mod tests {
             ("0.auto_model.encoder.layer.0.output.LayerNorm.beta", "encoder.layer.0.output.LayerNorm.bias"),
             ("model.roberta.encoder.layer.1.output.dense.bias", "encoder.layer.1.output.dense.bias"),
             ("embedding.weight", "embedding.weight"),
+            ("embeddings", "embedding.weight"),
         ] {
             assert_eq!(canonical(name), expected);
         }

@@ -14,7 +14,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use kernels::layers::{Precision, normalize};
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, Family};
 use crate::batch::TokenBatch;
 use crate::error::EncoderError;
 use crate::names;
@@ -163,7 +163,8 @@ impl Network {
                 let shape = transformer.architecture();
                 // Composed attention has the scores of every head with all tokens of the text.
                 let scores = if self.packs(device) { 0 } else { shape.heads * shape.max_length() };
-                shape.intermediate.max(3 * shape.hidden).max(scores)
+                let inner = if shape.family == Family::ModernBert { 2 * shape.intermediate } else { shape.intermediate };
+                inner.max(3 * shape.hidden).max(scores)
             }
             Body::Static(bag) => bag.dimension(),
         };

@@ -39,6 +39,7 @@ pub(crate) fn head_names(family: Family) -> [&'static str; 2] {
         Family::Bert => ["pooler.dense", "classifier"],
         Family::Roberta | Family::Mpnet => ["classifier.dense", "classifier.out_proj"],
         Family::DistilBert => ["pre_classifier", "classifier"],
+        Family::ModernBert => unreachable!("refused before: `head_dropout`"),
     }
 }
 

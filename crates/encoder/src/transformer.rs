@@ -1,24 +1,23 @@
-//! A post-norm transformer encoder: embeddings, then layers of self-attention and feed-forward (arXiv 1810.04805).
+//! A transformer encoder: embeddings, then layers of self-attention and feed-forward (arXiv 1810.04805, 2412.13663).
 //!
-//! One implementation serves every family; what differs is in [`Architecture`] (sizes, first position, buckets) and in
-//! `names`. Pooling is not here. Between layers the states of all tokens lie one behind the other, without padding, so that no layer works for nothing; only where attention is
+//! One implementation serves every family; what differs is in [`Architecture`] (sizes, first position, buckets, turns), in
+//! `names` and in the two kinds of `layer`. Pooling is not here. Between layers the states of all tokens lie one behind the other, without padding, so that no layer works for nothing; only where attention is
 //! a composition of tensor operations (devices without room for the fused one) each text is padded to one width, and its padding masked.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::nn::{Dropout, DropoutConfig, Embedding, LayerNorm, Linear};
-use burn::tensor::activation::{gelu_approximate, relu};
+use burn::nn::{Dropout, DropoutConfig, Embedding, LayerNorm};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use kernels::layers::{self, AttentionShape, Precision, Projection, Sequences};
+use kernels::layers::{self, AttentionShape, Precision, Sequences};
 
-use crate::architecture::{Activation, Architecture, Family};
-use crate::attention::{Mask, SelfAttention, active, padding_bias, relative_buckets};
+use crate::architecture::{Architecture, Family};
+use crate::attention::{Mask, Seen, Turns, active, padding_bias, relative_buckets, window_bias};
 use crate::batch::TokenBatch;
-use crate::linear::{feed_forward, linear, linear_for_norm};
-use crate::names::{self, LayerNames};
+use crate::layer::{Layer, norm, residual_norm};
+use crate::names;
 use crate::states::{States, Token};
 use crate::weights::{Collector, Weights};
 
@@ -26,12 +25,15 @@ use crate::weights::{Collector, Weights};
 #[derive(Module, Debug)]
 pub(crate) struct Transformer {
     word: Embedding,
-    position: Param<Tensor<2>>,
+    /// None where positions are turns of query and key.
+    position: Option<Param<Tensor<2>>>,
     token_type: Option<Param<Tensor<2>>>,
     norm: LayerNorm,
     dropout: Dropout,
     relative: Option<Param<Tensor<2>>>,
     layers: Vec<Layer>,
+    /// Behind the last layer, where layers begin with theirs.
+    final_norm: Option<LayerNorm>,
     #[module(skip)]
     architecture: Architecture,
     /// Of the linear layers of `layers` and their attention.
@@ -39,35 +41,24 @@ pub(crate) struct Transformer {
     precision: Precision,
 }
 
-/// Self-attention and feed-forward, each with a residual connection and a norm behind it.
-#[derive(Module, Debug)]
-struct Layer {
-    attention: SelfAttention,
-    attention_output: Linear,
-    attention_norm: LayerNorm,
-    inner: Linear,
-    outer: Linear,
-    output_norm: LayerNorm,
-    attention_dropout: Dropout,
-    output_dropout: Dropout,
-    #[module(skip)]
-    activation: Activation,
-    #[module(skip)]
-    epsilon: f64,
-}
-
 impl Transformer {
     /// Takes its tensors out of `weights`, which notes what is missing or of another shape.
     pub(crate) fn new(architecture: &Architecture, weights: &mut Weights, device: &Device) -> Self {
         let a = architecture;
+        let modern = a.family == Family::ModernBert;
+        let word = if modern { names::MODERN_WORD } else { names::WORD };
         Self {
-            word: Embedding { weight: weights.table(names::WORD, a.vocabulary, a.hidden, device) },
-            position: weights.table(names::POSITION, a.positions, a.hidden, device),
+            word: Embedding { weight: weights.table(word, a.vocabulary, a.hidden, device) },
+            position: a.rotary.is_none().then(|| weights.table(names::POSITION, a.positions, a.hidden, device)),
             token_type: (a.token_types > 0).then(|| weights.table(names::TOKEN_TYPE, a.token_types, a.hidden, device)),
-            norm: weights.norm(names::EMBEDDING_NORM, a.hidden, a.epsilon, device),
-            dropout: DropoutConfig::new(a.dropout).init(),
+            norm: match modern {
+                true => weights.norm_without_shift(names::MODERN_NORM, a.hidden, a.epsilon, device),
+                false => weights.norm(names::EMBEDDING_NORM, a.hidden, a.epsilon, device),
+            },
+            dropout: DropoutConfig::new(a.embedding_dropout).init(),
             relative: (a.relative_buckets > 0).then(|| weights.table(names::RELATIVE, a.relative_buckets, a.heads, device)),
             layers: (0..a.layers).map(|layer| Layer::new(a, layer, weights, device)).collect(),
+            final_norm: modern.then(|| weights.norm_without_shift(names::FINAL_NORM, a.hidden, a.epsilon, device)),
             architecture: a.clone(),
             precision: Precision::F32,
         }
@@ -119,21 +110,53 @@ impl Transformer {
     ) -> (Tensor<2>, Arc<Sequences>) {
         let most = self.architecture.max_length();
         assert!(batch.width() <= most, "a batch of width {} exceeds the {most} positions of the model", batch.width());
-        let (heads, width, lengths) = (self.architecture.heads, batch.width(), batch.lengths().to_vec());
+        let (width, lengths) = (batch.width(), batch.lengths().to_vec());
         let sequences = Arc::new(if fused { Sequences::packed(lengths) } else { Sequences::padded(lengths, width) });
-        let mask = if fused {
-            let shape = AttentionShape { sequences: sequences.clone(), heads, precision: self.precision };
-            Mask::Places { places: sequences.on_device(device), relative: self.by_distance(sequences.width()).map(Box::new), shape }
-        } else {
-            Mask::Bias { rows: batch.rows(), width, bias: self.bias(batch, device) }
-        };
+        let masks = self.masks(batch, &sequences, device, fused);
         let mut x = self.embed(batch, &sequences, types, device);
         let places = only.map(|token| token.places(&sequences));
         for (index, layer) in self.layers.iter().enumerate() {
             let read = places.as_deref().filter(|_| index + 1 == self.layers.len());
-            x = layer.forward(x, &mask, self.precision, read);
+            x = layer.forward(x, masks.of(index), self.precision, read);
+        }
+        if let Some(final_norm) = &self.final_norm {
+            x = norm(final_norm, self.architecture.epsilon, x);
         }
         (x, sequences)
+    }
+
+    /// What a query sees in each layer.
+    fn masks(&self, batch: &TokenBatch, sequences: &Arc<Sequences>, device: &Device, fused: bool) -> Masks<'_> {
+        let (heads, precision) = (self.architecture.heads, self.precision);
+        let places = fused.then(|| sequences.on_device(device));
+        let seen = |window: Option<usize>| match &places {
+            Some(places) => {
+                let shape = AttentionShape { sequences: sequences.clone(), heads, window, precision };
+                Seen::Places { places: places.clone(), relative: self.by_distance(sequences.width()).map(Box::new), shape }
+            }
+            None => {
+                let bias = match window {
+                    None => self.bias(batch, device),
+                    Some(window) => Some(window_bias(batch, window, device)),
+                };
+                Seen::Bias { rows: batch.rows(), width: batch.width(), bias }
+            }
+        };
+        let Some(rotary) = &self.architecture.rotary else {
+            return Masks { everywhere: Some(Mask { seen: seen(None), turns: None }), window: None, which: None };
+        };
+        let head = self.architecture.hidden / heads;
+        let positions = Turns::positions(sequences, device);
+        let mask = |base: f64, window: Option<usize>| {
+            let turns = Turns { angles: Turns::angles(batch.width(), head, base, device), positions: positions.clone() };
+            Mask { seen: seen(window), turns: Some(turns) }
+        };
+        let has = |everywhere: bool| rotary.everywhere.contains(&everywhere);
+        Masks {
+            everywhere: has(true).then(|| mask(rotary.base, None)),
+            window: has(false).then(|| mask(rotary.window_base, Some(rotary.window))),
+            which: Some(&rotary.everywhere),
+        }
     }
 
     fn embed(&self, batch: &TokenBatch, sequences: &Sequences, types: Option<&[u32]>, device: &Device) -> Tensor<2> {
@@ -142,8 +165,11 @@ impl Transformer {
             if sequences.is_packed() { Cow::Borrowed(numbers) } else { Cow::Owned(batch.padded(numbers)) }
         }
         let words = layers::embedding(self.word.weight.val(), &lying(batch.ids(), batch, sequences));
+        let Some(position) = &self.position else {
+            return layers::dropout(norm(&self.norm, self.architecture.epsilon, words), active(&self.dropout, device));
+        };
         // Padding stands at the end, so token i of a row always has position `first + i`.
-        let mut shift = self.position.val().narrow(0, self.architecture.first_position, batch.width());
+        let mut shift = position.val().narrow(0, self.architecture.first_position, batch.width());
         if let (Some(table), None) = (&self.token_type, types) {
             shift = shift + table.val().narrow(0, 0, 1);
         }
@@ -181,69 +207,39 @@ impl Transformer {
     }
 
     pub(crate) fn collect(&self, into: &mut Collector) {
-        into.param(names::WORD.to_owned(), &self.word.weight);
-        into.param(names::POSITION.to_owned(), &self.position);
+        let modern = self.architecture.family == Family::ModernBert;
+        into.param((if modern { names::MODERN_WORD } else { names::WORD }).to_owned(), &self.word.weight);
+        if let Some(position) = &self.position {
+            into.param(names::POSITION.to_owned(), position);
+        }
         if let Some(types) = &self.token_type {
             into.param(names::TOKEN_TYPE.to_owned(), types);
         }
         if let Some(table) = &self.relative {
             into.param(names::RELATIVE.to_owned(), table);
         }
-        into.norm(names::EMBEDDING_NORM, &self.norm);
+        into.norm(if modern { names::MODERN_NORM } else { names::EMBEDDING_NORM }, &self.norm);
         for (index, layer) in self.layers.iter().enumerate() {
-            layer.collect(&LayerNames::new(self.architecture.family, index), into);
+            layer.collect(self.architecture.family, index, into);
+        }
+        if let Some(final_norm) = &self.final_norm {
+            into.norm(names::FINAL_NORM, final_norm);
         }
     }
 }
 
-impl Layer {
-    fn new(a: &Architecture, index: usize, weights: &mut Weights, device: &Device) -> Self {
-        let names = LayerNames::new(a.family, index);
-        let joint = weights.side_by_side(&[&names.query, &names.key, &names.value], a.hidden, a.hidden, device);
-        let attention_output = weights.linear(&names.attention_output, a.hidden, a.hidden, device);
-        // DistilBERT drops attention probabilities but not the attention output.
-        let after_attention = if a.family == Family::DistilBert { 0.0 } else { a.dropout };
-        Self {
-            attention: SelfAttention::new(joint, a),
-            attention_output,
-            attention_norm: weights.norm(&names.attention_norm, a.hidden, a.epsilon, device),
-            inner: weights.linear(&names.inner, a.hidden, a.intermediate, device),
-            outer: weights.linear(&names.outer, a.intermediate, a.hidden, device),
-            output_norm: weights.norm(&names.output_norm, a.hidden, a.epsilon, device),
-            attention_dropout: DropoutConfig::new(after_attention).init(),
-            output_dropout: DropoutConfig::new(a.dropout).init(),
-            activation: a.activation,
-            epsilon: a.epsilon,
-        }
-    }
+/// The masks of a pass: what layers share that see everything, and what those share that see a window.
+struct Masks<'a> {
+    everywhere: Option<Mask>,
+    window: Option<Mask>,
+    /// For each layer whether it sees everything, where some do not.
+    which: Option<&'a [bool]>,
+}
 
-    /// `[tokens, hidden]` to the same shape, or to the rows that will be read, `[rows, hidden]`: only attention looks at other tokens.
-    fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision, read: Option<&[i32]>) -> Tensor<2> {
-        let attended = self.attention.forward(x.clone(), mask, precision);
-        let [attended, x] = [attended, x].map(|states| match read {
-            Some(rows) => layers::embedding(states, rows),
-            None => states,
-        });
-        let mixed = linear_for_norm(&self.attention_output, attended, precision);
-        let dropout = |of: &Dropout| active(of, &x.device());
-        let (first, second) = (dropout(&self.attention_dropout), dropout(&self.output_dropout));
-        let x = residual_norm(&self.attention_norm, self.epsilon, mixed, x, first);
-        let inner = || linear(&self.inner, x.clone(), precision);
-        let fed = match self.activation {
-            Activation::Gelu => feed_forward(&self.inner, &self.outer, x.clone(), precision),
-            Activation::GeluTanh => linear_for_norm(&self.outer, gelu_approximate(inner()), precision),
-            Activation::Relu => linear_for_norm(&self.outer, relu(inner()), precision),
-        };
-        residual_norm(&self.output_norm, self.epsilon, fed, x, second)
-    }
-
-    fn collect(&self, names: &LayerNames, into: &mut Collector) {
-        into.side_by_side(&[&names.query, &names.key, &names.value], &self.attention.joint);
-        into.linear(&names.attention_output, &self.attention_output);
-        into.norm(&names.attention_norm, &self.attention_norm);
-        into.linear(&names.inner, &self.inner);
-        into.linear(&names.outer, &self.outer);
-        into.norm(&names.output_norm, &self.output_norm);
+impl Masks<'_> {
+    fn of(&self, layer: usize) -> &Mask {
+        let mask = if self.which.is_none_or(|which| which[layer]) { &self.everywhere } else { &self.window };
+        mask.as_ref().expect("made for every kind of layer that there is")
     }
 }
 
@@ -257,12 +253,6 @@ fn one_hot(types: &[u32], count: usize, device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, [types.len(), count]), device)
 }
 
-/// `norm(dropout(x) + residual)` with the probability of dropout that applies now.
-fn residual_norm(norm: &LayerNorm, epsilon: f64, x: impl Into<Projection>, residual: Tensor<2>, dropout: f64) -> Tensor<2> {
-    let beta = norm.beta.as_ref().expect("every norm has a shift: `Weights::norm`");
-    layers::residual_norm(x, residual, norm.gamma.val(), beta.val(), epsilon, dropout)
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -270,6 +260,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::names::{LayerNames, PreNormNames};
 
     /// An MPNet of weights from -1 to 1.
     fn mpnet(device: &Device) -> Transformer {
@@ -299,6 +290,39 @@ mod tests {
         let layers = (0..a.layers).map(|layer| LayerNames::new(a.family, layer));
         let norms = layers.flat_map(|names| [names.attention_norm, names.output_norm]).chain([names::EMBEDDING_NORM.to_owned()]);
         shapes.extend(norms.flat_map(|name| ["weight", "bias"].map(|part| (format!("{name}.{part}"), vec![a.hidden]))));
+        Transformer::new(&architecture, &mut by_formula(shapes), device)
+    }
+
+    /// A ModernBERT of weights from -1 to 1: the first and the last layer see everything, the others a window that most texts are longer than.
+    fn modern_bert(device: &Device) -> Transformer {
+        let config = json!({
+            "model_type": "modernbert", "vocab_size": 40, "hidden_size": 24, "num_hidden_layers": 4, "num_attention_heads": 3,
+            "intermediate_size": 32, "max_position_embeddings": 160, "local_attention": 20, "pad_token_id": 1, "local_rope_theta": 50.0,
+        });
+        let architecture = Architecture::from_config(Path::new("config.json"), &config).unwrap();
+        let a = &architecture;
+        let mut shapes = vec![
+            (names::MODERN_WORD.to_owned(), vec![a.vocabulary, a.hidden]),
+            (format!("{}.weight", names::MODERN_NORM), vec![a.hidden]),
+            (format!("{}.weight", names::FINAL_NORM), vec![a.hidden]),
+        ];
+        for layer in 0..a.layers {
+            let names = PreNormNames::new(layer);
+            let norms = names.attention_norm.iter().chain([&names.feed_norm]);
+            shapes.extend(norms.map(|name| (format!("{name}.weight"), vec![a.hidden])));
+            let linear = [
+                (&names.joint, [3 * a.hidden, a.hidden]),
+                (&names.attention_output, [a.hidden, a.hidden]),
+                (&names.inner, [2 * a.intermediate, a.hidden]),
+                (&names.outer, [a.hidden, a.intermediate]),
+            ];
+            shapes.extend(linear.map(|(name, shape)| (format!("{name}.weight"), shape.to_vec())));
+        }
+        Transformer::new(&architecture, &mut by_formula(shapes), device)
+    }
+
+    /// Numbers from -1 to 1 for tensors of these names and shapes.
+    fn by_formula(shapes: Vec<(String, Vec<usize>)>) -> Weights {
         let tensors = shapes.into_iter().enumerate().map(|(at, (name, shape))| {
             let hash = |place: usize| {
                 let hash = (place as u32 + 7919 * at as u32).wrapping_mul(2_654_435_761);
@@ -307,23 +331,46 @@ mod tests {
             let numbers = (0..shape.iter().product()).map(|place| hash(place) as f32 / 8_388_608.0 - 1.0).collect::<Vec<_>>();
             (name, TensorData::new(numbers, shape))
         });
-        Transformer::new(&architecture, &mut Weights::from_tensors("formula", tensors), device)
+        Weights::from_tensors("formula", tensors)
     }
 
-    /// Hidden states times some numbers, and the gradient of the table of relative positions.
-    fn states_and_slopes(device: &Device, fused: bool) -> [Vec<f32>; 2] {
-        let device = &device.clone().autodiff();
-        let network = mpnet(device);
-        // Past the distance from which all have one bucket.
+    /// Texts past the distance from which all have one bucket, and some of a few tokens.
+    fn texts() -> TokenBatch {
         let rows = [150, 1, 2, 17, 64].map(|length| (0..length).map(|at| (at * 7 + length) % 40).collect::<Vec<u32>>());
-        let batch = TokenBatch::new(&rows.each_ref().map(Vec::as_slice), 1);
+        TokenBatch::new(&rows.each_ref().map(Vec::as_slice), 1)
+    }
+
+    /// Hidden states times some numbers, and the gradient of a parameter.
+    fn states_and_slopes(
+        network: &Transformer,
+        parameter: impl Fn(&Transformer) -> Tensor<2>,
+        device: &Device,
+        fused: bool,
+    ) -> [Vec<f32>; 2] {
+        let batch = texts();
         let (x, sequences) = network.states(&batch, None, None, device, fused);
         let states = States::new(x, sequences).padded(batch.width());
         let outer: Vec<f32> = (0..states.dims().iter().product()).map(|at| (at as f32 * 0.37).cos()).collect();
         let states = states.clone() * Tensor::<3>::from_data(TensorData::new(outer, states.dims()), device);
         let gradients = states.clone().sum().backward();
-        let table = network.relative.as_ref().unwrap().val().grad(&gradients).unwrap();
-        [states.into_data(), table.into_data()].map(|data| data.iter::<f32>().collect())
+        let slopes = parameter(network).grad(&gradients).unwrap();
+        [states.into_data(), slopes.into_data()].map(|data| data.iter::<f32>().collect())
+    }
+
+    /// The same of an MPNet, with the gradient of the table of relative positions.
+    fn with_relative_positions(device: &Device, fused: bool) -> [Vec<f32>; 2] {
+        let device = &device.clone().autodiff();
+        states_and_slopes(&mpnet(device), |network| network.relative.as_ref().unwrap().val(), device, fused)
+    }
+
+    /// The same of a ModernBERT, with the gradient of query, key and value of a layer with a window.
+    fn with_turns_and_windows(device: &Device, fused: bool) -> [Vec<f32>; 2] {
+        let device = &device.clone().autodiff();
+        let joint = |network: &Transformer| match &network.layers[1] {
+            Layer::PreNorm(layer) => layer.attention.joint.weight.val(),
+            Layer::PostNorm(_) => panic!("a ModernBERT's layers"),
+        };
+        states_and_slopes(&modern_bert(device), joint, device, fused)
     }
 
     #[track_caller]
@@ -339,12 +386,9 @@ mod tests {
 
     /// States of one token of each text times some numbers, and gradients: of the words, of the first layer's feed-forward and of the last one's attention output. `spared` as
     /// [`Transformer::one_each`] has it, otherwise out of the states of all tokens.
-    fn one_each(device: &Device, token: Token, fused: bool, precision: Precision, spared: bool) -> [Vec<f32>; 4] {
-        let device = &device.clone().autodiff();
-        let mut network = mpnet(device);
+    fn one_each(mut network: Transformer, device: &Device, token: Token, fused: bool, spared: bool, precision: Precision) -> [Vec<f32>; 4] {
         network.set_precision(precision);
-        let rows = [40, 1, 2, 17, 33].map(|length| (0..length).map(|at| (at * 7 + length) % 40).collect::<Vec<u32>>());
-        let batch = TokenBatch::new(&rows.each_ref().map(Vec::as_slice), 1);
+        let batch = texts();
         let (x, sequences) = network.states(&batch, None, spared.then_some(token), device, fused);
         let states = if spared { x } else { States::new(x, sequences).one_each(token) };
         assert_eq!(states.dims(), [5, 24]);
@@ -352,16 +396,19 @@ mod tests {
         let states = states * Tensor::<2>::from_data(TensorData::new(outer, [5, 24]), device);
         let gradients = states.clone().sum().backward();
         let slope = |of: &Param<Tensor<2>>| of.val().grad(&gradients).unwrap().into_data();
-        let [first, last] = [&network.layers[0], &network.layers[1]];
-        let slopes = [slope(&network.word.weight), slope(&first.inner.weight), slope(&last.attention_output.weight)];
-        let [words, inner, output] = slopes;
-        [states.into_data(), words, inner, output].map(|data| data.iter::<f32>().collect())
+        let parts = |layer: &Layer| match layer {
+            Layer::PostNorm(layer) => [layer.inner.weight.clone(), layer.attention_output.weight.clone()],
+            Layer::PreNorm(layer) => [layer.inner.weight.clone(), layer.attention_output.weight.clone()],
+        };
+        let ([inner, _], [_, output]) = (parts(&network.layers[0]), parts(network.layers.last().unwrap()));
+        [states.into_data(), slope(&network.word.weight), slope(&inner), slope(&output)].map(|data| data.iter::<f32>().collect())
     }
 
     #[track_caller]
     fn assert_spared(device: &Device, fused: bool, precision: Precision, share: f32) {
-        for token in [Token::First, Token::Last] {
-            let [all, spared] = [false, true].map(|spared| one_each(device, token, fused, precision, spared));
+        let device = &device.clone().autodiff();
+        for (made, token) in [mpnet, modern_bert].into_iter().flat_map(|made| [Token::First, Token::Last].map(|token| (made, token))) {
+            let [all, spared] = [false, true].map(|spared| one_each(made(device), device, token, fused, spared, precision));
             for (part, (got, expected)) in spared.iter().zip(&all).enumerate() {
                 let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
                 assert!(largest > 0.0 && got.len() == expected.len());
@@ -402,14 +449,20 @@ mod tests {
     #[test]
     fn relative_positions_are_the_same_fused_and_composed() {
         let device = Device::flex();
-        let composed = states_and_slopes(&device, false);
+        let composed = with_relative_positions(&device, false);
         assert!(composed[1].iter().filter(|slope| **slope != 0.0).count() > 80, "nearly all 32 buckets of 3 heads are in use");
-        assert_near(states_and_slopes(&device, true), composed);
+        assert_near(with_relative_positions(&device, true), composed);
     }
 
     #[test]
-    fn relative_positions_are_the_same_on_a_software_gpu() {
+    fn turns_and_windows_are_the_same_fused_and_composed() {
+        assert_near(with_turns_and_windows(&Device::flex(), true), with_turns_and_windows(&Device::flex(), false));
+    }
+
+    #[test]
+    fn positions_are_the_same_on_a_software_gpu() {
         let Some(device) = kernels::test_gpu() else { return };
-        assert_near(states_and_slopes(&device, true), states_and_slopes(&Device::flex(), false));
+        assert_near(with_relative_positions(&device, true), with_relative_positions(&Device::flex(), false));
+        assert_near(with_turns_and_windows(&device, true), with_turns_and_windows(&Device::flex(), false));
     }
 }

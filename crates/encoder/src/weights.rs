@@ -126,6 +126,12 @@ impl Weights {
         self.side_by_side(&[prefix], input, output, device)
     }
 
+    /// A linear layer without bias.
+    pub(crate) fn linear_without_bias(&mut self, prefix: &str, input: usize, output: usize, device: &Device) -> Linear {
+        let stored = self.take(&format!("{prefix}.weight"), &[output, input]);
+        Linear { weight: Param::from_data(TensorData::new(transposed(&stored, output, input), [input, output]), device), bias: None }
+    }
+
     /// Linear layers of the same input, `output` features each, as one.
     pub(crate) fn side_by_side(&mut self, prefixes: &[&str], input: usize, output: usize, device: &Device) -> Linear {
         let all = prefixes.len() * output;
@@ -139,11 +145,18 @@ impl Weights {
 
     /// A layer norm over `width` features.
     pub(crate) fn norm(&mut self, prefix: &str, width: usize, epsilon: f64, device: &Device) -> LayerNorm {
-        let weight = self.take(&format!("{prefix}.weight"), &[width]);
+        let mut norm = self.norm_without_shift(prefix, width, epsilon, device);
         let bias = self.take(&format!("{prefix}.bias"), &[width]);
+        norm.beta = Some(Param::from_data(TensorData::new(bias, [width]), device));
+        norm
+    }
+
+    /// A layer norm that only scales.
+    pub(crate) fn norm_without_shift(&mut self, prefix: &str, width: usize, epsilon: f64, device: &Device) -> LayerNorm {
+        let weight = self.take(&format!("{prefix}.weight"), &[width]);
         let mut norm = LayerNormConfig::new(width).with_epsilon(epsilon).init(device);
         norm.gamma = Param::from_data(TensorData::new(weight, [width]), device);
-        norm.beta = Some(Param::from_data(TensorData::new(bias, [width]), device));
+        norm.beta = None;
         norm
     }
 

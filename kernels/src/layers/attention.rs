@@ -1,10 +1,12 @@
 //! Attention on the CPU, one sequence and one head at a time, forward and backward.
 //!
 //! Heads are read and written where they lie, queries, keys and values side by side in `[tokens, 3 hidden]`: nothing is split, transposed or merged in memory. A block of queries meets all keys of
-//! its sequence; padding keys are left out, not masked. Of the probabilities nothing is kept but one logarithm per query: the backward pass makes them again. A bias by distance
+//! its sequence; padding keys are left out, not masked, and so are those beyond the window of all queries of a block. Of the probabilities nothing is kept but one logarithm per query: the backward pass makes them again. A bias by distance
 //! lies so that what a query adds to the scores of all keys, one behind the other, is a piece of it, and so does its gradient.
 
 #![allow(unsafe_code)]
+
+use std::ops::Range;
 
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
@@ -202,6 +204,21 @@ impl<'a> Inputs<'a> {
         self.attending.shape.sequences.width() - 1 - query
     }
 
+    /// Keys that some query of a block sees, as columns of its scores: whole vectors.
+    fn columns(&self, place: &Place, begin: usize, count: usize) -> Range<usize> {
+        let Some(window) = self.attending.shape.window else { return 0..place.keys.next_multiple_of(ROUND) };
+        let end = (begin + count + window).min(place.keys).next_multiple_of(ROUND);
+        (begin.saturating_sub(window) / ROUND * ROUND).min(end)..end
+    }
+
+    /// Which of these columns are keys that a query sees.
+    fn seen(&self, place: &Place, query: usize, columns: &Range<usize>) -> Range<usize> {
+        let keys = place.keys.min(columns.end) - columns.start.min(place.keys);
+        let Some(window) = self.attending.shape.window else { return 0..keys };
+        let end = (query + window + 1).saturating_sub(columns.start).min(keys);
+        query.saturating_sub(window).saturating_sub(columns.start).min(end)..end
+    }
+
     /// A head's numbers of the joint tensor from some place on.
     fn view(&self, at: usize) -> View {
         View { at: self.joint[at..].as_ptr(), row: 3 * self.hidden, column: 1 }
@@ -239,19 +256,31 @@ fn head_forward_body<L: Lanes>(inputs: &Inputs<'_>, task: usize, logarithms: &mu
     scratch.probabilities.resize(BLOCK * width, 0.0);
     for (block, logarithms) in logarithms[..queries].chunks_mut(BLOCK).enumerate() {
         let (begin, count) = (block * BLOCK, logarithms.len());
-        let scores = Target { at: scratch.probabilities.as_mut_ptr(), row: width, add: false };
-        let columns = View { at: scratch.keys.as_ptr(), row: width, column: 1 };
-        // SAFETY: the scratch has `size` and `BLOCK` rows of that width; queries are read within the sequence.
-        unsafe { product::<L>([count, width, size], inputs.view(joint + begin * 3 * hidden), columns, scores) };
+        let columns = inputs.columns(&place, begin, count);
+        let (first, span) = (columns.start, columns.len());
+        if span == 0 {
+            continue;
+        }
+        let scores = Target { at: scratch.probabilities.as_mut_ptr(), row: span, add: false };
+        let key_columns = View { at: scratch.keys[first..].as_ptr(), row: width, column: 1 };
+        // SAFETY: the scratch has `size` and `BLOCK` rows of `width`, and the columns lie within; queries are read within the sequence.
+        unsafe { product::<L>([count, span, size], inputs.view(joint + begin * 3 * hidden), key_columns, scores) };
         for (query, logarithm) in logarithms.iter_mut().enumerate() {
-            let row = &mut scratch.probabilities[query * width..][..width];
+            let row = &mut scratch.probabilities[query * span..][..span];
+            let seen = inputs.seen(&place, begin + query, &columns);
+            if seen.is_empty() {
+                row.fill(0.0);
+                continue;
+            }
             add(row, inputs.biases(&place, begin + query));
-            row[keys..].fill(f32::NEG_INFINITY);
+            row[..seen.start].fill(f32::NEG_INFINITY);
+            row[seen.end..].fill(f32::NEG_INFINITY);
             let most = largest::<L>(row);
             for score in row.iter_mut() {
                 *score = exponential::<L>(*score - most);
             }
-            row[keys..].fill(0.0);
+            row[..seen.start].fill(0.0);
+            row[seen.end..].fill(0.0);
             let sum = total::<L>(row);
             *logarithm = most + sum.ln();
             let share = 1.0 / sum;
@@ -263,7 +292,7 @@ fn head_forward_body<L: Lanes>(inputs: &Inputs<'_>, task: usize, logarithms: &mu
                 }
                 Some(mask) => {
                     for column in 0..row.len() {
-                        row[column] *= share * mask.factor(column as u32);
+                        row[column] *= share * mask.factor((first + column) as u32);
                     }
                 }
             }
@@ -271,11 +300,12 @@ fn head_forward_body<L: Lanes>(inputs: &Inputs<'_>, task: usize, logarithms: &mu
                 halved(row, 1.0);
             }
         }
-        let probabilities = View { at: scratch.probabilities.as_ptr(), row: width, column: 1 };
-        // SAFETY: the output has a row of `hidden` for each token, and these rows and columns are of this task alone.
+        let probabilities = View { at: scratch.probabilities.as_ptr(), row: span, column: 1 };
+        // SAFETY: the output has a row of `hidden` for each token, and these rows and columns are of this task alone; values are read within the sequence.
         unsafe {
             let output = Target { at: into.0.add(single + begin * hidden), row: hidden, add: false };
-            product::<L>([count, size, keys], probabilities, inputs.view(joint + 2 * hidden), output);
+            let values = inputs.view(joint + 2 * hidden + first * 3 * hidden);
+            product::<L>([count, size, keys.min(columns.end) - first], probabilities, values, output);
         }
     }
 }
@@ -321,28 +351,35 @@ fn head_backward_body<L: Lanes>(
     kept.resize(BLOCK * width, 0.0);
     for (block, logarithms) in logarithms[..queries].chunks(BLOCK).enumerate() {
         let (begin, count) = (block * BLOCK, logarithms.len());
+        let seen_by_block = inputs.columns(&place, begin, count);
+        let (first, span) = (seen_by_block.start, seen_by_block.len());
+        if span == 0 {
+            continue;
+        }
         let own = joint + begin * 3 * hidden;
         let from = View { at: gradient[single + begin * hidden..].as_ptr(), row: hidden, column: 1 };
-        let columns = |of: &[f32]| View { at: of.as_ptr(), row: width, column: 1 };
-        let rows = |of: &mut [f32]| Target { at: of.as_mut_ptr(), row: width, add: false };
-        // SAFETY: the scratch has `size` and `BLOCK` rows of that width; queries and gradients are read within the sequence.
+        let columns = |of: &[f32]| View { at: of[first..].as_ptr(), row: width, column: 1 };
+        let rows = |of: &mut [f32]| Target { at: of.as_mut_ptr(), row: span, add: false };
+        // SAFETY: the scratch has `size` and `BLOCK` rows of `width`, and the columns lie within; queries and gradients are read within the sequence.
         unsafe {
-            product::<L>([count, width, size], inputs.view(own), columns(key_columns), rows(probabilities));
-            product::<L>([count, width, size], from, columns(value_columns), rows(gradients));
+            product::<L>([count, span, size], inputs.view(own), columns(key_columns), rows(probabilities));
+            product::<L>([count, span, size], from, columns(value_columns), rows(gradients));
         }
         for (query, &logarithm) in logarithms.iter().enumerate() {
-            let part = query * width..(query + 1) * width;
+            let part = query * span..(query + 1) * span;
             let (row, gradients) = (&mut probabilities[part.clone()], &mut gradients[part.clone()]);
+            let seen = inputs.seen(&place, begin + query, &seen_by_block);
             add(row, inputs.biases(&place, begin + query));
             for score in row.iter_mut() {
                 *score = exponential::<L>(*score - logarithm);
             }
-            row[keys..].fill(0.0);
+            row[..seen.start].fill(0.0);
+            row[seen.end..].fill(0.0);
             let dropout = inputs.attending.dropout;
             if let Some(mask) = dropout.map(|dropout| dropout.row(mask_row + begin + query)) {
                 let kept = &mut kept[part];
-                for column in 0..width {
-                    let factor = mask.factor(column as u32);
+                for column in 0..span {
+                    let factor = mask.factor((first + column) as u32);
                     kept[column] = row[column] * factor;
                     gradients[column] *= factor;
                 }
@@ -355,23 +392,27 @@ fn head_backward_body<L: Lanes>(
                     sums[column] += row[column] * (gradients[column] - mean);
                 }
             }
-            for column in 0..width {
+            for column in 0..span {
                 gradients[column] = scale * row[column] * (gradients[column] - mean);
             }
             if inputs.attending.shape.precision == Precision::Mixed {
                 halved(gradients, scale_of(gradients));
-                halved(if dropout.is_some() { &mut kept[query * width..][..width] } else { row }, 1.0);
+                halved(if dropout.is_some() { &mut kept[query * span..][..span] } else { row }, 1.0);
             }
         }
         let mixed = if inputs.attending.dropout.is_some() { &*kept } else { &*probabilities };
-        let across = |of: &[f32]| View { at: of.as_ptr(), row: 1, column: width };
-        // SAFETY: the output has the shape of the joint tensor, and these rows and columns are of this task alone; a block after the first adds to what that wrote.
+        let across = |of: &[f32]| View { at: of.as_ptr(), row: 1, column: span };
+        let met = keys.min(seen_by_block.end) - first;
+        // SAFETY: the output has the shape of the joint tensor, and these rows and columns are of this task alone. A block after the first adds to what that wrote, and where blocks see different keys each
+        // adds to the zeros that were there.
         unsafe {
-            let whole = |part: usize| Target { at: into.0.add(joint + part * hidden), row: 3 * hidden, add: begin > 0 };
-            product::<L>([keys, size, count], across(mixed), from, whole(2));
-            product::<L>([keys, size, count], across(gradients), inputs.view(own), whole(1));
+            let add = begin > 0 || inputs.attending.shape.window.is_some();
+            let whole = |part: usize| Target { at: into.0.add(joint + part * hidden + first * 3 * hidden), row: 3 * hidden, add };
+            product::<L>([met, size, count], across(mixed), from, whole(2));
+            product::<L>([met, size, count], across(gradients), inputs.view(own), whole(1));
             let target = Target { at: into.0.add(own), row: 3 * hidden, add: false };
-            product::<L>([count, size, keys], columns(gradients), inputs.view(joint + hidden), target);
+            let row_of = |of: &[f32]| View { at: of.as_ptr(), row: span, column: 1 };
+            product::<L>([count, size, met], row_of(gradients), inputs.view(joint + hidden + first * 3 * hidden), target);
         }
     }
 }

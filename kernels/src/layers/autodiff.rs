@@ -15,6 +15,7 @@ use super::extension::{Layers, Passes};
 use super::mask::Dropout;
 use super::mixed::Leaves;
 use super::norm::Norm;
+use super::rotary::Turning;
 use super::softmax::Scaled;
 
 #[derive(Debug)]
@@ -39,6 +40,23 @@ impl<B: Passes> Backward<B, 2> for Attention {
             if let Some(parent) = parent {
                 gradients.register::<B>(parent.id, result);
             }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Rotary;
+
+impl<B: Layers> Backward<B, 1> for Rotary {
+    /// The angles, the positions.
+    type State = (FloatTensor<B>, IntTensor<B>, Turning);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let (angles, positions, turning) = ops.state;
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            let back = Turning { back: !turning.back, ..turning };
+            gradients.register::<B>(parent.id, B::rotary_layer(gradient, angles, positions, back));
         }
     }
 }
@@ -126,6 +144,21 @@ impl<B: Passes> Backward<B, 1> for Gelu {
         let gradient = gradients.consume::<B>(&ops.node);
         if let [Some(parent)] = ops.parents {
             gradients.register::<B>(parent.id, B::gelu_gradient(gradient, input));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct GatedGelu;
+
+impl<B: Passes> Backward<B, 1> for GatedGelu {
+    type State = NodeId;
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state);
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            gradients.register::<B>(parent.id, B::gated_gelu_gradient(gradient, input));
         }
     }
 }
@@ -253,6 +286,22 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
         }
     }
 
+    fn rotary_layer(
+        joint: FloatTensor<Self>,
+        angles: FloatTensor<Self>,
+        positions: IntTensor<Self>,
+        turning: Turning,
+    ) -> FloatTensor<Self> {
+        let (node, angles) = (joint.node(), angles.into_primitive());
+        match Rotary.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let output = B::rotary_layer(joint.into_primitive(), angles.clone(), positions.clone(), turning);
+                prepared.finish((angles, positions, turning), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::rotary_layer(joint.into_primitive(), angles, positions, turning)),
+        }
+    }
+
     fn embedding_layer(table: FloatTensor<Self>, ids: IntTensor<Self>, lists: IntTensor<Self>, extent: Extent) -> FloatTensor<Self> {
         let node = table.node();
         let output = B::embedding_layer(table.into_primitive(), ids, lists.clone(), extent);
@@ -335,6 +384,16 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
                 prepared.finish(kept, B::gelu_layer(input.into_primitive()))
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::gelu_layer(input.into_primitive())),
+        }
+    }
+
+    fn gated_gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        match GatedGelu.prepare::<C>([input.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let kept = prepared.checkpoint(&input);
+                prepared.finish(kept, B::gated_gelu_layer(input.into_primitive()))
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::gated_gelu_layer(input.into_primitive())),
         }
     }
 

@@ -15,6 +15,7 @@ mod mask;
 mod mixed;
 mod norm;
 mod normalize;
+mod rotary;
 mod softmax;
 mod survey;
 
@@ -35,6 +36,7 @@ use super::extension::{Layers, Passes};
 use super::mask::Dropout;
 use super::mixed::Leaves;
 use super::norm::Norm;
+use super::rotary::Turning;
 use super::softmax::Scaled;
 
 /// Units of a cube that works through numbers one by one; WebGPU promises 256.
@@ -113,6 +115,15 @@ impl Layers for CubeBackend {
         attention::forward(joint, relative, places, &attending)[0].clone()
     }
 
+    fn rotary_layer(
+        joint: FloatTensor<Self>,
+        angles: FloatTensor<Self>,
+        positions: IntTensor<Self>,
+        turning: Turning,
+    ) -> FloatTensor<Self> {
+        rotary::turned(joint, angles, positions, turning)
+    }
+
     fn embedding_layer(table: FloatTensor<Self>, ids: IntTensor<Self>, _lists: IntTensor<Self>, _extent: Extent) -> FloatTensor<Self> {
         Self::float_select(table, 0, ids)
     }
@@ -157,6 +168,10 @@ impl Layers for CubeBackend {
 
     fn gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::forward(input)
+    }
+
+    fn gated_gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::gated(input)
     }
 
     fn log_sum_exp_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -270,6 +285,10 @@ impl Passes for CubeBackend {
 
     fn gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::backward(gradient, input)
+    }
+
+    fn gated_gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::gated_backward(gradient, input)
     }
 
     fn log_sum_exp_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, logarithms: FloatTensor<Self>) -> FloatTensor<Self> {

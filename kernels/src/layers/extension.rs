@@ -17,8 +17,9 @@ use super::embedding::{Extent, Factors};
 use super::mask::Dropout;
 use super::mixed::Leaves;
 use super::norm::Norm;
+use super::rotary::Turning;
 use super::softmax::Scaled;
-use super::{attention, dropout, embedding, feed_forward, gelu, linear, mixed, norm, normalize, softmax};
+use super::{attention, dropout, embedding, feed_forward, gelu, linear, mixed, norm, normalize, rotary, softmax};
 
 /// The layers on one backend.
 #[backend_extension(Cube, Flex, Fusion, Autodiff)]
@@ -32,6 +33,11 @@ pub(crate) trait Layers: Backend {
         places: IntTensor<Self>,
         attending: Attending,
     ) -> FloatTensor<Self>;
+
+    /// Query and key of each token turned by the angles of its position.
+    #[fusion(dtype = joint, shape = joint)]
+    fn rotary_layer(joint: FloatTensor<Self>, angles: FloatTensor<Self>, positions: IntTensor<Self>, turning: Turning)
+    -> FloatTensor<Self>;
 
     /// Rows of the table by their numbers; `lists` for the gradient, the numbers of [`embedding::Lists`], whose extent comes along.
     #[fusion(meta = |table, ids, _lists, _extent| with_shape(table, [ids.shape[0], table.shape[1]]))]
@@ -74,6 +80,10 @@ pub(crate) trait Layers: Backend {
 
     #[fusion(dtype = input, shape = input)]
     fn gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Rows have both halves side by side.
+    #[fusion(meta = |input| with_shape(input, [input.shape[0], input.shape[1] / 2]))]
+    fn gated_gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
 
     #[fusion(meta = |input| with_shape(input, [input.shape[0], 1]))]
     fn log_sum_exp_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -197,6 +207,10 @@ pub(crate) trait Passes: Backend {
     fn gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// The gradient of the input.
+    #[fusion(meta = |_gradient, input| input.clone())]
+    fn gated_gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The gradient of the input.
     #[fusion(meta = |_gradient, input, _logarithms| input.clone())]
     fn log_sum_exp_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, logarithms: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -285,6 +299,10 @@ impl Layers for Flex {
         attention::forward(&joint, &relative, &attending).0
     }
 
+    fn rotary_layer(joint: FlexTensor, angles: FlexTensor, positions: FlexTensor, turning: Turning) -> FlexTensor {
+        rotary::turned(joint, &angles, &positions, turning)
+    }
+
     fn embedding_layer(table: FlexTensor, ids: FlexTensor, _lists: FlexTensor, _extent: Extent) -> FlexTensor {
         embedding::rows(table, ids)
     }
@@ -323,6 +341,10 @@ impl Layers for Flex {
 
     fn gelu_layer(input: FlexTensor) -> FlexTensor {
         gelu::forward(input)
+    }
+
+    fn gated_gelu_layer(input: FlexTensor) -> FlexTensor {
+        gelu::gated(&input)
     }
 
     fn log_sum_exp_layer(input: FlexTensor) -> FlexTensor {
@@ -418,6 +440,10 @@ impl Passes for Flex {
 
     fn gelu_gradient(gradient: FlexTensor, input: FlexTensor) -> FlexTensor {
         gelu::backward(gradient, &input)
+    }
+
+    fn gated_gelu_gradient(gradient: FlexTensor, input: FlexTensor) -> FlexTensor {
+        gelu::gated_backward(&gradient, input)
     }
 
     fn log_sum_exp_gradient(gradient: FlexTensor, input: FlexTensor, logarithms: FlexTensor) -> FlexTensor {

@@ -20,6 +20,8 @@ pub(crate) struct Norm {
     pub(crate) dropout: Option<Dropout>,
     /// Whether the input still lacks its bias.
     pub(crate) biased: bool,
+    /// Whether there is neither dropout nor a residual; what comes in its place is not looked at.
+    pub(crate) alone: bool,
 }
 
 /// What a row is computed with.
@@ -29,9 +31,10 @@ struct Of<'a> {
     beta: &'a [f32],
     epsilon: f64,
     dropout: Option<Dropout>,
+    alone: bool,
 }
 
-/// `norm(dropout(input + bias) + residual)`, in the memory of `input` when nothing else uses it. When asked to, keeps what the backward pass needs: the rows before scale and
+/// `norm(dropout(input + bias) + residual)`, or without dropout and residual, in the memory of `input` when nothing else uses it. When asked to, keeps what the backward pass needs: the rows before scale and
 /// shift, and behind them what each was multiplied by, `[rows (width + 1)]`.
 pub(super) fn forward(
     input: FlexTensor,
@@ -42,22 +45,27 @@ pub(super) fn forward(
     save: bool,
 ) -> (FlexTensor, FlexTensor) {
     let [residual, gamma, beta] = [residual, gamma, beta].map(FlexTensor::to_contiguous);
-    let shape = [residual.layout().shape()[0], residual.layout().shape()[1]];
+    let shape = [input.layout().shape()[0], input.layout().shape()[1]];
     let input = if norm.biased { biased(input, bias) } else { input };
-    let norm = Of { gamma: numbers(&gamma), beta: numbers(&beta), epsilon: norm.epsilon, dropout: norm.dropout };
+    let norm = Of { gamma: numbers(&gamma), beta: numbers(&beta), epsilon: norm.epsilon, dropout: norm.dropout, alone: norm.alone };
     let mut output = super::owned(input, shape);
     let mut kept = vec![0.0; shape[0] * if save { shape[1] + 1 } else { 1 }];
     let (normal, inverse) = kept.split_at_mut(if save { shape[0] * shape[1] } else { 0 });
     let size = (ROWS * shape[1]).max(1);
     {
-        let output = output.storage_mut::<f32>().par_chunks_mut(size).zip(numbers(&residual).par_chunks(size));
-        let output = output.zip(inverse.par_chunks_mut(ROWS)).enumerate();
+        let residual = numbers(&residual);
+        let beside = |task: usize, count: usize| if norm.alone { &[][..] } else { &residual[task * size..][..count] };
+        let output = output.storage_mut::<f32>().par_chunks_mut(size).zip(inverse.par_chunks_mut(ROWS)).enumerate();
         if save {
-            output.zip(normal.par_chunks_mut(size)).for_each(|((task, ((output, residual), inverse)), normal)| {
+            output.zip(normal.par_chunks_mut(size)).for_each(|((task, (output, inverse)), normal)| {
+                let residual = beside(task, output.len());
                 rows_forward(output, residual, inverse, normal, norm, task * ROWS);
             });
         } else {
-            output.for_each(|(task, ((output, residual), inverse))| rows_forward(output, residual, inverse, &mut [], norm, task * ROWS));
+            output.for_each(|(task, (output, inverse))| {
+                let residual = beside(task, output.len());
+                rows_forward(output, residual, inverse, &mut [], norm, task * ROWS);
+            });
         }
     }
     let count = kept.len();
@@ -74,16 +82,19 @@ fn rows_forward_body<L: Lanes>(output: &mut [f32], residual: &[f32], inverse: &m
     let (gamma, beta) = (norm.gamma, &norm.beta[..width]);
     for (place, inverse) in inverse.iter_mut().enumerate() {
         let part = place * width..(place + 1) * width;
-        let (row, residual) = (&mut output[part.clone()], &residual[part.clone()]);
-        match norm.dropout.map(|dropout| dropout.row(first + place)) {
-            None => {
-                for column in 0..width {
-                    row[column] += residual[column];
+        let row = &mut output[part.clone()];
+        if !norm.alone {
+            let residual = &residual[part.clone()];
+            match norm.dropout.map(|dropout| dropout.row(first + place)) {
+                None => {
+                    for column in 0..width {
+                        row[column] += residual[column];
+                    }
                 }
-            }
-            Some(mask) => {
-                for column in 0..width {
-                    row[column] = times_plus::<L>(row[column], mask.factor(column as u32), residual[column]);
+                Some(mask) => {
+                    for column in 0..width {
+                        row[column] = times_plus::<L>(row[column], mask.factor(column as u32), residual[column]);
+                    }
                 }
             }
         }
@@ -113,7 +124,7 @@ pub(super) fn backward(gradient: FlexTensor, gamma: &FlexTensor, kept: &FlexTens
     let (normal, inverse) = numbers(kept).split_at(shape[0] * shape[1]);
     let mut residual = super::owned(gradient, shape);
     let mut input = vec![0.0; if dropout.is_some() { shape[0] * shape[1] } else { 0 }];
-    let norm = Of { gamma: numbers(&gamma), beta: &[], epsilon: 0.0, dropout };
+    let norm = Of { gamma: numbers(&gamma), beta: &[], epsilon: 0.0, dropout, alone: true };
     let size = (ROWS * shape[1]).max(1);
     let sums: Vec<Vec<f32>> = {
         let rows = residual.storage_mut::<f32>().par_chunks_mut(size).zip(normal.par_chunks(size));

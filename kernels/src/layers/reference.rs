@@ -36,11 +36,17 @@ fn probabilities(query: &[f64], key: &[f64], attention: &Attention<'_>, at: [usi
     let query = vector(query, place);
     let scores: Vec<f64> = (0..shape.sequences.lengths()[row])
         .map(|token| {
+            if shape.window.is_some_and(|window| place.abs_diff(token) > window) {
+                return f64::NEG_INFINITY;
+            }
             let bias = attention.relative.map_or(0.0, |relative| relative[attention.bias(head, place, token)]);
             query.iter().zip(vector(key, token)).map(|(a, b)| a * b).sum::<f64>() / (size as f64).sqrt() + bias
         })
         .collect();
     let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if most == f64::NEG_INFINITY {
+        return vec![0.0; scores.len()];
+    }
     let sum: f64 = scores.iter().map(|score| (score - most).exp()).sum();
     scores.iter().map(|score| (score - most).exp() / sum).collect()
 }
@@ -107,6 +113,22 @@ fn attention_terms([query, key, value]: [&[f64]; 3], gradient: &[f64], attention
         }
     }
     [to_query, to_key, to_value, to_relative]
+}
+
+/// Rotary positions of `[tokens, 3 heads x head]`, with the angle of number `i` of a head at position `p` being `p / base^(2 i / head)`, `sign` of it.
+pub(super) fn rotary(joint: &[f64], positions: &[usize], heads: usize, base: f64, sign: f64) -> Vec<f64> {
+    let width = joint.len() / positions.len();
+    let head = width / (3 * heads);
+    let mut output = joint.to_vec();
+    for (token, &position) in positions.iter().enumerate() {
+        for at in 0..2 * heads * head {
+            let (start, place) = (token * width + at / head * head, at % head);
+            let angle = sign * position as f64 / base.powf((place % (head / 2)) as f64 * 2.0 / head as f64);
+            let across = if place < head / 2 { -joint[start + place + head / 2] } else { joint[start + place - head / 2] };
+            output[start + place] = joint[start + place] * angle.cos() + across * angle.sin();
+        }
+    }
+    output
 }
 
 /// `[rows, inner] x [inner, columns] + [columns]`.

@@ -154,6 +154,11 @@ pub(super) fn head_dropout(keys: &Keys<'_>, architecture: &Architecture) -> Resu
         Family::DistilBert => ("seq_classif_dropout", 0.2),
         // Its head takes the dropout of the hidden states.
         Family::Mpnet => return Ok(architecture.dropout),
+        Family::ModernBert => {
+            return Err(
+                keys.wrong("model_type", "bert, distilbert, roberta, xlm-roberta, camembert or mpnet: rerankers are not made of others")
+            );
+        }
     };
     match keys.config.get(field) {
         None | Some(Value::Null) => Ok(default),
@@ -176,6 +181,16 @@ pub(super) fn has_types(architecture: &Architecture, tokenizer_config: &Value) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_reranker_is_made_of_a_modernbert() {
+        let config = json!({"model_type": "modernbert", "vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+                            "intermediate_size": 16});
+        let path = Path::new("config.json");
+        let architecture = Architecture::from_config(path, &config).unwrap();
+        let message = head_dropout(&Keys { path, config: &config }, &architecture).unwrap_err().to_string();
+        assert!(message.contains("model_type is \"modernbert\"") && message.contains("rerankers are not made of others"), "{message}");
+    }
 
     #[test]
     fn one_label_of_the_right_task_is_asked_for() {

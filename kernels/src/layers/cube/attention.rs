@@ -159,6 +159,7 @@ pub(super) fn forward(joint: CubeTensor, relative: CubeTensor, places: CubeTenso
                 $tile,
                 dropout.is_some(),
                 *biased,
+                shape.window,
             )
         };
     }
@@ -240,6 +241,7 @@ pub(super) fn backward(
                 $tile,
                 dropout.is_some(),
                 *biased,
+                shape.window,
             )
         };
     }

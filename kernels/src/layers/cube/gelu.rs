@@ -113,6 +113,86 @@ fn gelu_backward_kernel<N: Size>(gradient: &[Vector<f32, N>], input: &[Vector<f3
     }
 }
 
+/// Widths, in vectors, are those of a half.
+#[cube(launch_unchecked)]
+fn gated_kernel<N: Size>(input: &[Vector<f32, N>], output: &mut [Vector<f32, N>], count: u32, width: u32) {
+    let width = width as usize;
+    if ABSOLUTE_POS < count as usize {
+        let at = ABSOLUTE_POS / width * 2 * width + ABSOLUTE_POS % width;
+        output[ABSOLUTE_POS] = gelus::<N>(input[at]) * input[at + width];
+    }
+}
+
+#[cube(launch_unchecked)]
+fn gated_backward_kernel<N: Size>(
+    gradient: &[Vector<f32, N>],
+    input: &[Vector<f32, N>],
+    output: &mut [Vector<f32, N>],
+    count: u32,
+    width: u32,
+) {
+    let width = width as usize;
+    if ABSOLUTE_POS < count as usize {
+        let at = ABSOLUTE_POS / width * 2 * width + ABSOLUTE_POS % width;
+        let given = gradient[ABSOLUTE_POS];
+        output[at] = given * input[at + width] * slopes::<N>(input[at]);
+        output[at + width] = given * gelus::<N>(input[at]);
+    }
+}
+
+/// `gelu(left) x right` of rows that have both halves side by side, `[rows, 2 width]`: `[rows, width]`.
+pub(super) fn gated(input: CubeTensor) -> CubeTensor {
+    let input = into_contiguous(input);
+    let [rows, both] = matrix(&input);
+    let width = both / 2;
+    let output = empty(&input, [rows, width]);
+    let (client, lanes) = (input.client.clone(), vector_width(width));
+    let count = rows * width / lanes;
+    if count > 0 {
+        // SAFETY: the output has `count` vectors, the input twice as many, and no unit beyond touches them.
+        unsafe {
+            gated_kernel::launch_unchecked(
+                &client,
+                cubes(&client, count.div_ceil(UNITS)),
+                CubeDim::new_1d(UNITS as u32),
+                lanes,
+                input.into_buffer_arg(),
+                output.clone().into_buffer_arg(),
+                count as u32,
+                (width / lanes) as u32,
+            );
+        }
+    }
+    output
+}
+
+/// The gradient of both halves.
+pub(super) fn gated_backward(gradient: CubeTensor, input: CubeTensor) -> CubeTensor {
+    let [gradient, input] = [gradient, input].map(into_contiguous);
+    let [rows, both] = matrix(&input);
+    let width = both / 2;
+    let output = empty(&input, [rows, both]);
+    let (client, lanes) = (input.client.clone(), vector_width(width));
+    let count = rows * width / lanes;
+    if count > 0 {
+        // SAFETY: the gradient has `count` vectors, input and output twice as many, and no unit beyond touches them.
+        unsafe {
+            gated_backward_kernel::launch_unchecked(
+                &client,
+                cubes(&client, count.div_ceil(UNITS)),
+                CubeDim::new_1d(UNITS as u32),
+                lanes,
+                gradient.into_buffer_arg(),
+                input.into_buffer_arg(),
+                output.clone().into_buffer_arg(),
+                count as u32,
+                (width / lanes) as u32,
+            );
+        }
+    }
+    output
+}
+
 pub(super) fn forward(input: CubeTensor) -> CubeTensor {
     let input = into_contiguous(input);
     let [rows, width] = matrix(&input);

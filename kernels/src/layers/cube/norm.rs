@@ -62,6 +62,7 @@ fn norm_kernel<N: Size>(
     key_high: u32,
     #[comptime] biased: bool,
     #[comptime] dropped: bool,
+    #[comptime] alone: bool,
     #[comptime] keeping: bool,
 ) {
     let (rows, width) = (rows as usize, width as usize);
@@ -86,9 +87,13 @@ fn norm_kernel<N: Size>(
             if comptime!(dropped) {
                 values *= factors::<N>(column, low, high, threshold, scale);
             }
-            values += residual[start + column];
-            // Its own unit reads it again.
-            output[start + column] = values;
+            if comptime!(!alone) {
+                values += residual[start + column];
+            }
+            // Its own unit reads it again; an input that is alone lies there as it is.
+            if comptime!(!alone) {
+                output[start + column] = values;
+            }
             sum += values;
             column += LANES;
         }
@@ -101,7 +106,11 @@ fn norm_kernel<N: Size>(
     if row < rows {
         let mut column = lane;
         while column < width {
-            let distance = output[start + column] - mean;
+            let mut values = input[start + column];
+            if comptime!(!alone) {
+                values = output[start + column];
+            }
+            let distance = values - mean;
             square += distance * distance;
             column += LANES;
         }
@@ -113,7 +122,11 @@ fn norm_kernel<N: Size>(
     if row < rows {
         let mut column = lane;
         while column < width {
-            let values = (output[start + column] - mean) * by;
+            let mut values = input[start + column];
+            if comptime!(!alone) {
+                values = output[start + column];
+            }
+            values = (values - mean) * by;
             if comptime!(keeping) {
                 kept[start + column] = values;
             }
@@ -255,7 +268,7 @@ pub(super) fn forward(inputs: [CubeTensor; 5], norm: Norm, keeping: bool) -> (Cu
     if rows * width > 0 {
         let (threshold, scale, low, high) = words(norm.dropout);
         let (client, lanes) = (input.client.clone(), vector_width(width));
-        // SAFETY: matrices have `rows` x `width` numbers, lines `width`, what is kept a vector for each row more than a matrix; rows beyond and columns beyond are left out. What is not kept is not written.
+        // SAFETY: matrices have `rows` x `width` numbers, lines `width`, what is kept a vector for each row more than a matrix; rows beyond and columns beyond are left out. What is not kept is not written, and a residual that is none is not read.
         unsafe {
             norm_kernel::launch_unchecked(
                 &client,
@@ -278,6 +291,7 @@ pub(super) fn forward(inputs: [CubeTensor; 5], norm: Norm, keeping: bool) -> (Cu
                 high,
                 norm.biased,
                 norm.dropout.is_some(),
+                norm.alone,
                 keeping,
             );
         }

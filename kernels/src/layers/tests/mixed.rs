@@ -3,7 +3,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, Tensor, f16};
 
-use super::attention::{distances, fused_attention, joint_attention, lengths, packed, padded, views_and_empty_sequences};
+use super::attention::{distances, fused_attention, joint_attention, lengths, packed, padded, views_and_empty_sequences, within};
 use super::{close, differentiate, doubles, random, same_bits_without_a_graph, vector};
 use crate::layers::extension::Layers;
 use crate::layers::mask::Dropout;
@@ -272,6 +272,7 @@ fn mixed_attention_rounds_its_operands() {
             }
         }
     }
+    check_mixed_attention(&within(9, packed(3, vec![40, 1, 0, 33])), 7, Some(Dropout::new(0.3, 9)), false, 1.0, DType::F32, &device);
     views_and_empty_sequences(&Device::flex(), Precision::Mixed);
     same_bits_without_a_graph(&Device::flex(), Precision::Mixed);
     // What 16 bits cannot hold becomes their largest: one key, so its value is what comes out.
@@ -300,6 +301,10 @@ fn attention_by_matrix_units_on_a_software_gpu() {
         if Precision::Mixed.check(&device).is_ok() {
             check_mixed_attention(&packed(heads, lengths), size, dropout, relative, 1.0, DType::F16, &autodiff);
         }
+    }
+    for (window, dropout) in [(20, None), (64, dropout(4))] {
+        check_mixed_attention(&within(window, packed(2, vec![7, 200, 0, 150, 1])), 32, dropout, false, 1.0, DType::F32, &autodiff);
+        check_mixed_attention(&within(window, padded(2, 200, vec![200, 0, 50])), 32, dropout, false, 1e-9, DType::F32, &autodiff);
     }
     views_and_empty_sequences(&device, Precision::Mixed);
     same_bits_without_a_graph(&device, Precision::Mixed);

@@ -1,9 +1,10 @@
-//! What is taken of each row by itself, beside float64: softmax and norm.
+//! What is taken of each row by itself, beside float64: softmax, norms, gated GELU, rotary positions.
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
 use super::{close, differentiate, doubles, fused_and_plain, random};
-use crate::layers::{cross_entropy, log_sum_exp, normalize};
+use crate::layers::reference::{self, keep};
+use crate::layers::{Precision, cross_entropy, gated_gelu, log_sum_exp, norm, normalize, rotary};
 
 /// Scores as they are, over a temperature of .01, and with excluded cells, which weigh nothing.
 fn check_log_sum_exp(device: &Device) {
@@ -157,6 +158,129 @@ fn rows_of_unit_length_on_a_software_gpu() {
     if let Some(device) = crate::test_gpu() {
         check_normalize(&device.autodiff());
     }
+}
+
+/// The norm of one input, with a shift and without, values and gradients.
+fn check_norm_alone(device: &Device) {
+    for (rows, width) in [(1, 2), (3, 5), (33, 64), (65, 384), (100, 31)] {
+        let (input, outer) = (random(rows * width, 1), random(rows * width, 2));
+        let [gamma, beta] = [3, 4].map(|seed| random(width, seed));
+        let leaves = [(input.as_slice(), [rows, width]), (&gamma, [1, width]), (&beta, [1, width])];
+        let shifted =
+            differentiate(device, leaves, &outer, |[x, gamma, beta]| norm(x, gamma.reshape([width]), Some(beta.reshape([width])), 1e-5));
+        let plain = differentiate(device, [leaves[0], leaves[1]], &outer, |[x, gamma]| norm(x, gamma.reshape([width]), None, 1e-5));
+        let [x, outer, gamma, beta] = [&input, &outer, &gamma, &beta].map(|numbers| doubles(numbers));
+        let zeros = vec![0.0; rows * width];
+        let [to_input, _, to_gamma, to_beta] = reference::residual_norm_gradient([&x, &zeros, &gamma], &outer, 1e-5, &keep);
+        close("norm", &shifted.0, &reference::residual_norm([&x, &zeros, &gamma, &beta], 1e-5, &keep), 2e-5);
+        close("norm without a shift", &plain.0, &reference::residual_norm([&x, &zeros, &gamma, &zeros[..width]], 1e-5, &keep), 2e-5);
+        for (name, got, expected) in [
+            ("input", &shifted.1[0], &to_input),
+            ("scale", &shifted.1[1], &to_gamma),
+            ("shift", &shifted.1[2], &to_beta),
+            ("input", &plain.1[0], &to_input),
+            ("scale", &plain.1[1], &to_gamma),
+        ] {
+            // Numbers that are nearly equal have a steep norm: relative to the largest gradient.
+            let largest = expected.iter().fold(1.0f64, |largest, x| largest.max(x.abs()));
+            close(&format!("gradient of the {name}"), got, expected, 2e-5 * largest);
+        }
+    }
+}
+
+fn check_gated_gelu(device: &Device) {
+    for (rows, width) in [(1, 1), (3, 5), (33, 64), (70, 1000)] {
+        let input: Vec<f32> = random(rows * 2 * width, 1).iter().map(|x| 3.0 * x).collect();
+        let outer = random(rows * width, 2);
+        let (mut expected, mut slopes) = (Vec::new(), Vec::new());
+        for (row, outer) in doubles(&input).chunks(2 * width).zip(doubles(&outer).chunks(width)) {
+            let (left, right) = row.split_at(width);
+            expected.extend(left.iter().zip(right).map(|(&x, gate)| reference::gelu(x) * gate));
+            slopes.extend((0..width).map(|at| outer[at] * right[at] * reference::gelu_slope(left[at])));
+            slopes.extend((0..width).map(|at| outer[at] * reference::gelu(left[at])));
+        }
+        fused_and_plain(device, (&input, [rows, 2 * width]), &outer, [&expected, &slopes], gated_gelu);
+    }
+    assert_eq!(gated_gelu(Tensor::zeros([0, 6], device)).dims(), [0, 3]);
+}
+
+/// Angles of `positions` positions for heads of a width, cosines then sines.
+fn angles(positions: usize, head: usize, base: f64) -> Vec<f32> {
+    let angle = |position: usize, place: usize| position as f64 / base.powf(2.0 * place as f64 / head as f64);
+    let row = |position: usize| {
+        let places = move || (0..head / 2).map(move |place| angle(position, place));
+        places().map(f64::cos).chain(places().map(f64::sin)).map(|x| x as f32).collect::<Vec<_>>()
+    };
+    (0..positions).flat_map(row).collect()
+}
+
+/// Values and gradients; the joint matrix also in 16 bits where the device has them.
+fn check_rotary(device: &Device) {
+    for (heads, head, positions) in [(1, 2, vec![0]), (2, 8, vec![0, 1, 2, 0, 1]), (12, 64, (0..300).collect()), (3, 6, vec![999, 0, 7])] {
+        let (tokens, width, base) = (positions.len(), 3 * heads * head, 10_000.0);
+        let (input, outer) = (random(tokens * width, 1), random(tokens * width, 2));
+        let known = positions.iter().max().expect("a token") + 1;
+        let numbers: Vec<i32> = positions.iter().map(|&position| position as i32).collect();
+        let run = |joint: Tensor<2>, precision: Precision| {
+            let device = joint.device();
+            let angles = Tensor::<2>::from_data(TensorData::new(angles(known, head, base), [known, head]), (&device, DType::F32));
+            let positions = Tensor::<1, Int>::from_data(TensorData::new(numbers.clone(), [tokens]), (&device, DType::I32));
+            rotary(joint, angles, positions, heads, precision)
+        };
+        let (got, [gradient]) = differentiate(device, [(&input, [tokens, width])], &outer, |[joint]| run(joint, Precision::F32));
+        let [input_, outer] = [&input, &outer].map(|numbers| doubles(numbers));
+        // Angles are f32 like the numbers: 1e-6 of a number and of its partner.
+        let expected = reference::rotary(&input_, &positions, heads, base, 1.0);
+        close("rotary", &got, &expected, 1e-6);
+        close("gradient of rotary", &gradient, &reference::rotary(&outer, &positions, heads, base, -1.0), 1e-6);
+        assert_eq!(got[2 * heads * head..width], input[2 * heads * head..width], "values are not turned");
+        let joint = Tensor::<2>::from_data(TensorData::new(input.clone(), [tokens, width]), &device.clone().without_autodiff());
+        assert_eq!(run(joint.clone(), Precision::F32).into_data().iter::<f32>().collect::<Vec<_>>(), got, "without a graph");
+        assert_eq!(joint.clone().into_data().iter::<f32>().collect::<Vec<_>>(), input, "what others still use is left alone");
+        if !super::super::on_cpu(device) && Precision::Mixed.check(device).is_ok() {
+            let turned = run(joint.cast(DType::F16), Precision::Mixed);
+            assert_eq!(turned.dtype(), DType::F16);
+            let got: Vec<f32> = turned.cast(DType::F32).into_data().iter::<f32>().collect();
+            for (at, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                // The number, its partner and the result are rounded by up to 2^-11.
+                let error = (f64::from(*got) - expected).abs();
+                assert!(error <= (expected.abs() + 8.0) / 2048.0, "16 bits[{at}]: {got}, expected {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn norms_gates_and_turns() {
+    let device = Device::flex().autodiff();
+    check_norm_alone(&device);
+    check_gated_gelu(&device);
+    check_rotary(&device);
+}
+
+#[test]
+fn norms_gates_and_turns_on_a_software_gpu() {
+    if let Some(device) = crate::test_gpu() {
+        let device = device.autodiff();
+        check_norm_alone(&device);
+        check_gated_gelu(&device);
+        check_rotary(&device);
+    }
+}
+
+/// Scores depend on how far tokens are from each other, not on where they are.
+#[test]
+fn turned_products_know_distances_only() {
+    let device = Device::flex();
+    let (head, row) = (8, random(24, 1));
+    let score = |query: i32, key: i32| {
+        let joint = Tensor::<2>::from_data(TensorData::new([row.clone(), row.clone()].concat(), [2, 24]), &device);
+        let angles = Tensor::<2>::from_data(TensorData::new(angles(200, head, 100.0), [200, head]), &device);
+        let positions = Tensor::<1, Int>::from_data(TensorData::new(vec![query, key], [2]), (&device, DType::I32));
+        let turned: Vec<f32> = rotary(joint, angles, positions, 1, Precision::F32).into_data().iter::<f32>().collect();
+        (0..head).map(|at| turned[at] * turned[24 + head + at]).sum::<f32>()
+    };
+    assert!((score(3, 10) - score(103, 110)).abs() < 1e-4 && (score(3, 10) - score(3, 30)).abs() > 1e-2);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
 use super::distances::{Parts, add_block, clear, leave, sums_at};
-use super::pieces::{bias, bias_at, known_block, load, mix, place, products, store};
+use super::pieces::{bias, bias_at, first_step, known_block, last_step, load, mix, place, products, sees, store};
 use super::{SIDE, slab};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
@@ -80,6 +80,7 @@ pub(super) fn query_kernel(
     #[comptime] block: usize,
     #[comptime] dropped: bool,
     #[comptime] biased: bool,
+    #[comptime] window: Option<usize>,
 ) {
     let own = comptime!(block / SIDE);
     let numbers = comptime!(size.div_ceil(SIDE));
@@ -137,8 +138,8 @@ pub(super) fn query_kernel(
         sync_cube();
     }
 
-    let steps = keys.div_ceil(block);
-    for step in 0..steps {
+    let steps = last_step(begin, keys, block, block, window);
+    for step in first_step(begin, block, window)..steps {
         let first = step * block;
         load(joint, &mut key_slab, base + hidden, stride, first, keys, size, block);
         load(joint, &mut value_slab, base + 2 * hidden, stride, first, keys, size, block);
@@ -162,7 +163,9 @@ pub(super) fn query_kernel(
                 let mut weight = 0.0f32;
                 if begin + line < end {
                     if first + column < keys {
-                        weight = exponential(score - logarithms[i]) * (back - means[i]);
+                        if sees(begin + line, first + column, window) {
+                            weight = exponential(score - logarithms[i]) * (back - means[i]);
+                        }
                     }
                 }
                 weights[line * comptime!(block + 1) + column] = weight;
@@ -207,6 +210,7 @@ pub(super) fn key_kernel(
     #[comptime] block: usize,
     #[comptime] dropped: bool,
     #[comptime] biased: bool,
+    #[comptime] window: Option<usize>,
 ) {
     let own = comptime!(block / SIDE);
     let numbers = comptime!(size.div_ceil(SIDE));
@@ -245,8 +249,7 @@ pub(super) fn key_kernel(
     load(joint, &mut value_slab, base + 2 * hidden, stride, begin, keys, size, block);
     let nearest = bias_at(task % heads, width);
 
-    let steps = queries.div_ceil(block);
-    for step in 0..steps {
+    for step in first_step(begin, block, window)..last_step(begin, queries, block, block, window) {
         let first = step * block;
         load(joint, &mut query_slab, base, stride, first, queries, size, block);
         load(gradient, &mut gradient_slab, single, hidden, first, queries, size, block);
@@ -273,11 +276,13 @@ pub(super) fn key_kernel(
                 let mut probability = 0.0f32;
                 if line < queries {
                     if begin + column < keys {
-                        let mut score = scores[i * own + j] * scaling;
-                        if comptime!(biased) {
-                            score += bias(relative, nearest, line, begin + column, queries, keys);
+                        if sees(line, begin + column, window) {
+                            let mut score = scores[i * own + j] * scaling;
+                            if comptime!(biased) {
+                                score += bias(relative, nearest, line, begin + column, queries, keys);
+                            }
+                            probability = exponential(score - logarithm);
                         }
-                        probability = exponential(score - logarithm);
                     }
                 }
                 let place = (i * SIDE + down) * comptime!(block + 1) + column;

@@ -7,7 +7,7 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::pieces::{bias, bias_at, given_block, load, mix, products, store};
+use super::pieces::{bias, bias_at, first_step, given_block, last_step, load, mix, products, sees, store};
 use super::{LEAST, SIDE, slab};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
@@ -33,6 +33,7 @@ pub(super) fn attention_kernel(
     #[comptime] block: usize,
     #[comptime] dropped: bool,
     #[comptime] biased: bool,
+    #[comptime] window: Option<usize>,
 ) {
     let own = comptime!(block / SIDE);
     let numbers = comptime!(size.div_ceil(SIDE));
@@ -78,8 +79,7 @@ pub(super) fn attention_kernel(
     load(joint, &mut query_slab, base, stride, begin, end, size, block);
     let nearest = bias_at(task % heads, width);
 
-    let steps = keys.div_ceil(block);
-    for step in 0..steps {
+    for step in first_step(begin, block, window)..last_step(begin, keys, block, block, window) {
         let first = step * block;
         load(joint, &mut key_slab, base + hidden, stride, first, keys, size, block);
         load(joint, &mut value_slab, base + 2 * hidden, stride, first, keys, size, block);
@@ -96,8 +96,10 @@ pub(super) fn attention_kernel(
                     scores[i * own + j] += bias(relative, nearest, query, key, end, keys);
                 }
                 if first + j * SIDE + across < keys {
-                    if scores[i * own + j] > largest {
-                        largest = scores[i * own + j];
+                    if sees(begin + i * SIDE + down, first + j * SIDE + across, window) {
+                        if scores[i * own + j] > largest {
+                            largest = scores[i * own + j];
+                        }
                     }
                 }
             }
@@ -123,7 +125,9 @@ pub(super) fn attention_kernel(
                 let column = j * SIDE + across;
                 let mut weight = 0.0f32;
                 if first + column < keys {
-                    weight = exponential(scores[i * own + j] - largest);
+                    if sees(begin + line, first + column, window) {
+                        weight = exponential(scores[i * own + j] - largest);
+                    }
                 }
                 total += weight;
                 if comptime!(dropped) {
@@ -159,6 +163,13 @@ pub(super) fn attention_kernel(
         if keys > 0 {
             logarithm = most[i] + sums[i].ln();
             shrink[i] = 1.0f32 / sums[i];
+        }
+        if comptime!(window.is_some()) {
+            // Of a query that sees a key the sum is at least 1, or no number.
+            if sums[i] == 0.0f32 {
+                logarithm = 0.0f32;
+                shrink[i] = 0.0f32;
+            }
         }
         if across == 0 {
             if line < end {

@@ -154,6 +154,49 @@ pub(super) fn bias(relative: &[f32], at: usize, query: usize, key: usize, querie
     added
 }
 
+/// Whether a query and a key are within each other's window, if there is one.
+#[cube]
+pub(super) fn sees(query: usize, key: usize, #[comptime] window: Option<usize>) -> bool {
+    let mut seen = true;
+    if comptime!(window.is_some()) {
+        let reach = comptime!(window.unwrap_or(0));
+        seen = query <= key + reach;
+        if key > query + reach {
+            seen = false;
+        }
+    }
+    seen
+}
+
+/// The first block of `columns` rows of the other side that a block of rows from `begin` on has to meet.
+#[cube]
+pub(super) fn first_step(begin: usize, #[comptime] columns: usize, #[comptime] window: Option<usize>) -> usize {
+    let mut first = 0usize;
+    if comptime!(window.is_some()) {
+        let reach = comptime!(window.unwrap_or(0));
+        if begin > reach {
+            first = (begin - reach) / columns;
+        }
+    }
+    first
+}
+
+/// The block behind the last that a block of `rows` rows from `begin` on has to meet, of `count` rows of the other side.
+#[cube]
+pub(super) fn last_step(
+    begin: usize,
+    count: usize,
+    #[comptime] rows: usize,
+    #[comptime] columns: usize,
+    #[comptime] window: Option<usize>,
+) -> usize {
+    let mut last = count;
+    if comptime!(window.is_some()) {
+        last = min(count, begin + comptime!(rows + window.unwrap_or(0)));
+    }
+    last.div_ceil(columns)
+}
+
 /// A block of rows of one sequence and one head, which a cube works on.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Block {

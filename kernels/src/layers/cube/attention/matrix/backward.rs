@@ -10,7 +10,7 @@ use burn_cubecl::cubecl::cmma::Matrix;
 use burn_cubecl::cubecl::prelude::*;
 
 use super::super::distances::{add_block, clear, leave, sums_at};
-use super::super::pieces::{bias, bias_at, known_block, place};
+use super::super::pieces::{bias, bias_at, first_step, known_block, last_step, place, sees};
 use super::{ALIGNMENT, SURVEYORS, Tile, fill, left, mix, product, write, zeros};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
@@ -192,6 +192,7 @@ pub(in super::super) fn query_kernel<N: Size>(
     #[comptime] tile: Tile,
     #[comptime] dropped: bool,
     #[comptime] biased: bool,
+    #[comptime] window: Option<usize>,
 ) {
     let (m, n) = comptime!((tile.one.m, tile.one.n));
     let columns = comptime!(tile.columns());
@@ -243,7 +244,7 @@ pub(in super::super) fn query_kernel<N: Size>(
     }
     sync_cube();
 
-    for step in 0..keys.div_ceil(columns) {
+    for step in first_step(begin, columns, window)..last_step(begin, keys, rows, columns, window) {
         let first = step * columns;
         fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, false, columns, size, tile);
         fill::<f16, N>(joint, &mut slab, columns, base + 2 * hidden, stride, first, keys, 1.0f32, false, columns, size, tile);
@@ -269,7 +270,9 @@ pub(in super::super) fn query_kernel<N: Size>(
                         if comptime!(biased) {
                             score += bias(relative, nearest, begin + line, first + column, end, keys);
                         }
-                        weight = exponential(score - logarithms[line]) * (given - means[line]) * by_score;
+                        if sees(begin + line, first + column, window) {
+                            weight = exponential(score - logarithms[line]) * (given - means[line]) * by_score;
+                        }
                     }
                 }
                 weights[weights_at + (at / n) * comptime!(tile.weight_stride()) + column] = f16::cast_from(weight);
@@ -318,6 +321,7 @@ pub(in super::super) fn key_kernel<N: Size>(
     #[comptime] tile: Tile,
     #[comptime] dropped: bool,
     #[comptime] biased: bool,
+    #[comptime] window: Option<usize>,
 ) {
     let (m, n) = comptime!((tile.one.m, tile.one.n));
     let columns = comptime!(tile.columns());
@@ -368,7 +372,7 @@ pub(in super::super) fn key_kernel<N: Size>(
     let nearest = bias_at(task % heads, width);
     sync_cube();
 
-    for step in 0..queries.div_ceil(columns) {
+    for step in first_step(begin, columns, window)..last_step(begin, queries, rows, columns, window) {
         let first = step * columns;
         fill::<f16, N>(joint, &mut slab, 0usize, base, stride, first, queries, 1.0f32, false, columns, size, tile);
         fill::<f32, N>(gradient, &mut slab, columns, single, hidden, first, queries, by, true, columns, size, tile);
@@ -407,7 +411,9 @@ pub(in super::super) fn key_kernel<N: Size>(
                         if comptime!(biased) {
                             score += bias(relative, nearest, first + column, line, queries, keys);
                         }
-                        probability = exponential(score - logarithms[column]);
+                        if sees(first + column, line, window) {
+                            probability = exponential(score - logarithms[column]);
+                        }
                         let mut by_mask = 1.0f32;
                         if comptime!(dropped) {
                             by_mask = factor(line as u32, lows[column], highs[column], threshold, scale);

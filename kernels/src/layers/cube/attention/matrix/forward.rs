@@ -10,7 +10,7 @@ use burn_cubecl::cubecl::cmma::Matrix;
 use burn_cubecl::cubecl::prelude::*;
 
 use super::super::LEAST;
-use super::super::pieces::{bias, bias_at, given_block};
+use super::super::pieces::{bias, bias_at, first_step, given_block, last_step, sees};
 use super::{ALIGNMENT, Tile, fill, left, mix, product, write, zeros};
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
@@ -38,6 +38,7 @@ pub(in super::super) fn attention_kernel<N: Size>(
     #[comptime] tile: Tile,
     #[comptime] dropped: bool,
     #[comptime] biased: bool,
+    #[comptime] window: Option<usize>,
 ) {
     let (m, n) = comptime!((tile.one.m, tile.one.n));
     let columns = comptime!(tile.columns());
@@ -89,8 +90,9 @@ pub(in super::super) fn attention_kernel<N: Size>(
     sync_cube();
 
     let nearest = bias_at(task % heads, width);
-    let steps = keys.div_ceil(columns);
-    for step in 0..steps {
+    let begin_at = first_step(begin, columns, window);
+    let steps = last_step(begin, keys, rows, columns, window);
+    for step in begin_at..steps {
         let first = step * columns;
         fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, false, columns, size, tile);
         sync_cube();
@@ -107,8 +109,10 @@ pub(in super::super) fn attention_kernel<N: Size>(
                         if comptime!(biased) {
                             score += bias(relative, nearest, begin + plane * m + row + i * next, first + j * n + at, end, keys);
                         }
-                        if score > most[i] {
-                            most[i] = score;
+                        if sees(begin + plane * m + row + i * next, first + j * n + at, window) {
+                            if score > most[i] {
+                                most[i] = score;
+                            }
                         }
                     }
                 }
@@ -135,7 +139,7 @@ pub(in super::super) fn attention_kernel<N: Size>(
     }
     sync_plane();
 
-    for step in 0..steps {
+    for step in begin_at..steps {
         let first = step * columns;
         fill::<f16, N>(joint, &mut slab, 0usize, base + hidden, stride, first, keys, 1.0f32, false, columns, size, tile);
         fill::<f16, N>(joint, &mut slab, columns, base + 2 * hidden, stride, first, keys, 1.0f32, false, columns, size, tile);
@@ -155,7 +159,9 @@ pub(in super::super) fn attention_kernel<N: Size>(
                         if comptime!(biased) {
                             score += bias(relative, nearest, begin + plane * m + line, first + j * n + at, end, keys);
                         }
-                        weight = exponential(score - most[i]);
+                        if sees(begin + plane * m + line, first + j * n + at, window) {
+                            weight = exponential(score - most[i]);
+                        }
                     }
                     sums[i] += weight;
                     if comptime!(dropped) {
@@ -189,6 +195,13 @@ pub(in super::super) fn attention_kernel<N: Size>(
             if keys > 0 {
                 logarithm = most[i] + sum.ln();
                 by = 1.0f32 / sum;
+            }
+            if comptime!(window.is_some()) {
+                // Of a query that sees a key the sum is at least 1, or no number.
+                if sum == 0.0f32 {
+                    logarithm = 0.0f32;
+                    by = 0.0f32;
+                }
             }
             factors[line] = by;
             if begin + line < end {
