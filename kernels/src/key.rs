@@ -19,7 +19,7 @@ pub(crate) enum Key {
     },
 }
 
-/// The smallest key that a row is drawn with: rows whose weight is 0 in f32 are not.
+/// The smallest key that a row is drawn with: rows whose distance, squared and sharpened, is infinite in f32 are not.
 pub(crate) const LEAST: f32 = -3e38;
 
 /// Two words that decide the random numbers of a query (SplitMix64, Steele, Lea and Flood 2014).

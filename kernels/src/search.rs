@@ -54,7 +54,7 @@ pub enum Choice<'a> {
         keys: &'a [u64],
     },
     /// Without replacement, each next one with probability proportional to `exp(-sharpness (score - centre)^2)` among those left: SimANS (arXiv 2210.11773) with
-    /// sharpness a and centre `s(q, d+) + b`. Rows whose weight is 0 in f32 are never drawn. In the order of drawing.
+    /// sharpness a and centre `s(q, d+) + b`. Rows so far off that `sharpness (score - centre)^2` is infinite in f32 are never drawn. In the order of drawing.
     Near {
         /// Decides the draw, together with a query's key and the row's id.
         seed: u64,
@@ -97,7 +97,7 @@ impl<'a> SearchRequest<'a> {
 
     /// Entries of a list on the device.
     fn depth(&self) -> usize {
-        self.k + if let Choice::Best { skip } = self.choice { skip } else { 0 }
+        self.k.saturating_add(if let Choice::Best { skip } = self.choice { skip } else { 0 })
     }
 
     fn key(&self) -> Key {

@@ -274,8 +274,10 @@ fn wrong_requests_are_refused_before_the_device_sees_them() {
     assert_eq!(ask(4, 3, Some(&Exclusions::none(2)), Some(&[1.0, 2.0])), Ok(()));
 
     let plain = || SearchRequest::new(zeros(2, 4), &store, 3);
-    let window = search(SearchRequest { choice: Choice::Best { skip: 1022 }, ..plain() });
-    assert_eq!(window, Err(SearchError::Window { end: 1025 }));
+    for (skip, end) in [(1022, 1025), (usize::MAX, usize::MAX)] {
+        let window = search(SearchRequest { choice: Choice::Best { skip }, ..plain() });
+        assert_eq!(window, Err(SearchError::Window { end }));
+    }
     let floors = |floor| search(SearchRequest { floor: Some(floor), ..plain() }).map(|_| ());
     assert_eq!(floors(&[1.0]), Err(SearchError::Queries { what: "floors", got: 1, expected: 2 }));
     assert_eq!(floors(&[1.0, f32::NAN]), Err(SearchError::NotANumber { query: 1 }));

@@ -2,7 +2,7 @@
 //!
 //! Queries are laid out in panels once per scan. A task takes some panels through some rows; the scores of a block of rows and one panel stay in the innermost
 //! cache, where one comparison each decides; where the processor is faster with integers, they tell most rows of a block before ([`screen`]). Survivors gather in a buffer of twice the depth that is cut back when it is full. A score's sum runs over the columns in
-//! their order, so it depends neither on tiles nor on threads.
+//! one order, that of its panel's kind, so it depends neither on tiles nor on threads.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ const TOGETHER: usize = 16;
 /// Panels that rows are rounded for, at least. With two a search takes a tenth less time.
 const LOOKS: usize = 2;
 
-/// Entries of lists that dividing the rows among threads may add.
+/// Entries of lists and counters that dividing the rows among threads may add; while a task runs, its own lists hold up to four times as many.
 const SPARE: usize = 4 << 20;
 
 impl Scan for Flex {
@@ -48,7 +48,8 @@ impl Scan for Flex {
         // and every task reads all rows.
         let threads = rayon::current_num_threads();
         let divide = groups.len() < 4 * threads;
-        let parts = if divide { threads.min(SPARE / (count * plan.k).max(1)).clamp(1, total.div_ceil(block).max(1)) } else { 1 };
+        let entries = count * (plan.k + plan.bins.map_or(0, |bins| bins.counters()));
+        let parts = if divide { threads.min(SPARE / entries.max(1)).clamp(1, total.div_ceil(block).max(1)) } else { 1 };
         let share = total.div_ceil(parts).next_multiple_of(block);
         let sets = sets(groups.len(), parts, threads);
         let set = |set: usize| &groups[set * groups.len() / sets..(set + 1) * groups.len() / sets];
@@ -57,7 +58,8 @@ impl Scan for Flex {
             .flat_map(|part| (0..sets).map(move |at| (part.clone(), set(at))))
             .collect();
         let width = plan.width();
-        let found: Vec<Vec<Panel>> = {
+        // Panels are let go with their task; what stays of a list is its best.
+        let found: Vec<Vec<(usize, List)>> = {
             let (queries, scores, ids) = (queries.storage::<f32>(), scores.storage::<f32>(), ids.storage::<i32>());
             let before = |query: usize| (&scores[query * plan.k..][..plan.k], &ids[query * width..][..plan.k]);
             tasks
@@ -65,17 +67,15 @@ impl Scan for Flex {
                 .map(|(part, groups)| {
                     let mut panels: Vec<Panel> = groups.iter().map(|group| Panel::new(group.clone(), queries, &rules, before)).collect();
                     scan_part(&mut panels, &rows, part, block, &rules);
-                    panels
+                    panels.into_iter().flat_map(Panel::lists).map(|(query, list)| (query, list.best())).collect()
                 })
                 .collect()
         };
 
         // Parts of one query, in the order of the rows.
         let mut lists: Vec<Vec<List>> = (0..count).map(|_| Vec::with_capacity(parts)).collect();
-        for panel in found.into_iter().flatten() {
-            for (query, list) in panel.lists() {
-                lists[query].push(list);
-            }
+        for (query, list) in found.into_iter().flatten() {
+            lists[query].push(list);
         }
         let (into_scores, into_ids) = (scores.storage_mut::<f32>(), ids.storage_mut::<i32>());
         into_scores
@@ -150,6 +150,15 @@ pub(super) struct List {
 }
 
 impl List {
+    /// The list without what its k best leave, in no more memory than they take.
+    fn best(mut self) -> Self {
+        if self.entries.len() > self.k {
+            self.cut();
+        }
+        self.entries.shrink_to_fit();
+        self
+    }
+
     /// The k best of the entries so far. Gives the last one's key: rows behind it in the store must be above it.
     pub(super) fn cut(&mut self) -> f32 {
         self.entries.select_nth_unstable(self.k - 1);

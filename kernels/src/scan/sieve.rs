@@ -23,7 +23,7 @@ const PANEL: usize = 5;
 /// Where more than one row in so many reaches a list, looking at integers first costs more than it saves: a row of integers takes 3/5 of one of floats.
 const REACHED: usize = 3;
 
-/// Blocks that go without a look after one in which it was in vain.
+/// Blocks from one in which a look was in vain to the next with a look.
 const REST: usize = 8;
 
 widest! {

@@ -43,7 +43,7 @@ impl EmbeddingStore {
         Ok(SearchRequest::new(queries, store, k))
     }
 
-    /// Queries as a search multiplies them, so that other scores of theirs, of positives and of what a margin is measured from, are on its scale to the last digit.
+    /// Queries as a search multiplies them, so that other scores of theirs, of positives and of what a margin is measured from, are on its scale: equal but for the order in which products are added.
     pub(crate) fn as_searched(&self, queries: Tensor<2>) -> Tensor<2> {
         if self.half_queries() { queries.cast(DType::F16).cast(DType::F32) } else { queries }
     }
