@@ -184,11 +184,8 @@ pub enum CorpusError {
         /// Documents or queries.
         side: Side,
     },
-    /// An id that the files of a run (TREC) cannot hold.
-    #[error(
-        "{place}: the {side} id `{id}` {fault}, which no TREC file of rankings can hold; write it without, for example with `_`, here \
-         and wherever it is named"
-    )]
+    /// An id that the files of a run (TREC), or one with an id on each line, cannot hold.
+    #[error("{place}: the {side} id `{id}` {fault}; write it without, for example with `_`, here and wherever it is named")]
     UnfitId {
         /// Where.
         place: Place,
@@ -196,7 +193,7 @@ pub enum CorpusError {
         side: Side,
         /// The id, control characters escaped.
         id: String,
-        /// What it has that cannot be.
+        /// What it has that cannot be, and why it cannot.
         fault: &'static str,
     },
     /// A record without text.

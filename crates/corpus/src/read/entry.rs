@@ -1,6 +1,7 @@
 //! Checked entry of records and judgments: what every format has to refuse, refused in one place.
 //!
-//! Records: empty id, an id that TREC files cannot hold, empty text, duplicate id, too many. Judgments: ids that the collection lacks, contradicting grades.
+//! Records: empty id, an id that TREC files or a line cannot hold, empty text, duplicate id, too many. Judgments: ids that the collection
+//! lacks, contradicting grades.
 
 use std::{
     collections::BTreeMap,
@@ -51,9 +52,9 @@ pub(crate) fn push(records: &mut Records, side: Side, id: &str, text: &str, plac
     let fault = match id {
         // Empty, which is said below.
         id if id.trim().is_empty() => None,
-        id if id.contains(char::is_whitespace) => Some("has white space in it"),
+        id if id.contains(char::is_whitespace) => Some("has white space in it, which no TREC file of rankings can hold"),
         // A line of a run begins with the query.
-        id if side == Side::Query && id.starts_with('#') => Some("starts with `#`"),
+        id if side == Side::Query && id.starts_with('#') => Some("starts with `#`, which no TREC file of rankings can hold"),
         _ => None,
     };
     if let Some(fault) = fault {
@@ -62,10 +63,15 @@ pub(crate) fn push(records: &mut Records, side: Side, id: &str, text: &str, plac
     push_any(records, side, id, text, place)
 }
 
-/// Appends a record whose text may be empty.
+/// Appends a record whose text may be empty, and whose id may have white space as long as it stays on one line.
 pub(crate) fn push_any(records: &mut Records, side: Side, id: &str, text: &str, place: impl Fn() -> Place) -> Result<u32, CorpusError> {
     if id.trim().is_empty() {
         return Err(CorpusError::EmptyId { place: place(), side });
+    }
+    // Rows are written with their ids beside them, one on each line, and readers differ in what ends a line.
+    if id.contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
+        let fault = "has a line break or another control character in it, which no file with an id on each line can hold";
+        return Err(CorpusError::UnfitId { place: place(), side, id: excerpt(id), fault });
     }
     if !records.texts().has_room() {
         return Err(CorpusError::TooMany { place: place(), side });
@@ -120,26 +126,42 @@ impl Missing {
     }
 }
 
-/// Collects the judgments of one file.
+/// Collects the judgments of one split, from a file or several.
 pub(crate) struct JudgmentRows<'a> {
-    path: PathBuf,
+    /// In the order in which they are read.
+    files: Vec<PathBuf>,
     queries: &'a Records,
     documents: &'a Records,
-    pairs: Vec<(u32, u32, i32)>,
+    /// Query, document, grade, and how many files there were then.
+    pairs: Vec<(u32, u32, i32, u32)>,
     missing_queries: Missing,
     missing_documents: Missing,
 }
 
 impl<'a> JudgmentRows<'a> {
-    pub(crate) fn new(path: &Path, queries: &'a Records, documents: &'a Records) -> Self {
+    pub(crate) fn new(queries: &'a Records, documents: &'a Records) -> Self {
         Self {
-            path: path.to_owned(),
+            files: Vec::new(),
             queries,
             documents,
             pairs: Vec::new(),
             missing_queries: Missing::default(),
             missing_documents: Missing::default(),
         }
+    }
+
+    /// The rows that follow are of this file; those of the one before are checked, so that what they lack is reported under its name.
+    pub(crate) fn begin(&mut self, path: &Path) -> Result<(), CorpusError> {
+        self.check()?;
+        self.files.push(path.to_owned());
+        Ok(())
+    }
+
+    /// Refuses ids of the file at hand that the collection lacks.
+    fn check(&mut self) -> Result<(), CorpusError> {
+        let Some(path) = self.files.last() else { return Ok(()) };
+        std::mem::take(&mut self.missing_queries).check(path, Side::Query)?;
+        std::mem::take(&mut self.missing_documents).check(path, Side::Document)
     }
 
     pub(crate) fn push(&mut self, line: u64, query: &str, document: &str, grade: i32) {
@@ -151,24 +173,24 @@ impl<'a> JudgmentRows<'a> {
             self.missing_documents.note(document, line);
         }
         if let (Some(query), Some(document)) = found {
-            self.pairs.push((query, document, grade));
+            self.pairs.push((query, document, grade, self.files.len() as u32));
         }
     }
 
     pub(crate) fn finish(mut self) -> Result<Judgments, CorpusError> {
-        self.missing_queries.check(&self.path, Side::Query)?;
-        self.missing_documents.check(&self.path, Side::Document)?;
-        self.pairs.sort_by_key(|&(query, document, _)| (query, document));
+        self.check()?;
+        self.pairs.sort_by_key(|&(query, document, ..)| (query, document));
         let twice = self.pairs.windows(2).find(|pair| (pair[0].0, pair[0].1) == (pair[1].0, pair[1].1) && pair[0].2 != pair[1].2);
-        if let Some(&[(query, document, first), (.., second)]) = twice {
+        if let Some(&[(query, document, first, _), (.., second, file)]) = twice {
             return Err(CorpusError::Contradiction {
-                path: self.path,
+                path: self.files.swap_remove(file as usize - 1),
                 query: self.queries.id(query).to_owned(),
                 document: self.documents.id(document).to_owned(),
                 first,
                 second,
             });
         }
-        Ok(Judgments::from_pairs(self.queries.len(), self.pairs))
+        let pairs = self.pairs.into_iter().map(|(query, document, grade, _)| (query, document, grade)).collect();
+        Ok(Judgments::from_pairs(self.queries.len(), pairs))
     }
 }

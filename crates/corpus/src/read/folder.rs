@@ -121,11 +121,16 @@ fn known_split(word: &str) -> Option<&'static str> {
     }
 }
 
-/// `test-00000-of-00003` is a shard of `test`.
+/// `test-00000-of-00003` is a shard of `test`, and so is `test-00000-of-00003-b42a775f407cee45`: the hub has put a fingerprint behind.
 pub(crate) fn without_shard(stem: &str) -> &str {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_fingerprint = |part: &str| part.len() == 16 && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_total = |part: &str| match part.split_once('-') {
+        Some((total, fingerprint)) => is_number(total) && is_fingerprint(fingerprint),
+        None => is_number(part),
+    };
     match stem.rsplit_once("-of-") {
-        Some((head, total)) if is_number(total) => match head.rsplit_once('-') {
+        Some((head, total)) if is_total(total) => match head.rsplit_once('-') {
             Some((split, shard)) if is_number(shard) => split,
             None if is_number(head) => "",
             _ => stem,
@@ -148,11 +153,16 @@ mod tests {
             ("data-test", Some("test")),
             ("data.valid", Some("dev")),
             ("test-00000-of-00003", Some("test")),
+            ("test-00000-of-00001-b42a775f407cee45", Some("test")),
+            ("squad_dev-00000-of-00001-0000000000000000", Some("dev")),
+            ("test-00000-of-00001-b42a775f407cee4", None),
+            ("test-00000-of-00001-b42a775f407ceeXY", None),
             ("my-test-data", None),
             ("latest", None),
             ("dev_old", None),
             ("pairs", None),
             ("00000-of-00003", None),
+            ("00000-of-00003-b42a775f407cee45", None),
         ];
         for (stem, expected) in cases {
             assert_eq!(split_of(stem), expected, "{stem}");

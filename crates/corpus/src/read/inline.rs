@@ -223,12 +223,12 @@ impl Sink for Inline {
     }
 }
 
-fn file_name(file: &Path) -> String {
+pub(super) fn file_name(file: &Path) -> String {
     file.file_name().map_or_else(|| file.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Names of files for a note: a folder may hold hundreds of shards.
-fn a_few(names: &[String]) -> String {
+pub(super) fn a_few(names: &[String]) -> String {
     match names {
         [first, .., last] if names.len() > 3 => format!("{first}, … {last} ({} files)", names.len()),
         _ => names.join(", "),

@@ -2,8 +2,8 @@
 //!
 //! Names decide, and the order where no name says anything (`roles.rs`); the first of `label`, `labels`, `score`, `scores` that there is, is
 //! the target. A cell may be a list of texts. Columns of ids and of other kinds, and those that nothing calls for, are passed over with a
-//! note. Labels of 1 and 0, alone or one per text, tell positives from negatives, and scores may stand beside them; lists of either
-//! give the positives first.
+//! note. Labels of 1 and 0, alone or one per text, tell positives from negatives, as do whole grades, one per text, and scores may
+//! stand beside them; beside negatives, lists of either give the positives first.
 
 use std::{borrow::Cow, path::Path};
 
@@ -136,7 +136,7 @@ impl Layout {
             passages.extend(texts(column)?.iter().map(|text| (column, &**text)));
         }
 
-        let marks = self.marks(cells, positives.len(), passages.len());
+        let marks = self.marks(cells, positives.len(), passages.len()).map_err(&fault)?;
         if let Marks::Unused(column) = marks {
             sink.note(format!(
                 "{}: column `{}` is not used: it does not hold one score per positive and negative",
@@ -144,27 +144,18 @@ impl Layout {
                 self.names[column]
             ));
         }
-        if let Marks::NoLabel(column) = marks {
-            let name = &self.names[column];
-            return Err(fault(format!(
-                "the row has no `{name}`: is its text relevant or not? Write 1 or 0, or leave the column out of all rows"
-            )));
-        }
-        if let Marks::NoNumber(column) = marks {
-            return Err(fault(format!("column `{}` holds no number", self.names[column])));
-        }
         let Some(query) = sink.query(None, &self.names[self.query], query_text, &place)? else { return Ok(()) };
         for (at, (column, text)) in passages.into_iter().enumerate() {
             let Some(document) = sink.document(None, &self.names[column], text, &place)? else { continue };
             let is_positive = at < positives.len();
             match &marks {
                 Marks::Labels(labels, scores) => {
-                    // A single label counts for all texts of its row: 1 says relevant, 0 says not.
+                    // A single label counts for all texts of its row: above 0 says relevant, 0 says not.
                     let score = scores.get(at).map(|&score| score as f32);
-                    match *labels.get(at).unwrap_or(&labels[0]) {
-                        1.0 => sink.positive(query, document, score),
-                        0.0 => sink.negative(query, document, score),
-                        other => return Err(fault(not_binary(other))),
+                    if *labels.get(at).unwrap_or(&labels[0]) > 0.0 {
+                        sink.positive(query, document, score);
+                    } else {
+                        sink.negative(query, document, score);
                     }
                 }
                 Marks::Score(score) => sink.scored(query, document, *score).map_err(&fault)?,
@@ -177,11 +168,11 @@ impl Layout {
         Ok(())
     }
 
-    /// What the numbers of a row say about its texts.
-    fn marks<'c>(&self, cells: &'c [Cell<'_>], positives: usize, passages: usize) -> Marks<'c> {
-        let Some(target) = self.target else { return Marks::None };
-        let pair = positives == passages;
-        let labels = is_label(&self.names[target]);
+    /// What the numbers of a row say about its texts, or what is wrong with them.
+    fn marks<'c>(&self, cells: &'c [Cell<'_>], positives: usize, passages: usize) -> Result<Marks<'c>, String> {
+        let Some(target) = self.target else { return Ok(Marks::None) };
+        let (name, pair) = (&self.names[target], positives == passages);
+        let labels = is_label(name);
         let beside = || -> &[f64] {
             match self.scores.map(|column| &cells[column]) {
                 Some(Cell::Number(score)) if passages == 1 => std::slice::from_ref(score),
@@ -189,36 +180,53 @@ impl Layout {
                 _ => &[],
             }
         };
-        match &cells[target] {
+        Ok(match &cells[target] {
+            Cell::Number(label) if pair && labels && ![0.0, 1.0].contains(label) => return Err(not_binary(*label)),
             Cell::Number(label) if pair && labels => Marks::Labels(std::slice::from_ref(label), beside()),
             Cell::Number(score) if pair => Marks::Score(*score),
-            Cell::Numbers(listed)
-                if pair && labels && listed.len() == passages && listed.iter().all(|&label| label == 0.0 || label == 1.0) =>
-            {
-                Marks::Labels(listed, beside())
-            }
+            Cell::Numbers(listed) if pair && labels && are_grades(name, listed, passages)? => Marks::Labels(listed, beside()),
             Cell::Numbers(listed) if listed.len() == passages => Marks::Scores(listed),
             // A pair without its score would be a positive without a word.
-            Cell::Absent if labels || pair => Marks::NoLabel(target),
+            Cell::Absent if labels || pair => {
+                return Err(format!(
+                    "the row has no `{name}`: is its text relevant or not? Write 1 or 0, or leave the column out of all rows"
+                ));
+            }
             Cell::Absent => Marks::None,
             Cell::Number(_) | Cell::Numbers(_) => Marks::Unused(target),
-            _ => Marks::NoNumber(target),
-        }
+            _ => return Err(format!("column `{name}` holds no number")),
+        })
+    }
+}
+
+/// Whether the labels of a row without negatives say which of its texts are the positives: whole numbers do, and those with a fraction
+/// are a teacher's scores.
+fn are_grades(name: &str, labels: &[f64], texts: usize) -> Result<bool, String> {
+    if labels.len() != texts {
+        return Err(format!("`{name}` has {} number(s) for {texts} text(s), and null is no text: write one for each", labels.len()));
+    }
+    if let Some(at) = labels.iter().position(|label| !label.is_finite()) {
+        return Err(format!("`{name}` has no number for text {} of {texts}: is it relevant or not? Write 1 or 0", at + 1));
+    }
+    if labels.iter().any(|label| label.fract() != 0.0) {
+        return Ok(false);
+    }
+    match labels.iter().find(|&&label| label < 0.0) {
+        Some(label) => Err(format!("`{name}` has {label}, below 0: write 0 for a text that is not relevant, 1 or more for one that is")),
+        None => Ok(true),
     }
 }
 
 /// The meaning of a row's target; the positives of a row come before its negatives.
 enum Marks<'c> {
     None,
-    /// One for all texts or one for each, 1 or 0; and the scores beside them, one for each or none.
+    /// One for all texts or one for each, 0 or above; and the scores beside them, one for each or none.
     Labels(&'c [f64], &'c [f64]),
     /// One score of a pair that nothing says the relevance of.
     Score(f64),
     /// One for each text.
     Scores(&'c [f64]),
     Unused(usize),
-    NoNumber(usize),
-    NoLabel(usize),
 }
 
 fn is_label(name: &str) -> bool {

@@ -51,9 +51,10 @@ pub use rows::read_rows;
 
 use crate::{collection::Collection, demo, error::CorpusError};
 use folder::{Folder, split_of, stem_of};
-use inline::Inline;
+use inline::{Inline, a_few, file_name};
 use lines::Lines;
 use roles::{Role, role};
+use sink::Sink;
 use words::Keys;
 
 pub(crate) fn open(source: &str) -> Result<Collection, CorpusError> {
@@ -111,20 +112,24 @@ fn open_folder(path: &Path) -> Result<Collection, CorpusError> {
     let folder = Folder::open(path)?;
     let corpus = folder.text_file("corpus.jsonl");
     if let (Some(corpus), Some(queries)) = (&corpus, folder.text_file("queries.jsonl")) {
-        return beir::open(&folder, corpus, &queries, "qrels");
+        let collection = beir::open(&folder, corpus, &queries, "qrels")?;
+        return Ok(with_unread(collection, &folder, "corpus.jsonl, queries.jsonl and qrels/", &DATA, &["corpus", "queries"]));
     }
     if let (Some(corpus), Some(prefix)) = (&corpus, gpl::prefix(&folder))
         && let Some(queries) = folder.text_file(&format!("{prefix}-queries.jsonl"))
     {
-        return beir::open(&folder, corpus, &queries, &format!("{prefix}-qrels"));
+        let collection = beir::open(&folder, corpus, &queries, &format!("{prefix}-qrels"))?;
+        let what = format!("corpus.jsonl, {prefix}-queries.jsonl and {prefix}-qrels/");
+        return Ok(with_unread(collection, &folder, &what, &DATA, &["corpus", &format!("{prefix}-queries")]));
     }
     for (name, with_titles) in [("collection.tsv", false), ("msmarco-docs.tsv", true)] {
         if let Some(texts) = folder.text_file(name) {
-            return msmarco::open(&folder, &texts, with_titles);
+            let collection = msmarco::open(&folder, &texts, with_titles)?;
+            return Ok(with_unread(collection, &folder, &format!("{name} with its queries and qrels"), &DATA, &[]));
         }
     }
     if let Some(collection) = parquet::open_folder(&folder)? {
-        return Ok(collection);
+        return Ok(with_unread(collection, &folder, "the parquet files", &DATA[..2], &[]));
     }
     let files: Vec<(String, PathBuf)> =
         folder.with_extension(&["jsonl", "json"]).into_iter().filter(|(stem, _)| stem != "corpus").collect();
@@ -133,6 +138,42 @@ fn open_folder(path: &Path) -> Result<Collection, CorpusError> {
         return Err(unknown(path, folder.describe(), nearest::nearest(&folder)));
     }
     training_rows(&files, corpus.as_deref())
+}
+
+/// Extensions of files that rows may stand in, parquet last.
+const DATA: [&str; 3] = ["jsonl", "json", "parquet"];
+
+/// Notes the files in `folder` of these `kinds` (extensions) that look like data and that a collection which is `what` leaves unread.
+/// `read` are names, without extension, of files that it does read. Side files are left to whoever names them.
+fn with_unread(mut collection: Collection, folder: &Folder, what: &str, kinds: &[&str], read: &[&str]) -> Collection {
+    let looks_like_data = |stem: &str, name: &str, path: &Path| {
+        let named = ["corpus", "queries"].contains(&stem) || split_of(stem).is_some();
+        named || name.contains(".parquet") || (name.contains(".jsonl") && holds_queries(path))
+    };
+    let mut unread = Vec::new();
+    for (stem, path) in folder.with_extension(kinds) {
+        let name = file_name(&path);
+        if !read.contains(&stem.as_str()) && looks_like_data(&stem, &name, &path) {
+            unread.push(name);
+        }
+    }
+    if !unread.is_empty() {
+        collection.notes.push(format!(
+            "{}: not read as part of the collection, which is {what}: {}; put rows of another form into a folder of their own, and name \
+             side files where they are used",
+            folder.path().display(),
+            a_few(&unread)
+        ));
+    }
+    collection
+}
+
+/// Whether the first row of a file holds the text of a query, as training rows do and most side files do not.
+fn holds_queries(path: &Path) -> bool {
+    let Ok(mut lines) = Lines::open(path) else { return false };
+    let Ok(Some(line)) = lines.next() else { return false };
+    let keys = Keys::of(line.text).all;
+    keys.iter().any(|key| role(key) == Some(Role::Query)) && !keys.contains(&"neg_synth")
 }
 
 fn open_file(path: &Path) -> Result<Collection, CorpusError> {
@@ -155,6 +196,13 @@ fn training_rows(files: &[(String, PathBuf)], corpus: Option<&Path>) -> Result<C
         (true, Some(corpus)) => Inline::over(tevatron::corpus(corpus)?),
         _ => Inline::new(),
     };
+    if let (false, Some(corpus)) = (by_id, corpus) {
+        inline.note(format!(
+            "{}: not read: the rows beside it have their texts inside, and these are all documents there are; to search this file, give \
+             rows that name documents by id, or queries.jsonl and qrels/",
+            corpus.display()
+        ));
+    }
     for ((stem, path), form) in files.iter().zip(forms.iter().copied()) {
         inline.begin(path, split_of(stem));
         match form {

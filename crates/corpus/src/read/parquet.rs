@@ -115,8 +115,9 @@ fn open_hub(
         }
     }
     for (split, paths) in splits {
-        let mut rows = JudgmentRows::new(paths[0], &collection.queries, &collection.documents);
+        let mut rows = JudgmentRows::new(&collection.queries, &collection.documents);
         for path in paths {
+            rows.begin(path)?;
             judgments(path, &mut rows)?;
         }
         let judgments = rows.finish()?;

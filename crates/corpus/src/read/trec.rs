@@ -21,7 +21,8 @@ const EITHER_ROW: &str = "the header `query-id<tab>corpus-id<tab>score` (BEIR), 
 
 /// Reads a judgment file against the queries and documents it is about.
 pub(crate) fn judgments(path: &Path, queries: &Records, documents: &Records) -> Result<Judgments, CorpusError> {
-    let mut rows = JudgmentRows::new(path, queries, documents);
+    let mut rows = JudgmentRows::new(queries, documents);
+    rows.begin(path)?;
     let mut lines = Lines::open(path)?;
     let mut form = None;
     while let Some(line) = lines.next()? {

@@ -81,6 +81,25 @@ fn labels_negatives_and_ids_are_seen_whatever_stands_beside_them() {
     assert!(message.contains("the column `negative` has neither a text nor a list of texts"), "{message}");
 }
 
+/// What a list calls not relevant is no positive, and a list that does not say it of every text is refused.
+#[test]
+fn grades_of_a_list_tell_positives_from_negatives() {
+    let graded = r#"{"query": "q", "docs": ["a", "b", "c"], "labels": [3, 0, 1]}"#;
+    let other = r#"{"query": "r", "docs": ["a"], "labels": [2]}"#;
+    assert_eq!(meaning(&rows(&format!("{graded}\n{other}")).unwrap()), ["q > a c | b", "r > a | "]);
+    let cases = [
+        (r#""docs": ["a", "b", "c"], "labels": [1, 0]"#, "`labels` has 2 number(s) for 3 text(s)"),
+        (r#""docs": ["a", null], "labels": [1, 0]"#, "`labels` has 2 number(s) for 1 text(s)"),
+        (r#""docs": ["a", "b"], "labels": [1, null]"#, "column `labels` holds no number"),
+        (r#""docs": ["a", "b"], "labels": [1, -1]"#, "`labels` has -1, below 0: write 0"),
+        (r#""docs": ["a", "b"], "labels": 2"#, "the label 2 is neither 0 nor 1"),
+    ];
+    for (row, expected) in cases {
+        let message = rows(&format!("{graded}\n{{\"query\": \"r\", {row}}}")).unwrap_err().to_string();
+        assert!(message.contains(&format!("train.jsonl:2: {expected}")), "{message}");
+    }
+}
+
 #[test]
 fn parquet_columns_go_by_their_names_too() {
     let folder = tempfile::tempdir().unwrap();

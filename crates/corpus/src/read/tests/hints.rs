@@ -183,6 +183,50 @@ fn ids_that_no_run_can_hold_are_refused_where_they_stand() {
 }
 
 #[test]
+fn ids_that_do_not_stay_on_one_line_are_refused_where_they_stand() {
+    let folder = tempfile::tempdir().unwrap();
+    for id in ["a\\nb", "a\\tb", "a\\u001cb", "a\\u0085b", "a\\u2028b", "a\\u2029b"] {
+        let rows = format!("{{\"_id\": \"a\", \"text\": \"x\"}}\n{{\"_id\": \"{id}\", \"text\": \"x\"}}");
+        let message = read_rows(&put(folder.path(), "rows.jsonl", rows.as_bytes())).unwrap_err().to_string();
+        assert!(message.contains("rows.jsonl:2: the document id `a\\"), "{message}");
+        assert!(message.contains("has a line break or another control character in it") && message.lines().count() == 1, "{message}");
+    }
+    let corpus = r#"{"_id": "d\u0007", "text": "x"}"#;
+    says(&[("corpus.jsonl", corpus), ("queries.jsonl", QUERIES)], "corpus.jsonl:1: the document id `d\\u{7}` has a line break or another");
+}
+
+#[test]
+fn files_that_are_not_read_are_named() {
+    #[track_caller]
+    fn told(folder: &Path, part: &str) {
+        let notes = open(folder).unwrap().notes;
+        assert!(notes.iter().any(|note| note.contains(part)), "`{part}` is missing in: {notes:?}");
+    }
+    let row = r#"{"query": "q", "positive": "p"}"#;
+    let decision = r#"{"qid": "1", "pid": "b", "decision": "neg"}"#;
+    let mut files = beir();
+    files.extend([("decisions.jsonl", decision), ("pairs.jsonl", row), ("train.json", row)]);
+    told(
+        folder(&files).path(),
+        "not read as part of the collection, which is corpus.jsonl, queries.jsonl and qrels/: pairs.jsonl, train.json;",
+    );
+    told(
+        folder(&[("collection.tsv", "1\tx"), ("dev.jsonl.gz", row)]).path(),
+        "which is collection.tsv with its queries and qrels: dev.jsonl.gz;",
+    );
+    told(
+        folder(&[("corpus.jsonl", CORPUS), ("train.jsonl", row)]).path(),
+        "corpus.jsonl: not read: the rows beside it have their texts inside",
+    );
+    let both = folder(&[("test.jsonl", row), ("dataset_infos.json", "{}")]);
+    parquet::table(&both.path().join("train.parquet"), vec![("a", parquet::strings(&["q"])), ("b", parquet::strings(&["p"]))]);
+    told(both.path(), "which is the parquet files: test.jsonl;");
+    let ids = r#"{"query_id": "1", "query_text": "q", "positive_document_ids": ["a"]}"#;
+    let by_id = open(folder(&[("corpus.jsonl", r#"{"docid": "a", "text": "x"}"#), ("train.jsonl", ids)]).path()).unwrap();
+    assert!(!by_id.notes.iter().any(|note| note.contains("not read")), "{:?}", by_id.notes);
+}
+
+#[test]
 fn a_split_without_a_relevant_pair_is_noted_and_refused_on_demand() {
     for (qrels, count) in [("query-id\tcorpus-id\tscore\n", 0), ("query-id\tcorpus-id\tscore\n1\ta\t0\n2\tb\t-1\n", 2)] {
         let mut files = beir();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, Float64Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, StringViewArray},
+    array::{ArrayRef, Float64Array, Float64Builder, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, StringViewArray},
     datatypes::Schema,
 };
 
@@ -28,6 +28,17 @@ fn lists(values: &[&[&str]]) -> ArrayRef {
     for row in values {
         for text in *row {
             lists.values().append_value(text);
+        }
+        lists.append(true);
+    }
+    Arc::new(lists.finish())
+}
+
+fn numbers(values: &[&[Option<f64>]]) -> ArrayRef {
+    let mut lists = ListBuilder::new(Float64Builder::new());
+    for row in values {
+        for number in *row {
+            lists.values().append_option(*number);
         }
         lists.append(true);
     }
@@ -68,6 +79,44 @@ fn a_fractional_grade_is_an_error_with_its_row() {
     hub(folder.path(), Arc::new(Float64Array::from(vec![1.0, 0.5])));
     let message = open(folder.path()).unwrap_err().to_string();
     assert!(message.contains("test-00000-of-00001.parquet:2: the grade `0.5`"), "{message}");
+}
+
+#[test]
+fn faults_in_shards_of_judgments_are_told_of_their_shard() {
+    let folder = tempfile::tempdir().unwrap();
+    hub(folder.path(), Arc::new(Int64Array::from(vec![0, 2])));
+    for (document, fault) in [
+        ("x", "1 row(s) name a document that the collection does not have: `x` (line 1)"),
+        ("20", "query `q` and document `20` are judged twice, with grades 2 and 1"),
+    ] {
+        let grade: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        table(
+            &folder.path().join("data/test-00001-of-00002.parquet"),
+            vec![("query-id", strings(&["q"])), ("corpus-id", strings(&[document])), ("score", grade)],
+        );
+        let message = open(folder.path()).unwrap_err().to_string();
+        assert!(message.contains(&format!("test-00001-of-00002.parquet: {fault}")), "{message}");
+    }
+}
+
+#[test]
+fn a_label_that_is_missing_is_an_error_with_its_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.parquet");
+    let columns = |labels: &[Option<f64>]| {
+        vec![
+            ("query", strings(&["q", "r"])),
+            ("docs", lists(&[&["a", "b", "c"], &["a", "b", "c"]])),
+            ("labels", numbers(&[&[Some(3.0), Some(0.0), Some(1.0)], labels])),
+        ]
+    };
+    table(&path, columns(&[Some(0.0), Some(2.0), Some(0.0)]));
+    assert_eq!(judged(&open(&path).unwrap(), "train"), ["q0 d0 1", "q0 d2 1", "q1 d1 1"]);
+    for missing in [None, Some(f64::NAN)] {
+        table(&path, columns(&[Some(1.0), missing, Some(0.0)]));
+        let message = open(&path).unwrap_err().to_string();
+        assert!(message.contains("train.parquet:2: `labels` has no number for text 2 of 3"), "{message}");
+    }
 }
 
 #[test]
