@@ -271,6 +271,14 @@ fn pseudo_labels_follow_their_threshold() {
         let best = documents.keys().map(score).fold(f64::NEG_INFINITY, f64::max);
         assert!(score(&positive) > best - 1e-6, "{query}: {positive}");
     }
+
+    // What a round trip refuses in the same round stays refused: its queries are not without a label.
+    let trip = ["reranker.steps=3", "round.2.train.round_trip=10", "round.2.train.augment={above=0.0,depth=1}"];
+    let both = with("rocketqa", "both", &trip);
+    let refused = both.events("round_trip")[0]["refused"].as_u64().unwrap();
+    assert!(refused > 0 && refused < 96, "{refused} of 96 refused");
+    let unlabelled = (96 - refused).saturating_sub(48);
+    assert_eq!(counts(&both), [(unlabelled, unlabelled)]);
 }
 
 #[test]

@@ -56,6 +56,34 @@ fn a_run_learns_and_leaves_a_complete_folder() {
     assert_eq!(model, result["after"]);
 }
 
+/// A model whose rows have any length: what it is trained by is what it is compared by, and a command that ranks by products says so where its folder says otherwise.
+#[test]
+fn rows_of_any_length_are_compared_by_inner_product() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let mut arguments = vec!["train", "--out", "run", "--set", "encoder.normalize=false"];
+    arguments.extend(SHORT_RUN);
+    assert!(run(folder.path(), &arguments).status.success());
+    let model = folder.path().join("run/model");
+    let settings = model.join("config_sentence_transformers.json");
+    let text = fs::read_to_string(&settings).unwrap();
+    assert!(text.contains("\"similarity_fn_name\": \"dot\""), "{text}");
+    let evaluate = |more: &[&str]| {
+        let output =
+            run(folder.path(), &[&["evaluate", "--data", "data", "--model", "run/model", "--device", "cpu", "--json"], more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        (stderr(&output).contains("--normalize makes cosines"), output.stdout)
+    };
+    let (warned, by_product) = evaluate(&[]);
+    assert!(!warned);
+    fs::write(&settings, text.replace("\"dot\"", "\"cosine\"")).unwrap();
+    assert_eq!(evaluate(&[]), (true, by_product.clone()));
+    let (warned, by_cosine) = evaluate(&["--normalize"]);
+    assert!(!warned && by_cosine != by_product, "word vectors of different lengths rank otherwise");
+    let (_, prompted) = evaluate(&["--query-prompt", "crimson hound "]);
+    assert!(prompted != by_product, "words in front of every query count");
+}
+
 #[test]
 fn the_saved_configuration_runs_again_to_the_same_weights() {
     let folder = tempfile::tempdir().unwrap();

@@ -29,8 +29,8 @@ pub struct Retrieved {
     pub columns: Vec<u32>,
     /// Their rows, `[c, dimension]`, f32, on the device without autodiff. burn takes them as constants beside query rows with gradients.
     pub rows: Tensor<2>,
-    /// Rank of the column on the query's list, from 1; 0 when it is not on the list. Appended positives have the ranks after the depth, in
-    /// the order of their ids: a loss that counts ranks to the depth or less gives them weight 0.
+    /// Rank of the column on the query's list, from 1; 0 when it is not on the list. Appended positives were not retrieved and have `u32::MAX`, to
+    /// which no loss counts: their weight is 0.
     pub ranks: Vec<u32>,
     /// Whether the column is on the query's list.
     pub own: Vec<bool>,
@@ -86,7 +86,8 @@ impl Retrieval {
                 let mut all: Vec<u32> = self.knowledge.judgments().positives(query).chain([target]).collect();
                 all.sort_unstable();
                 all.dedup();
-                list.extend(all.into_iter().zip(self.depth as u32 + 1..));
+                // What was not retrieved has no rank that counts, whatever the depth and the loss's cut.
+                list.extend(all.into_iter().map(|document| (document, u32::MAX)));
             }
             lists.push(list);
         }

@@ -97,17 +97,18 @@ impl RerankerLearner {
     /// # Errors
     /// No groups, or one without a negative; nothing is changed then.
     pub fn step(&mut self, groups: &[Group]) -> Result<Stepped, TeacherError> {
-        Ok(self.step_of(groups, 2)?.0)
+        Ok(self.step_of(groups, 2, self.step)?.0)
     }
 
     /// The same, and the scores that the step began with, dropout and all, group after group: what a retriever distils from a ranker that is
-    /// trained with it. A group without a negative is scored and teaches nothing.
+    /// trained with it. A group without a negative is scored and teaches nothing. The learning rate is that of step `at` of the schedule: under a budget of seconds the one that
+    /// corresponds to the time.
     ///
     /// # Errors
     /// No groups, or one without a pair, and nothing is changed; or scores that cannot be read from the device or are not finite: to a
     /// retriever such a score would be an unknown one, and the training would go on with nothing to learn.
-    pub fn step_scored(&mut self, groups: &[Group]) -> Result<(Stepped, Vec<f32>), TeacherError> {
-        let (stepped, scores) = self.step_of(groups, 1)?;
+    pub fn step_scored(&mut self, groups: &[Group], at: usize) -> Result<(Stepped, Vec<f32>), TeacherError> {
+        let (stepped, scores) = self.step_of(groups, 1, at)?;
         let scores = scores.try_into_vec_as::<f32>().map_err(|error| TeacherError::Device { message: format!("{error:?}") })?;
         match scores.iter().find(|score| !score.is_finite()) {
             Some(&got) => Err(TeacherError::Diverged { step: self.step - 1, got }),
@@ -115,8 +116,8 @@ impl RerankerLearner {
         }
     }
 
-    /// A step on groups of at least so many pairs, and the scores `[pairs]` before it.
-    fn step_of(&mut self, groups: &[Group], fewest: usize) -> Result<(Stepped, Tensor<1>), TeacherError> {
+    /// A step on groups of at least so many pairs, at the rate of step `at`, and the scores `[pairs]` before it.
+    fn step_of(&mut self, groups: &[Group], fewest: usize, at: usize) -> Result<(Stepped, Tensor<1>), TeacherError> {
         if groups.is_empty() {
             return Err(TeacherError::NoLists);
         }
@@ -141,16 +142,20 @@ impl RerankerLearner {
         };
         let backward = if self.config.cache_gradients { gradient_cache::step } else { gradient_cache::whole_step };
         let made = backward(self.network(), &chunks, &seeds, device, encode, loss, &[]);
-        let gradient_norm = self.update(made.gradients);
+        let gradient_norm = self.update_at(made.gradients, at);
         Ok((Stepped { loss: made.value, gradient_norm }, scores.expect("the loss was taken")))
     }
 
     /// Clips gradients that the caller took and makes the optimiser's step at the learning rate of the schedule; returns their global
     /// norm `[1]` before clipping.
     pub fn update(&mut self, gradients: GradientsParams) -> Tensor<1> {
+        self.update_at(gradients, self.step)
+    }
+
+    fn update_at(&mut self, gradients: GradientsParams, at: usize) -> Tensor<1> {
         let network = self.network.take().expect("a step gives the network back");
         let clipping = Clipping::measure(&network, &gradients, self.config.clip);
-        self.network = Some(self.optimizer.step_clipped(self.rates.rate(self.step), network, gradients, &clipping));
+        self.network = Some(self.optimizer.step_clipped(self.rates.rate(at), network, gradients, &clipping));
         self.step += 1;
         clipping.norm
     }

@@ -178,6 +178,8 @@ pub(crate) struct MineArgs {
     /// The encoder: a folder, a hub id, or builtin:tiny
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) meant: Meant,
     /// The file to write
     #[arg(long, value_name = "FILE")]
     pub(crate) output: PathBuf,
@@ -234,11 +236,27 @@ pub(crate) enum TextKind {
     Document,
 }
 
+/// How a model is meant to be used, where its folder does not say so.
+#[derive(Debug, Default, PartialEq, Args)]
+pub(crate) struct Meant {
+    /// Divide every vector by its length: for a model that is compared by cosine and whose folder has no Normalize
+    #[arg(long)]
+    pub(crate) normalize: bool,
+    /// What stands before every query, in place of what the model's folder says
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) query_prompt: Option<String>,
+    /// What stands before every document, in place of what the model's folder says
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) document_prompt: Option<String>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct EncodeArgs {
     /// The encoder: a folder or a hub id
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) meant: Meant,
     /// Rows {"_id", "text", "title"?}, one JSON object a line (.gz too)
     #[arg(long, value_name = "ROWS.jsonl")]
     pub(crate) input: PathBuf,
@@ -260,6 +278,8 @@ pub(crate) struct SearchArgs {
     /// The encoder: a folder, a hub id, or builtin:tiny
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) meant: Meant,
     /// The encoder of the documents, where a run left one of its own (RUN/document-model)
     #[arg(long, value_name = "MODEL")]
     pub(crate) document_model: Option<String>,
@@ -283,6 +303,8 @@ pub(crate) struct EvaluateArgs {
     /// The encoder to evaluate
     #[arg(long, value_name = "MODEL", required_unless_present = "run", conflicts_with = "run")]
     pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) meant: Meant,
     /// The encoder of the documents, where a run left one of its own (RUN/document-model)
     #[arg(long, conflicts_with = "run", value_name = "MODEL")]
     pub(crate) document_model: Option<String>,

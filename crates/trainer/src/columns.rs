@@ -62,10 +62,10 @@ pub(crate) enum Teacher {
 
 impl Teacher {
     /// Its scores for the loss, `[queries, columns]`, NaN where it was not asked.
-    fn table(&mut self, batch: &Batch, columns: &[u32]) -> Result<Vec<f32>> {
+    fn table(&mut self, batch: &Batch, columns: &[u32], at: usize) -> Result<Vec<f32>> {
         match self {
             Self::Encoder(guide) => guide.table(batch, columns),
-            Self::Reranker(reranker) => reranker.table(batch, columns),
+            Self::Reranker(reranker) => reranker.table(batch, columns, at),
         }
     }
 }
@@ -128,11 +128,11 @@ impl Columns {
         Ok(())
     }
 
-    /// The embedded batch and its accounts: `queries` are its query rows, `encoded` those of its documents where [`Self::are_encoded`].
+    /// The embedded batch and its accounts: `queries` are its query rows, `encoded` those of its documents where [`Self::are_encoded`], `at` the step in the round as learning rates count.
     ///
     /// # Errors
     /// When rows cannot be had or parts do not fit together.
-    pub(crate) fn embed(&mut self, batch: &Batch, queries: Tensor<2>, encoded: Option<Tensor<2>>) -> Result<Made> {
+    pub(crate) fn embed(&mut self, batch: &Batch, queries: Tensor<2>, encoded: Option<Tensor<2>>, at: usize) -> Result<Made> {
         let mut columns = batch.columns.clone();
         let mut embedded = match &self.documents {
             DocumentSide::Shared => plain(batch, queries, encoded.expect("the batch was assembled with its documents behind the queries")),
@@ -169,7 +169,7 @@ impl Columns {
         }
         let mut parts = Vec::new();
         if let Some(teacher) = self.teacher.as_mut().filter(|_| self.distils) {
-            embedded.side.teacher = teacher.table(batch, &columns)?;
+            embedded.side.teacher = teacher.table(batch, &columns, at)?;
             if let Teacher::Reranker(reranker) = teacher {
                 parts = reranker.take_step();
             }

@@ -23,7 +23,7 @@ pub(crate) struct RoundTrip {
     refused: usize,
 }
 
-/// The judgments without the positives that the model of the round before does not rank among the first `depth` (Promptagator, Dai et al. 2022,
+/// The judgments without the positives whose text the model of the round before does not rank among the first `depth` (Promptagator, Dai et al. 2022,
 /// arXiv 2209.11755). What is refused is neither positive nor negative afterwards.
 ///
 /// # Errors
@@ -31,8 +31,10 @@ pub(crate) struct RoundTrip {
 pub(crate) fn consistent(depth: usize, around: &Surroundings, models: &mut Models, round: usize) -> Result<(Judgments, RoundTrip)> {
     let queries: Vec<u32> = around.judgments.queries().collect();
     let top = found(&queries, depth, around, models, round)?;
-    let found: HashSet<(u32, u32)> = top.into_iter().collect();
-    let (judgments, refused) = around.judgments.keep_pairs(|query, document| found.contains(&(query, document)));
+    // Of documents with one text it does not matter which is found.
+    let text = |document: u32| around.data.same_text[document as usize];
+    let found: HashSet<(u32, u32)> = top.into_iter().map(|(query, document)| (query, text(document))).collect();
+    let (judgments, refused) = around.judgments.keep_pairs(|query, document| found.contains(&(query, text(document))));
     let counts = RoundTrip { depth, pairs: around.judgments.pairs().len(), refused };
     output::note(&format!("round trip: {refused} of {} pairs left out", counts.pairs));
     if judgments.pairs().is_empty() {
@@ -52,34 +54,39 @@ pub(crate) struct Augmented {
     right: Option<usize>,
 }
 
-/// The training pairs, and for each query without a label the document that the teacher scores highest among the first `depth` of the model of the
+/// The training pairs `of` this round, and for each query without a label the document that the teacher scores highest among the first `depth` of the model of the
 /// round before, if it scores above `above` (RocketQA's fourth step, Qu et al. 2021, arXiv 2010.08191). Without a label are the queries of the
-/// training split that `data.limit` leaves out and those that no split judges; queries of other splits are never touched.
+/// training split that `data.limit` leaves out and those that no split judges; queries of other splits are never touched, nor those whose labels were refused or dropped.
 ///
 /// # Errors
 /// When encoding, searching or the teacher fails.
 pub(crate) fn augmented(
     config: &Config,
     augment: Augment,
+    of: &Judgments,
     around: &Surroundings,
     models: &mut Models,
     round: usize,
     teacher: &mut dyn PairScorer,
 ) -> Result<(Judgments, Augmented)> {
     let collection = &around.data.collection;
-    let plan = Plan::new(&around.judgments, config.data.limit, &config.batch, config.train.seed);
-    let labelled = plan.judgments(&around.judgments, collection.queries.len());
-    let taken: HashSet<u32> = collection
-        .splits
-        .iter()
-        .filter(|(name, _)| **name != config.data.train)
-        .flat_map(|(_, judgments)| judgments.queries())
-        .chain(labelled.queries())
-        .collect();
-    let unlabelled: Vec<u32> = (0..collection.queries.len() as u32).filter(|query| !taken.contains(query)).collect();
-    let pairs = found(&unlabelled, augment.depth, around, models, round)?;
+    let plan = Plan::new(of, config.data.limit, &config.batch, config.train.seed);
+    let labelled = plan.judgments(of, collection.queries.len());
+    let limited: HashSet<u32> = of.queries().filter(|&query| labelled.judged(query).is_empty()).collect();
+    let elsewhere =
+        |query: u32| collection.splits.iter().any(|(name, split)| *name != config.data.train && !split.judged(query).is_empty());
+    let train = collection.find_split(&config.data.train);
+    let judged_here =
+        |query: u32| [Some(around.judgments.as_ref()), train].into_iter().flatten().any(|judgments| !judgments.judged(query).is_empty());
+    let without = |query: &u32| !elsewhere(*query) && (limited.contains(query) || !judged_here(*query));
+    let unlabelled: Vec<u32> = (0..collection.queries.len() as u32).filter(without).collect();
+    let mut pairs = found(&unlabelled, augment.depth, around, models, round)?;
+    // What is judged not to be relevant stays so.
+    let refused: Vec<(u32, u32, i32)> = of.iter().filter(|&(query, _, grade)| grade <= 0 && limited.contains(&query)).collect();
+    let known: HashSet<(u32, u32)> = refused.iter().map(|&(query, document, _)| (query, document)).collect();
+    pairs.retain(|pair| !known.contains(pair));
     let scores = teacher.scores(&pairs).map_err(anyhow::Error::from).context("asking the teacher about queries without a label")?;
-    let mut judged: Vec<(u32, u32, i32)> = labelled.iter().collect();
+    let mut judged: Vec<(u32, u32, i32)> = labelled.iter().chain(refused).collect();
     let (mut accepted, mut right) = (0, 0);
     for (pairs, scores) in grouped(&pairs, &scores) {
         // The first of equals is the one that the retriever ranks higher.

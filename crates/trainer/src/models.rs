@@ -17,6 +17,7 @@ use crate::data::{Data, TokenRows};
 use crate::errors::{OrUsage, chain};
 use crate::rows::Rows;
 use crate::runfolder::RunFolder;
+use crate::setup;
 
 /// The encoder that the run started from.
 pub(crate) const START: &str = "start";
@@ -87,6 +88,7 @@ impl Models {
             let network = encoder.network.with_precision(self.start.precision()).or_usage()?;
             return Ok(Rows::new(network, &self.device, &self.data.tokens));
         }
+        setup::warn_of_products(model, &encoder.settings, "");
         let tokens = TokenRows::prepare(&self.data.collection, &self.data.side, &encoder.tokenizer, &encoder.settings)?;
         Ok(Rows::new(encoder.network, &self.device, &Arc::new(tokens)))
     }

@@ -114,11 +114,11 @@ impl Reranker {
 
     /// Its logits for each query of the batch with its positive and its drawn negatives, `[queries, columns]`, NaN elsewhere. Trained jointly, it first
     /// gives them, dropout and all, and then learns from them: the positive among its list, as RocketQAv2's released code does (the distillation sends it
-    /// no gradient).
+    /// no gradient). `at` is the step in the round as its learning rate counts, which under a budget of seconds follows the time.
     ///
     /// # Errors
     /// When the device or the cache fails.
-    pub(crate) fn table(&mut self, batch: &Batch, columns: &[u32]) -> Result<Vec<f32>> {
+    pub(crate) fn table(&mut self, batch: &Batch, columns: &[u32], at: usize) -> Result<Vec<f32>> {
         let lists: Vec<List> = batch
             .pairs
             .iter()
@@ -131,7 +131,7 @@ impl Reranker {
         let scores = match &mut self.learner {
             Some(learner) => {
                 let groups = tokenize_lists(self.scorer.model(), self.data.as_ref(), &lists)?;
-                let (stepped, scores) = learner.step_scored(&groups).context("training the reranker")?;
+                let (stepped, scores) = learner.step_scored(&groups, at).context("training the reranker")?;
                 self.stepped = Some(stepped);
                 scores
             }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use corpus::{Collection, Judgments, Relabelled};
-use encoder::{CrossEncoder, Encoder, EncoderError, Network, Similarity};
+use encoder::{CrossEncoder, Encoder, EncoderError, Network, Settings, Similarity};
 use mining::{Model, SourceKind};
 use serde_json::json;
 
+use crate::args::Meant;
 use crate::config::{Config, Precision};
 use crate::data::{self, Data};
 use crate::device::{self, Chosen};
@@ -16,8 +17,10 @@ use crate::errors::{OrUsage, Usage};
 use crate::models::{PREVIOUS_ROUND, RERANKER, RETRIEVER, START};
 use crate::output;
 use crate::plan::Plan;
+use crate::rounds::Course;
 use crate::side_files::SideFiles;
 use crate::splits::{self, Entered};
+use crate::stage;
 
 /// The key that names a cross-encoder.
 const RERANKER_KEY: &str = "reranker.model";
@@ -130,12 +133,12 @@ pub(crate) fn load_encoder(config: &Config, collection: &Collection, chosen: &Ch
     settings.document_prompt = wanted.document_prompt.clone().unwrap_or(settings.document_prompt);
     settings.query_length = wanted.query_length.unwrap_or(settings.query_length);
     settings.document_length = wanted.document_length.unwrap_or(settings.document_length);
-    if settings.similarity == Similarity::Cosine && !settings.normalize && wanted.normalize.is_none() {
-        tracing::warn!(
-            "{} is made for cosines, and its rows are not normalised: scores will be inner products; set encoder.normalize = true, or false to say that \
-             this is meant",
-            wanted.model
-        );
+    if wanted.normalize.is_none() {
+        warn_of_products(&wanted.model, &settings, "; set encoder.normalize = true, or false to say that this is meant");
+    }
+    if !settings.normalize {
+        // What is trained by inner products is compared by them.
+        settings.similarity = Similarity::Dot;
     }
     encoder.configure(settings).or_usage()?;
     encoder.network = encoder.network.clone().with_precision(config.train.precision.layers()).or_usage()?;
@@ -143,10 +146,30 @@ pub(crate) fn load_encoder(config: &Config, collection: &Collection, chosen: &Ch
     Ok(encoder)
 }
 
+/// Says that scores will be inner products of rows that sentence-transformers would compare by cosine.
+pub(crate) fn warn_of_products(model: &str, settings: &Settings, remedy: &str) {
+    if settings.similarity == Similarity::Cosine && !settings.normalize {
+        tracing::warn!(
+            "{model} does not normalise its rows, and its folder does not say that they are compared by inner product: scores will be inner products{remedy}"
+        );
+    }
+}
+
+/// The encoder as a command's flags say that it is meant.
+pub(crate) fn as_meant(mut encoder: Encoder, model: &str, meant: &Meant) -> Result<Encoder> {
+    let mut settings = encoder.settings.clone();
+    settings.normalize |= meant.normalize;
+    settings.query_prompt = meant.query_prompt.clone().unwrap_or(settings.query_prompt);
+    settings.document_prompt = meant.document_prompt.clone().unwrap_or(settings.document_prompt);
+    warn_of_products(model, &settings, "; --normalize makes cosines of them");
+    encoder.configure(settings).or_usage()?;
+    Ok(encoder)
+}
+
 /// The network that encodes documents, where the trained one encodes queries only (`encoder.documents = "frozen"`): a model that reads tokens as
 /// the one of the queries does and gives rows of the same width.
-pub(crate) fn document_network(model: &str, queries: &Encoder, collection: &Collection, chosen: &Chosen) -> Result<Network> {
-    let documents = encoder_named(model, collection, 1, chosen)?;
+pub(crate) fn document_network(model: &str, queries: &Encoder, meant: &Meant, collection: &Collection, chosen: &Chosen) -> Result<Network> {
+    let documents = as_meant(encoder_named(model, collection, 1, chosen)?, model, meant)?;
     let (ours, theirs) = (&queries.settings, &documents.settings);
     let alike = documents.tokenizer.fingerprint() == queries.tokenizer.fingerprint()
         && (&ours.document_prompt, ours.document_length) == (&theirs.document_prompt, theirs.document_length)
@@ -237,10 +260,6 @@ pub(crate) fn resolve(config: &mut Config, encoder: &Encoder, data: &Data) -> Re
     if steps > MOST_STEPS {
         return Err(Usage::new(format!("train.epochs = {epochs} comes to more than {MOST_STEPS} steps; give fewer, or train.steps")).into());
     }
-    let width = encoder.network.dimension();
-    if let Some(wide) = config.loss.matryoshka.iter().find(|&&wide| wide > width) {
-        return Err(Usage::new(format!("loss.matryoshka names a width of {wide}, and rows of this encoder have {width}")).into());
-    }
     let evaluated = data.collection.find_split(&config.data.evaluate).is_some();
     // Under a budget of seconds nobody knows the number of steps: evaluated at the end, saved once an epoch.
     train.evaluate_every.get_or_insert(if evaluated && !timed { (steps / 5).max(1) } else { 0 });
@@ -252,5 +271,24 @@ pub(crate) fn resolve(config: &mut Config, encoder: &Encoder, data: &Data) -> Re
     }
     config.encoder.query_length.get_or_insert(encoder.settings.query_length);
     config.encoder.document_length.get_or_insert(encoder.settings.document_length);
+    check_rounds(config, encoder.network.dimension())
+}
+
+/// What a round would otherwise find out when its turn comes, the rounds before it being trained by then.
+fn check_rounds(config: &Config, width: usize) -> Result<()> {
+    let course = Course::new(config);
+    for round in 0..course.rounds() {
+        let of = config.of_round(round)?;
+        let wide = of.loss.matryoshka.iter().find(|&&wide| wide > width);
+        let wide = wide.map(|wide| Usage::new(format!("loss.matryoshka names a width of {wide}, and rows of this encoder have {width}")));
+        let fault = match wide {
+            Some(fault) => Err(fault),
+            None => stage::schedule(&of, &course, round).map(drop),
+        };
+        fault.map_err(|fault| match config.round.is_empty() {
+            true => fault,
+            false => Usage::new(format!("[[round]] number {}: {fault}", round + 1)),
+        })?;
+    }
     Ok(())
 }

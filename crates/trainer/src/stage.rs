@@ -83,19 +83,19 @@ impl Stage {
             reranker = Some(made);
         }
         if let Some((augment, teacher)) = train.augment.zip(reranker.as_mut()) {
-            let (augmented, counts) = labels::augmented(&config, augment, around, models, round, teacher)?;
+            let (augmented, counts) = labels::augmented(&config, augment, &judgments, around, models, round, teacher)?;
             events.push(serde_json::to_value(counts).map(|fields| ("augmented", fields)));
             (judgments, limit) = (Arc::new(augmented), 0);
         }
+        // Where scores are given, it was asked for labels alone.
+        let reranker = reranker.filter(|_| config.is_taught_by_reranker());
         let plan = Arc::new(Plan::new(&judgments, limit, &config.batch, train.seed));
         let mined = plan.judgments(&judgments, data.collection.queries.len());
         let miner = miner(&config, &mined, data)?;
         let columns = columns(&config, &miner, reranker, around, models, round)?;
         let optimizer = AdamW::new(AdamWConfig { weight_decay: train.weight_decay, ..AdamWConfig::default() }).or_usage()?;
         let learner = Learner::new(&models.round_start(&config, round)?, optimizer, columns, &around.chosen.device, &config);
-        let warmup = Warmup::try_from(train.warmup).or_usage()?;
-        let rate = train.learning_rate.unwrap_or(2e-5) * train.rate_factor;
-        let schedule = Schedule::new(train.schedule, warmup, around.course.round_steps(round), rate).or_usage()?;
+        let schedule = schedule(&config, &around.course, round)?;
         let events = events.into_iter().collect::<Result<_, _>>()?;
         Ok(Self { config, plan, miner: Arc::new(miner), learner, schedule, topics: None, events })
     }
@@ -197,6 +197,17 @@ impl Stage {
     }
 }
 
+/// The learning rate over a round.
+///
+/// # Errors
+/// When the warm-up is longer than the round.
+pub(crate) fn schedule(config: &Config, course: &Course, round: usize) -> Result<Schedule, Usage> {
+    let train = &config.train;
+    let warmup = Warmup::try_from(train.warmup).or_usage()?;
+    let rate = train.learning_rate.unwrap_or(2e-5) * train.rate_factor;
+    Schedule::new(train.schedule, warmup, course.round_steps(round), rate).or_usage()
+}
+
 /// The miner with whatever its parts ask for.
 fn miner(config: &Config, mined: &Judgments, data: &Arc<Data>) -> Result<Miner> {
     let start = Now { step: 0, progress: 0.0, seed: config.train.seed };
@@ -205,7 +216,7 @@ fn miner(config: &Config, mined: &Judgments, data: &Arc<Data>) -> Result<Miner> 
         .or_usage()?
         .expecting(config.batch.negatives)
         .storing(config.train.precision.rows());
-    if config.asks_reranker() {
+    if config.is_taught_by_reranker() {
         miner = miner.taught_with_probabilities();
     }
     if let Some(answers) = &data.side.answers {

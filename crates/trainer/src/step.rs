@@ -43,6 +43,14 @@ pub(crate) struct Outcome {
     pub(crate) seen: Option<Seen>,
 }
 
+/// The learning rate of a step.
+#[derive(Clone, Copy)]
+pub(crate) struct Rate {
+    pub(crate) rate: f64,
+    /// The step in the round that it is the rate of, by which a reranker that is trained in the step has its own.
+    pub(crate) at: usize,
+}
+
 impl Outcome {
     /// Asks the device for the loss, the norm of the gradient, the parts and then the scores of what was compared, without waiting.
     pub(crate) fn ask(&self) -> Reading {
@@ -119,7 +127,7 @@ impl Learner {
     ///
     /// # Errors
     /// When rows that are not encoded here cannot be had.
-    pub(crate) fn step(&mut self, batch: &Batch, loss: &LossConfig, now: &Now, learning_rate: f64) -> Result<Outcome> {
+    pub(crate) fn step(&mut self, batch: &Batch, loss: &LossConfig, now: &Now, rate: Rate) -> Result<Outcome> {
         let network = self.network.take().expect("a step gives the network back");
         self.columns.follow(&network)?;
         let chunks = &batch.encoded;
@@ -137,7 +145,7 @@ impl Learner {
             let encoded = (all > count).then(|| rows.narrow(0, count, all - count));
             let made = self
                 .columns
-                .embed(batch, queries.clone(), encoded)
+                .embed(batch, queries.clone(), encoded, rate.at)
                 .and_then(|made| loss.check(&made.embedded).map(|()| made).context("the loss cannot be taken over this batch"));
             match made {
                 Ok(Made { embedded, compared: counts, seen: columns, parts: trained }) => {
@@ -159,7 +167,7 @@ impl Learner {
             return Err(error);
         }
         let clipping = Clipping::measure(&network, &stepped.gradients, self.clip);
-        self.network = Some(self.optimizer.step_clipped(learning_rate, network, stepped.gradients, &clipping));
+        self.network = Some(self.optimizer.step_clipped(rate.rate, network, stepped.gradients, &clipping));
         self.loss_state.update(stepped.leaves);
         Ok(Outcome { loss: stepped.value, gradient_norm: clipping.norm, parts, compared, seen })
     }

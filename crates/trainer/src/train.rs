@@ -36,7 +36,7 @@ use crate::runfolder::{RunFolder, write_whole};
 use crate::runlog::RunLog;
 use crate::setup;
 use crate::stage::{Stage, Surroundings};
-use crate::step::Outcome;
+use crate::step::{Outcome, Rate};
 
 /// What a finished run reports; the JSON object of `train --json`.
 #[derive(Debug, Serialize)]
@@ -148,8 +148,13 @@ impl Session {
         let judgments = Arc::new(judgments);
         let around = Surroundings { chosen, data, judgments, course: Course::new(&config), clock: Clock::default() };
         let mut models = Models::new(encoder.network.clone(), &around.data, &around.chosen.device, &folder);
-        let position = checkpoint.as_ref().map_or_else(Position::default, |checkpoint| checkpoint.position.clone());
+        let mut position = checkpoint.as_ref().map_or_else(Position::default, |checkpoint| checkpoint.position.clone());
+        let begun = Instant::now();
         let mut stage = Stage::new(config.of_round(position.round)?, position.round, &around, &mut models)?;
+        if checkpoint.is_none() {
+            // As what later rounds prepare; a round that is taken up again had it counted.
+            position.busy_seconds = begun.elapsed().as_secs_f64();
+        }
         let mut best = None;
         if let Some(mut checkpoint) = checkpoint {
             stage.restore(&mut checkpoint)?;
@@ -222,12 +227,13 @@ impl Session {
             while let Some(batch) = batches.blocking_recv() {
                 let busy = self.busy_seconds();
                 self.around.clock.set(busy);
-                let rate = self.stage.schedule.rate(self.course().step_in_round(self.position.round, batch.step, busy));
+                let at = self.course().step_in_round(self.position.round, batch.step, busy);
+                let rate = self.stage.schedule.rate(at);
                 let progress = self.course().progress_to_last(batch.step, busy);
                 let now = Now { step: batch.step, progress, seed: self.config.train.seed };
                 let loss = &self.stage.config.loss;
                 self.fresh = None;
-                let outcome = self.stage.learner.step(&batch, loss, &now, rate)?;
+                let outcome = self.stage.learner.step(&batch, loss, &now, Rate { rate, at })?;
                 let temperature = loss.temperature.is_scheduled().then(|| loss.temperature.at(&now));
                 self.position.step = batch.step + 1;
                 let texts = batch.pairs.len() + batch.columns.len();
@@ -293,7 +299,7 @@ impl Session {
         self.finish(&test)
     }
 
-    /// Seconds of training and mining so far: what a budget counts. Evaluation, checkpoints and start-up are not in it.
+    /// Seconds of training and mining so far, with what rounds prepare (rerankers, labels, frozen rows): what a budget counts. Evaluation, checkpoints and start-up are not in it.
     fn busy_seconds(&self) -> f64 {
         self.position.busy_seconds + self.busy_since.elapsed().as_secs_f64()
     }

@@ -146,6 +146,9 @@ fn check_source(field: &str, source: &SourceConfig) -> Result<(), ConfigError> {
     if let Some(depth) = source.kind.depth().filter(|&depth| depth == 0 || depth > most) {
         return Err(wrong(&format!("{field}.depth"), depth, &format!("1 to {most}")));
     }
+    if source.pool.is_some() && matches!(source.kind.refresh(), Some(Schedule::OnDecay(_))) {
+        return Err(wrong(&format!("{field}.pool"), "a number", "none: refresh = \"on decay …\" moves on through the whole list"));
+    }
     check_refresh(field, source)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! RocketQA's denoising is `below = 0.1` before a window of the first ranks (Qu et al. 2021, arXiv 2010.08191). InDi's band is
 //! `min = 0.1, max = 0.6` with `at_least = 84, ceiling = 0.95` (Cohen et al. 2024): when fewer than M stay, the M lowest with
-//! min ≤ T ≤ ceiling; still fewer, the M highest with T ≤ ceiling. (Their last resort, repeating candidates, has no place in a list.)
+//! min ≤ T ≤ ceiling; still fewer, the M highest with T ≤ ceiling. Candidates without a score stay beside them unless `drop_unscored`. (Their last resort, repeating candidates, has no place in a list.)
 
 use super::{Filter, FilterContext, Scored};
 
@@ -56,7 +56,7 @@ impl Filter for Teacher {
             enough if enough >= wanted => &below[from..from + wanted],
             _ => &below[below.len().saturating_sub(wanted)..],
         };
-        let mut mask = vec![false; list.len()];
+        let mut mask: Vec<bool> = list.iter().map(|it| it.candidate.teacher.is_none() && !self.drop_unscored).collect();
         chosen.iter().for_each(|&(_, place)| mask[place] = true);
         Some(mask)
     }
@@ -104,5 +104,9 @@ mod tests {
         // Only with the score of .05 are there five.
         assert_eq!(kept(band(5), &scores), [1, 2, 3, 4, 5]);
         assert_eq!(kept(band(50), &scores), [1, 2, 3, 4, 5]);
+        // What nothing is known about stays where it may.
+        let unscored = Teacher { drop_unscored: false, ..band(3) };
+        assert_eq!(kept(unscored, &[None, Some(0.7), None, Some(0.99)]), [0, 1, 2]);
+        assert_eq!(kept(unscored, &[None; 3]), [0, 1, 2]);
     }
 }

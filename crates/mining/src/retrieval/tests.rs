@@ -51,6 +51,9 @@ impl Retrieved {
     }
 }
 
+/// The rank of what was appended and not retrieved.
+const NOT_RETRIEVED: u32 = u32::MAX;
+
 /// `1 / rank` down to `cut`, as the loss has it.
 fn weight(rank: u32, cut: u32) -> f64 {
     if (1..=cut).contains(&rank) { 1.0 / f64::from(rank) } else { 0.0 }
@@ -63,7 +66,7 @@ fn ranks_weigh_pairs_as_the_paper_has_it() {
     let rows = tensor(vec![1.0, 0.0, 1.0, 0.0], 2, &Device::flex());
     let found = retrieval.step(&rows, &[0, 1], &[199, 249]).unwrap();
     assert_eq!(found.list(0), (0..200).zip(1..).collect::<Vec<_>>());
-    assert_eq!(found.list(1), (0..200).chain([249]).zip(1..).collect::<Vec<_>>());
+    assert_eq!(found.list(1), (0..200).zip(1..).chain([(249, NOT_RETRIEVED)]).collect::<Vec<_>>());
     assert_eq!((found.marked(&found.positive, 0), found.marked(&found.positive, 1)), (vec![0, 199], vec![249]));
     let negatives = |query: usize| {
         let mut list = found.list(query);
@@ -76,7 +79,7 @@ fn ranks_weigh_pairs_as_the_paper_has_it() {
         assert!(((weight(200, 200) - weight(rank, 200)).abs() - (exact - 0.005)).abs() < 1e-12);
     }
     let appended = found.list(1).last().unwrap().1;
-    assert_eq!((appended, weight(appended, 200)), (201, 0.0));
+    assert_eq!(weight(appended, 200), 0.0);
     for (document, rank) in negatives(1) {
         assert_eq!((weight(appended, 200) - weight(rank, 200)).abs(), f64::from(document + 1).recip());
     }
@@ -87,9 +90,9 @@ fn all_positives_are_appended_when_none_is_found_and_none_when_one_is() {
     let retrieval = line(20, 3, &[(0, 15), (0, 12), (0, 18), (1, 2), (1, 17), (2, 19)], 4);
     let rows = tensor(vec![1.0, 0.0, 1.0, 0.0, 1.0, 0.0], 2, &Device::flex());
     let found = retrieval.step(&rows, &[0, 1, 2], &[15, 17, 19]).unwrap();
-    assert_eq!(found.list(0), [(0, 1), (1, 2), (2, 3), (3, 4), (12, 5), (15, 6), (18, 7)]);
+    assert_eq!(found.list(0), [(0, 1), (1, 2), (2, 3), (3, 4), (12, NOT_RETRIEVED), (15, NOT_RETRIEVED), (18, NOT_RETRIEVED)]);
     assert_eq!(found.list(1), [(0, 1), (1, 2), (2, 3), (3, 4)]);
-    assert_eq!(found.list(2), [(0, 1), (1, 2), (2, 3), (3, 4), (19, 5)]);
+    assert_eq!(found.list(2), [(0, 1), (1, 2), (2, 3), (3, 4), (19, NOT_RETRIEVED)]);
     // The pair's positive is a column all the same, outside the list.
     assert_eq!(found.targets.iter().map(|&column| found.columns[column]).collect::<Vec<_>>(), [15, 17, 19]);
     assert_eq!(found.marked(&found.positive, 1), [2, 17]);
@@ -102,7 +105,7 @@ fn a_positive_that_was_not_judged_counts_for_its_pair() {
     let retrieval = line(9, 1, &[], 2);
     let rows = tensor(vec![1.0, 0.0], 2, &Device::flex());
     let found = retrieval.step(&rows, &[0], &[7]).unwrap();
-    assert_eq!(found.list(0), [(0, 1), (1, 2), (7, 3)]);
+    assert_eq!(found.list(0), [(0, 1), (1, 2), (7, NOT_RETRIEVED)]);
     assert_eq!(found.marked(&found.positive, 0), [7]);
     assert_eq!(retrieval.step(&rows, &[0], &[1]).unwrap().list(0), [(0, 1), (1, 2)]);
 }
@@ -201,7 +204,7 @@ fn against_a_plain_sort(rows: &[(i8, i8)], queries: &[(i8, i8)], pairs: &[(u32, 
         own.dedup();
         let mut list: Vec<(u32, u32)> = ranked.iter().copied().zip(1..).collect();
         if !own.iter().any(|document| ranked.contains(document)) {
-            list.extend(own.iter().copied().zip(depth as u32 + 1..));
+            list.extend(own.iter().map(|&document| (document, NOT_RETRIEVED)));
         }
         assert_eq!(found.list(row), list);
         used.extend(list.iter().map(|entry| entry.0));

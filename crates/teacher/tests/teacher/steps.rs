@@ -197,11 +197,26 @@ fn a_step_gives_the_scores_that_it_began_with() {
     for (chunk, cache_gradients) in [(100, false), (2, false), (2, true)] {
         let mut learner = RerankerLearner::new(&model, RerankerTraining { chunk, cache_gradients, ..settings.clone() }).unwrap();
         let before = weights(&learner);
-        let (_, scores) = learner.step_scored(&groups).unwrap();
+        let (_, scores) = learner.step_scored(&groups, 0).unwrap();
         close(&scores, &expected, 1e-5);
         assert!(weights(&learner) != before && learner.steps_done() == 1);
         assert!(learner.step(&groups).is_err(), "a list without a negative teaches nothing");
     }
+}
+
+/// Under a budget of seconds the rate follows the time, not the number of steps.
+#[test]
+fn a_step_has_the_rate_that_its_place_says() {
+    let model = model(1);
+    let groups = groups(&model);
+    let settings = RerankerTraining { steps: 100, warmup: 50.into(), ..training() };
+    let moved = |at: usize| {
+        let mut learner = RerankerLearner::new(&model, settings.clone()).unwrap();
+        let before = weights(&learner);
+        learner.step_scored(&groups, at).unwrap();
+        weights(&learner) != before
+    };
+    assert!(!moved(0) && moved(50), "a warm-up begins with rate 0");
 }
 
 #[test]
@@ -213,7 +228,7 @@ fn scores_that_are_no_numbers_are_an_error_and_not_unknown_ones() {
         *weights = TensorData::new(vec![f32::NAN; weights.num_elements()], weights.shape().clone());
     }
     learner.load_state(state).unwrap();
-    assert!(matches!(learner.step_scored(&groups(&model)), Err(TeacherError::Diverged { step: 0, .. })));
+    assert!(matches!(learner.step_scored(&groups(&model), 0), Err(TeacherError::Diverged { step: 0, .. })));
 }
 
 #[test]

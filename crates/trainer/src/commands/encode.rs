@@ -15,6 +15,7 @@ use crate::device;
 use crate::errors::{OrUsage, Usage};
 use crate::output;
 use crate::runfolder::write_whole;
+use crate::setup;
 
 /// Texts encoded at a time, neighbours in length.
 const BATCH: usize = 64;
@@ -27,7 +28,7 @@ pub(super) fn run(args: &EncodeArgs) -> Result<()> {
     }
     let chosen = device::choose(args.common.device())?;
     let device = chosen.device.without_autodiff();
-    let encoder = Encoder::load(&args.model, &device).or_usage()?;
+    let encoder = setup::as_meant(Encoder::load(&args.model, &device).or_usage()?, &args.model, &args.meant)?;
     let records: Records = corpus::read_rows(&args.input).or_usage()?;
     let settings = &encoder.settings;
     let (prompt, max_length) = match args.kind {

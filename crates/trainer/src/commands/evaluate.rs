@@ -10,7 +10,7 @@ use kernels::MAX_K;
 use metrics::{Options, Qrels, Run, report};
 use serde_json::json;
 
-use crate::args::EvaluateArgs;
+use crate::args::{EvaluateArgs, Meant};
 use crate::config::DataConfig;
 use crate::data::{self, Data};
 use crate::device;
@@ -27,6 +27,9 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         return Err(
             Usage::new(format!("--depth {}: expected {} to {MAX_K}: Recall@100 looks that far", args.depth, evaluation::DEPTH)).into()
         );
+    }
+    if args.run.is_some() && args.meant != Meant::default() {
+        return Err(Usage::new("--normalize and prompts are for --model: a ranking of --run has been made").into());
     }
     if args.relevance_level < 1 {
         return Err(Usage::new(format!("--relevance-level {}: expected a grade of at least 1", args.relevance_level)).into());
@@ -97,18 +100,19 @@ struct Found {
 /// What a model finds for the queries of the split.
 fn retrieve(model: &str, args: &EvaluateArgs, collection: Collection) -> Result<Found> {
     let chosen = device::choose(args.common.device())?;
-    let encoder = setup::encoder_named(model, &collection, 1, &chosen)?;
+    let encoder = setup::as_meant(setup::encoder_named(model, &collection, 1, &chosen)?, model, &args.meant)?;
     let documents = match &args.document_model {
-        Some(model) => setup::document_network(model, &encoder, &collection, &chosen)?,
+        Some(model) => setup::document_network(model, &encoder, &args.meant, &collection, &chosen)?,
         None => encoder.network.clone(),
     };
     let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
     let judgments = data.collection.split(&args.split).or_usage()?;
     let mut documents = Rows::new(documents, &chosen.device, &data.tokens);
     let store = crate::rows::store(&mut documents, data.documents(), args.rows_in.as_deref(), args.half_rows)?;
-    let similarity = match encoder.settings.similarity {
-        Similarity::Cosine => "cosine",
-        Similarity::Dot => "dot",
+    // What the ranking was made by, whatever the folder says.
+    let similarity = match (encoder.settings.normalize, encoder.settings.similarity) {
+        (true, Similarity::Cosine) => "cosine",
+        _ => "dot",
     };
     let mut rows = Rows::new(encoder.network, &chosen.device, &data.tokens);
     // One more for the document that is left out.

@@ -36,6 +36,12 @@ fn export(run: &RunFolder, output: &Path) -> Result<String> {
         // With what the run says about it.
         let card = run.model().join("README.md");
         std::fs::copy(&card, output.join("README.md")).with_context(|| format!("copying {}", card.display()))?;
+        if run.document_model().is_dir() {
+            output::note(&format!(
+                "it encodes queries; documents of this run have an encoder of their own: {}",
+                run.document_model().display()
+            ));
+        }
         return Ok(run.model().display().to_string());
     }
     let checkpoint = Checkpoint::newest(&run.checkpoints())?

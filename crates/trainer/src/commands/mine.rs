@@ -11,6 +11,7 @@ use crate::device;
 use crate::errors::{OrUsage, Usage};
 use crate::output;
 use crate::rows::Rows;
+use crate::setup;
 
 pub(super) fn run(args: &MineArgs) -> Result<()> {
     if args.negatives == 0 {
@@ -28,7 +29,7 @@ pub(super) fn run(args: &MineArgs) -> Result<()> {
     }
     let chosen = device::choose(args.common.device())?;
     let collection = data::open(&args.data)?;
-    let encoder = crate::setup::encoder_named(&args.model, &collection, args.seed, &chosen)?;
+    let encoder = setup::as_meant(setup::encoder_named(&args.model, &collection, args.seed, &chosen)?, &args.model, &args.meant)?;
     let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;
     let judgments = data.collection.relevant_split(&args.split).or_usage()?;
     let device = chosen.device.without_autodiff();

@@ -25,9 +25,9 @@ pub(super) fn run(args: &SearchArgs) -> Result<()> {
     }
     let chosen = device::choose(args.common.device())?;
     let collection = data::open_documents(&args.data)?;
-    let encoder = setup::encoder_named(&args.model, &collection, 1, &chosen)?;
+    let encoder = setup::as_meant(setup::encoder_named(&args.model, &collection, 1, &chosen)?, &args.model, &args.meant)?;
     let documents = match &args.document_model {
-        Some(model) => setup::document_network(model, &encoder, &collection, &chosen)?,
+        Some(model) => setup::document_network(model, &encoder, &args.meant, &collection, &chosen)?,
         None => encoder.network.clone(),
     };
     let data = Data::prepare(collection, &encoder.tokenizer, &encoder.settings)?;

@@ -26,7 +26,7 @@ use crate::plan::Plan;
 use crate::rounds::{Clock, Course};
 use crate::rows::Rows;
 use crate::setup;
-use crate::step::Learner;
+use crate::step::{Learner, Rate};
 
 /// Documents to encode and search, at most.
 const DOCUMENTS: usize = 2048;
@@ -79,7 +79,7 @@ pub(super) fn run(args: &WarmupArgs) -> Result<()> {
         let batch = assembler.batch(step)?;
         let begun = Instant::now();
         let now = Now { step, progress: 0.0, seed: config.train.seed };
-        let outcome = learner.step(&batch, &config.loss, &now, RATE)?;
+        let outcome = learner.step(&batch, &config.loss, &now, Rate { rate: RATE, at: 0 })?;
         outcome.loss.try_into_scalar::<f32>().map_err(|error| anyhow::anyhow!("reading the loss from the device: {error:?}"))?;
         seconds.push(begun.elapsed().as_secs_f64());
     }

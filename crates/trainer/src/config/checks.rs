@@ -30,11 +30,16 @@ impl Config {
         (0..self.rounds()).any(|round| self.of_round(round).is_ok_and(|config| config.negatives.teaches()))
     }
 
-    /// Whether anything in this round asks its reranker: where `data.teacher` gives scores, only pseudo-labelling does.
+    /// Whether anything in this round asks its reranker: its teacher, or pseudo-labelling.
     pub(crate) fn asks_reranker(&self) -> bool {
+        self.is_taught_by_reranker() || self.train.augment.is_some() && self.teacher.model.as_deref() == Some(RERANKER)
+    }
+
+    /// Whether the scores that losses, filters and draws of this round read are its reranker's: not where `data.teacher` or lists give them.
+    pub(crate) fn is_taught_by_reranker(&self) -> bool {
         let reads_scores = self.loss.needs().teacher || self.negatives.reads_teacher();
-        let asked = self.train.augment.is_some() || reads_scores && self.data.teacher.is_none();
-        asked && self.teacher.model.as_deref() == Some(RERANKER)
+        let given = self.data.teacher.is_some() || self.negatives.teaches();
+        reads_scores && !given && self.teacher.model.as_deref() == Some(RERANKER)
     }
 
     /// The file of generated texts, if a round has them as a source.
@@ -185,6 +190,10 @@ impl Config {
                 "the filter `teacher` and the draw `margin-bins` need a teacher: data.teacher = FILE, teacher.model = MODEL, or lists with \
                  scored_by = \"teacher\"",
             ),
+            (
+                needs.own && self.batch.negatives == 0 && !per_step && !self.loss.in_batch(),
+                "this loss, or a term of it, compares a query's positive with its own drawn negatives alone, and batch.negatives is 0: set batch.negatives",
+            ),
             (needs.ranks && !per_step, "loss.kind = \"lambda-mrr\" needs [[negatives.source]] with from = \"per-step\""),
             (per_step && !frozen, "from = \"per-step\" searches a frozen document matrix: set encoder.documents = \"frozen\""),
             (
@@ -192,12 +201,21 @@ impl Config {
                 "from = \"generated\" gives texts that are encoded in the step that uses them: it goes with neither from = \"queue\" nor \
                  encoder.documents = \"frozen\"",
             ),
+            (
+                // What is retrieved in the step is in no file.
+                per_step && needs.teacher && (self.data.teacher.is_some() || self.negatives.teaches()),
+                "from = \"per-step\" finds documents that no file has scores of: name a teacher that can be asked, teacher.model = MODEL, in place of data.teacher",
+            ),
+            (
+                per_step && !self.batch.share_negatives,
+                "batch.share_negatives = false is about drawn negatives, and from = \"per-step\" has none: leave it out",
+            ),
             (per_step && queue, "from = \"per-step\" and from = \"queue\" cannot be combined"),
             (per_step && self.batch.negatives > 0, "with from = \"per-step\" nothing else is drawn: set batch.negatives = 0"),
             (self.batch.compose == Compose::Groups && self.data.groups.is_none(), "batch.compose = \"groups\" needs data.groups = FILE"),
             (
                 // It is asked about own pairs alone: the term would have no pair and say 0.
-                self.asks_reranker() && self.loss.in_batch() && self.teacher.in_batch.is_none(),
+                self.is_taught_by_reranker() && self.loss.in_batch() && self.teacher.in_batch.is_none(),
                 "in_batch = true of `margin-mse` needs a teacher's scores of other queries' documents, and the reranker scores a query's own pairs \
                  alone: name an encoder for them (teacher.in_batch = \"previous-round\"), or take the term out (loss.term = [])",
             ),
@@ -221,7 +239,7 @@ impl Config {
             (
                 self.reranker.jointly
                     && (self.teacher.model.as_deref() != Some(RERANKER)
-                        || self.asks_reranker() && (!needs.teacher || self.batch.negatives == 0)),
+                        || self.is_taught_by_reranker() && (!needs.teacher || self.batch.negatives == 0)),
                 "reranker.jointly needs teacher.model = \"reranker\", a loss that distils it and batch.negatives of at least 1",
             ),
         ];

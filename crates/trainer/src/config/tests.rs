@@ -97,6 +97,34 @@ fn a_round_changes_what_is_its_own_and_nothing_else() {
 }
 
 #[test]
+fn parts_of_which_one_would_do_nothing_are_refused() {
+    let per_step = |loss: &str| format!("encoder.documents = \"frozen\"\n{loss}\n[[negatives.source]]\nfrom = \"per-step\"\n");
+    let mrr = per_step("loss.kind = \"lambda-mrr\"");
+    merge("my.toml", &mrr, &[]).expect("a valid configuration");
+    let distilled = per_step("loss.kind = \"kl\"\ndata.teacher = \"scores.tsv\"");
+    for (text, set, part) in [
+        (IN_BATCH, &[("loss.kind", "lce")][..], "batch.negatives is 0"),
+        (&mrr, &[("batch.share_negatives", "false")], "batch.share_negatives = false"),
+        (&distilled, &[], "no file has scores of"),
+    ] {
+        let error = message(text, set);
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn given_scores_take_the_place_of_a_reranker_that_only_labels() {
+    let text = "batch.negatives = 1\n[loss]\nkind = \"kl\"\n[teacher]\nmodel = \"reranker\"\n[reranker]\nsteps = 5\n[train]\naugment = { above = 0.9 }\n[[negatives.source]]\nfrom = \"random\"\n";
+    let asked = |set: &[(&str, &str)]| {
+        let set: Vec<_> = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let config = merge("my.toml", text, &set).expect("a valid configuration");
+        (config.asks_reranker(), config.is_taught_by_reranker())
+    };
+    assert_eq!(asked(&[]), (true, true));
+    assert_eq!(asked(&[("data.teacher", "scores.tsv")]), (true, false));
+}
+
+#[test]
 fn a_run_without_any_negative_is_refused() {
     assert!(message("[batch]\nnegatives = 0\n", &[]).contains("nothing to contrast with"));
     assert!(message("[batch]\nnegatives = 3\n[[negatives.source]]\nfrom = \"in-batch\"\n", &[]).contains("offers any"));
