@@ -352,8 +352,17 @@ fn linear_f32(input: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> T
     if input.dtype() != DType::F32 || !on_cpu(&input.device()) {
         return plain_linear(input, weight, bias);
     }
-    let bias = bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[1]], &weight.device()));
-    assert_fit(&input, &weight, &bias);
+    // What has no numbers is no bias there.
+    let bias = match bias {
+        Some(bias) => {
+            assert_fit(&input, &weight, &bias);
+            bias
+        }
+        None => {
+            assert!(input.dims()[1] == weight.dims()[0], "linear layer: {:?} x {:?}", input.dims(), weight.dims());
+            Tensor::zeros([0], &weight.device())
+        }
+    };
     Tensor::from_dispatch(<Dispatch as Layers>::linear_layer(input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()))
 }
 
