@@ -218,10 +218,15 @@ pub(crate) fn reply(body: &str, hide: impl Fn(&str) -> String) -> Result<Reply, 
     if !message.is_object() {
         return none(Why::Shape, "the response is not that of /chat/completions: its first choice has no message".into());
     }
-    let text =
-        ["content", "refusal"].iter().filter_map(|field| said(&message[field])).find(|text| !text.trim().is_empty()).unwrap_or_default();
+    let text = said(&message["content"]).unwrap_or_default();
+    let refusal = said(&message["refusal"]).filter(|text| !text.trim().is_empty());
+    if text.trim().is_empty()
+        && let Some(refusal) = refusal.or_else(|| refused(&message["content"]))
+    {
+        return none(Why::Filtered, format!("the model refuses: {}", hide(refusal.trim())));
+    }
     // All that it may write went into thoughts, which stand elsewhere.
-    let cut = reason == Some("length");
+    let cut = matches!(reason, Some("length" | "model_length" | "max_tokens"));
     if text.trim().is_empty() && !cut {
         let calls = says_something(&message["tool_calls"]) || says_something(&message["function_call"]);
         let what = if calls { "a call of a tool, which it was not given, and no answer" } else { "an empty answer" };
@@ -252,13 +257,18 @@ fn said(content: &Value) -> Option<String> {
     let part = |part: &Value| match (part, part["type"].as_str()) {
         (Value::String(text), _) => Some(text.clone()),
         (_, None | Some("text" | "output_text")) => part["text"].as_str().map(str::to_owned),
-        (_, Some("refusal")) => part["refusal"].as_str().map(str::to_owned),
         _ => None,
     };
     match content {
         Value::Array(parts) => Some(parts.iter().filter_map(part).collect()),
         other => other.as_str().map(str::to_owned),
     }
+}
+
+/// What stands in place of an answer, in a list of parts.
+fn refused(content: &Value) -> Option<String> {
+    let parts: String = content.as_array()?.iter().filter_map(|part| part["refusal"].as_str()).collect();
+    (!parts.trim().is_empty()).then_some(parts)
 }
 
 /// What was counted. A prompt or an answer alone is no count, nor is nothing at all.
@@ -326,8 +336,13 @@ mod tests {
             "usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
         let expected = Reply { text: "a b".into(), cut: true, usage: Some(Usage { prompt: 3, answer: 2, total: 5 }), logprob: Some(-1.5) };
         assert_eq!(reply(body).unwrap(), expected);
-        let bare = reply(r#"{"choices":[{"message":{"content":null,"refusal":"no"}}]}"#).unwrap();
-        assert_eq!(bare, Reply { text: "no".into(), cut: false, usage: None, logprob: None });
+        let bare = reply(r#"{"choices":[{"message":{"content":"no"},"finish_reason":"max_tokens"}]}"#).unwrap();
+        assert_eq!(bare, Reply { text: "no".into(), cut: true, usage: None, logprob: None });
+        // A refusal is no answer: it would become a query or a passage.
+        for message in [r#"{"content":null,"refusal":"I cannot."}"#, r#"{"content":[{"type":"refusal","refusal":"I cannot."}]}"#] {
+            let refused = reply(&format!(r#"{{"choices":[{{"message":{message},"finish_reason":"stop"}}]}}"#)).unwrap_err();
+            assert!(refused.why == Why::Filtered && refused.message.contains("I cannot."), "{}", refused.message);
+        }
         assert_eq!(reply(r#"{"choices":[]}"#).unwrap_err().why, Why::Shape);
         assert!(reply("<html>").unwrap_err().message.contains("not that of"));
         assert_eq!(reply(r#"{"choices":[{"mess"#).unwrap_err().why, Why::BrokenOff);

@@ -13,7 +13,7 @@ use crate::{
     journal::Answer,
     prompt::Prompt,
     quality::{Quality, Seen},
-    session::{Fault, Halt, Judged, Question, Unused},
+    session::{Fault, Halt, Judged, Model, Question, Stop, Unused},
 };
 
 /// What passages are judged by.
@@ -33,6 +33,8 @@ pub struct Gecko {
     pub query_prompt: Prompt,
     /// What is asked about passages, in this order: relevance, likelihood.
     pub score_prompts: [Prompt; 2],
+    /// Who judges them: the model that writes, at a temperature to judge at.
+    pub judge: Model,
     /// What a query must be.
     pub quality: Quality,
 }
@@ -88,9 +90,10 @@ impl Gecko {
             let shown = context.shuffled(found, &written.query);
             for which in 0..STAGES.len() {
                 let question = self.score_question(context, which, written.seed, (&written.task, &written.query), &shown);
-                estimate.add(context, &question);
+                estimate.add_to(context, &self.judge, &question);
                 // What was refused is not asked about any further.
-                if context.known(&question, |answer| scores_of(answer, shown.len())).is_some_and(|judged| judged.accepted.is_none()) {
+                let known = context.session.known(&self.judge, &question, |answer| scores_of(answer, shown.len()));
+                if known.is_some_and(|judged| judged.accepted.is_none()) {
                     break;
                 }
             }
@@ -103,7 +106,7 @@ impl Gecko {
         let text = "word ".repeat(12);
         for which in 0..STAGES.len() {
             let question = self.score_question(context, which, self.documents[0], (&text, &text), &like);
-            estimate.add_like(context, context.model, &question, open);
+            estimate.add_like(context, &self.judge, &question, open);
         }
         Ok(estimate)
     }
@@ -127,6 +130,10 @@ impl Gecko {
         });
         let mut asked = Outcome::of(&mut driven, "queries", |at| json!({ "document": context.document_id(self.documents[at]) }));
         let written = self.written(context, driven.results, &mut asked);
+        // Whoever stops it does not wait until the collection is encoded for passages that nobody will be asked about.
+        if matches!(asked.stop, Some(Stop::Interrupted)) {
+            return Ok(asked);
+        }
         let units = self.units(written, retrieve)?;
         Ok(asked.then(self.choose(context, &units)))
     }
@@ -199,7 +206,7 @@ impl Gecko {
         let mut fused = vec![0.0; found.len()];
         for which in 0..STAGES.len() {
             let question = self.score_question(context, which, written.seed, (&written.task, &written.query), &ranked.shown);
-            let judged = context.ask(&question, |answer| scores_of(answer, found.len()))?;
+            let judged = context.session.ask(&self.judge, &question, |answer| scores_of(answer, found.len()))?;
             ranked.unused.extend(judged.unused);
             let Some((scores, answer)) = judged.accepted else { return Ok(ranked) };
             ranked.answers.push(answer);

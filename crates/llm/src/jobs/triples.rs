@@ -175,7 +175,8 @@ impl Triples {
     fn question(&self, context: &Context<'_>, (task, sample): &(String, u32)) -> Question<'_> {
         let what_for = format!("{task}:{sample}");
         let mut values = self.attributes.draw(context.seed, &what_for);
-        let language = context.drawn(&self.languages, &what_for);
+        // Under a name of its own: the first numbers drawn for the attributes would decide it too.
+        let language = context.drawn(&self.languages, &format!("language:{what_for}"));
         values.extend([("task", task.as_str()), ("language", language)]);
         Question {
             stage: "triples",

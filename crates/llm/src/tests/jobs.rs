@@ -169,6 +169,10 @@ fn triples_come_of_tasks() {
     let records = double.records();
     let german = records.iter().filter(|record| record.request.text().contains("Language: German")).count();
     assert!((10..=40).contains(&german), "{german} of 50 in German");
+    // What is hard is not what is in one language.
+    let difficulty = |text: String| Some(text.split_once(" to read. Language: German")?.0.rsplit(", ").next()?.to_owned());
+    let difficulties: HashSet<_> = records.iter().filter_map(|record| difficulty(record.request.text())).collect();
+    assert!(difficulties.len() > 1, "{difficulties:?}");
     assert!(records.iter().all(|record| !record.request.text().contains("{{")), "every placeholder is filled");
     // The rows are a collection of their own.
     let folder = tempfile::tempdir().unwrap();
@@ -272,6 +276,7 @@ fn gecko_chooses_among_candidates() {
         candidates: 4,
         query_prompt: prompts::gecko_query(None).unwrap(),
         score_prompts: [prompts::gecko_relevance(None).unwrap(), prompts::gecko_likelihood(None).unwrap()],
+        judge: Model { sampling: crate::Sampling { temperature: 0.0, ..model.sampling.clone() }, ..model.clone() },
         quality: Quality::QUERIES,
     };
     let retrieve = |texts: &[String], k: usize| Ok(texts.iter().map(|_| [5, 1, 0, 3][..k].to_vec()).collect());
@@ -287,6 +292,8 @@ fn gecko_chooses_among_candidates() {
     assert_eq!(outcome.rows[1]["task"], "given a question, find a passage");
     assert_eq!(outcome.rows[1]["score_prompts"], json!([job.score_prompts[0].version, job.score_prompts[1].version]));
     assert_eq!(double.requests(), 6);
+    let cold = double.records().iter().filter(|record| record.request.body["temperature"] == 0.0).count();
+    assert_eq!(cold, 4, "queries are written at the model's temperature, passages judged at the judge's");
     // Whoever reads a row finds who wrote it, with what, and which passages it was chosen among.
     for (row, passages) in outcome.rows.iter().zip([["d5", "d1", "d0", "d3"], ["d5", "d1", "d0", "d2"]]) {
         assert_eq!((&row["model"], &row["prompt"]), (&json!("stand-in"), &json!(job.query_prompt.version)));

@@ -127,6 +127,7 @@ fn gecko() {
             candidates: 4,
             query_prompt: prompts::gecko_query(None).unwrap(),
             score_prompts: [prompts::gecko_relevance(None).unwrap(), prompts::gecko_likelihood(None).unwrap()],
+            judge: context.model.clone(),
             quality: Quality::QUERIES,
         };
         job.run(context, &|texts, k| Ok(texts.iter().map(|_| [5, 1, 0, 7][..k].to_vec()).collect())).unwrap()

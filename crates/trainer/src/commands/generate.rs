@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, anyhow};
 use corpus::{Collection, Texts, TokenSpec, Tokens};
 use llm::jobs::{self, gecko::Gecko, negatives, negatives::Negatives, queries::Queries, triples::Triples};
-use llm::{Attributes, LlmError, Model, Prompt, Quality, prompts};
+use llm::{Attributes, LlmError, Model, Prompt, Quality, Sampling, prompts};
 use mining::EmbeddingStore;
 use serde_json::json;
 
@@ -173,6 +173,12 @@ fn gecko(args: &GenerateArgs, model: &Model, collection: &Collection, source: &s
     if !(2..=100).contains(&candidates) {
         return Err(Usage::new(format!("--candidates {candidates}: expected 2 to 100")).into());
     }
+    if retriever(args) != "bm25" {
+        // Known before the first query is written and paid.
+        let chosen = device::choose(args.device.as_deref().unwrap_or("auto"))?;
+        crate::setup::encoder_named(retriever(args), collection, own.seed, &chosen)?;
+    }
+    let judge = Sampling { temperature: own.temperature.unwrap_or(0.0), ..model.sampling.clone() };
     let job = Gecko {
         documents: documents(args, collection)?,
         candidates,
@@ -181,6 +187,7 @@ fn gecko(args: &GenerateArgs, model: &Model, collection: &Collection, source: &s
             prompts::gecko_relevance(file(&files, "relevance")).or_usage()?,
             prompts::gecko_likelihood(file(&files, "likelihood")).or_usage()?,
         ],
+        judge: Model { sampling: judge, ..model.clone() },
         quality: quality(args, Quality::QUERIES)?,
     };
     let mut settings = shared::settings(model, own);
