@@ -43,7 +43,7 @@ fn is_language(line: &str) -> bool {
     line.trim().chars().all(|it| it.is_ascii_alphanumeric())
 }
 
-/// The answer as one line of text: quotation marks and a leading `Query:` are taken off.
+/// The answer as one line of text: quotation marks around all of it, a leading `Query:` and the mark of a list are taken off. Numbers stay: they may be the query's.
 pub(crate) fn line(text: &str) -> Result<String, Fault> {
     let text = unfenced(without_thoughts(text)?);
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -51,8 +51,11 @@ pub(crate) fn line(text: &str) -> Result<String, Fault> {
         let found = text.lines().filter(|line| !line.trim().is_empty()).count();
         return Err(Fault::Form(format!("it has {found} lines, not one")));
     };
-    let bare = ["Query:", "Question:", "query:", "question:"].iter().find_map(|head| first.strip_prefix(head)).unwrap_or(first).trim();
-    let quoted = [('"', '"'), ('“', '”'), ('`', '`')].into_iter().find_map(|(open, close)| bare.strip_prefix(open)?.strip_suffix(close));
+    let first = ["- ", "* ", "• "].iter().find_map(|mark| first.strip_prefix(mark)).unwrap_or(first).trim();
+    let heads = ["**Query:**", "**Question:**", "Query:", "Question:", "query:", "question:"];
+    let bare = heads.iter().find_map(|head| first.strip_prefix(head)).unwrap_or(first).trim();
+    let whole = |open: char, close: char| bare.strip_prefix(open)?.strip_suffix(close).filter(|inside| !inside.contains([open, close]));
+    let quoted = [('"', '"'), ('“', '”'), ('`', '`'), ('‘', '’')].into_iter().find_map(|(open, close)| whole(open, close));
     match quoted.unwrap_or(bare).trim() {
         "" => Err(Fault::Form("it is empty".into())),
         text => Ok(text.to_owned()),
@@ -94,6 +97,11 @@ mod tests {
         ] {
             assert_eq!(line(text).unwrap(), "what is a fox", "{text}");
         }
+        // Quotes of parts are the query's own.
+        for text in ["\"machine learning\" vs \"deep learning\"", "1. FC Köln"] {
+            assert_eq!(line(text).unwrap(), text);
+        }
+        assert_eq!(line("- **Query:** what is a fox").unwrap(), "what is a fox");
         assert!(matches!(line("one\ntwo"), Err(Fault::Form(problem)) if problem.contains("2 lines")));
         assert!(line("").is_err() && line("\"\"").is_err());
     }

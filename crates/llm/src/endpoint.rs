@@ -87,11 +87,15 @@ impl Endpoint {
         if timeout.is_zero() {
             return Err(LlmError::Setting("a time-out of 0 s: no answer can come in that time".into()));
         }
+        // The client reads HTTP(S)_PROXY and ALL_PROXY, and knows no exception.
+        let named = name_of(host);
+        let spared = ["NO_PROXY", "no_proxy"].into_iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
         let agent = ureq::AgentBuilder::new()
             .timeout(timeout)
             .timeout_connect(timeout.min(Duration::from_secs(20)))
             // A redirect would carry the key to another host.
             .redirects(0)
+            .try_proxy_from_env(!is_here(named) && !is_spared(named, &spared))
             .user_agent(concat!("dredge/", env!("CARGO_PKG_VERSION")))
             .build();
         let url = base.strip_suffix("/chat/completions").unwrap_or(base);
@@ -111,9 +115,7 @@ impl Endpoint {
     /// Whether the key goes unencrypted to another machine.
     pub fn key_is_readable_on_the_way(&self) -> bool {
         let host = origin(&self.url).trim_start_matches("http://");
-        let host = host.rsplit_once(':').filter(|it| !it.1.ends_with(']')).map_or(host, |it| it.0).trim_matches(['[', ']']);
-        let here = host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
-        self.key.is_some() && self.url.starts_with("http://") && !here
+        self.key.is_some() && self.url.starts_with("http://") && !is_here(name_of(host))
     }
 
     /// Sends one request and waits for its answer.
@@ -225,9 +227,39 @@ fn origin(url: &str) -> &str {
     url[host..].find('/').map_or(url, |at| &url[..host + at])
 }
 
+/// A host without its port and brackets.
+fn name_of(host: &str) -> &str {
+    host.rsplit_once(':').filter(|it| !it.1.ends_with(']')).map_or(host, |it| it.0).trim_matches(['[', ']'])
+}
+
+/// Whether a host is this machine.
+fn is_here(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok_and(|it| it.is_loopback())
+}
+
+/// Whether `NO_PROXY` names a host: itself, a domain that it is in, or all.
+fn is_spared(host: &str, spared: &str) -> bool {
+    let inside = |domain: &str| host.eq_ignore_ascii_case(domain) || host.to_lowercase().ends_with(&format!(".{}", domain.to_lowercase()));
+    spared.split(',').map(str::trim).any(|it| it == "*" || !it.is_empty() && inside(it.trim_start_matches("*.").trim_start_matches('.')))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_machine_and_what_is_spared_are_asked_without_a_proxy() {
+        for host in ["localhost:11434", "127.0.0.1", "[::1]:8000", "a.localhost"] {
+            assert!(is_here(name_of(host)), "{host}");
+        }
+        assert!(!is_here(name_of("api.example.com:443")));
+        for spared in ["api.example.com", "other, .example.com", "example.com", "*.example.com", "*"] {
+            assert!(is_spared("api.example.com", spared), "{spared}");
+        }
+        for spared in ["", "ample.com", "example.org", "x.api.example.com"] {
+            assert!(!is_spared("api.example.com", spared), "{spared}");
+        }
+    }
 
     #[test]
     fn hosts_are_told_apart_and_an_open_way_is_seen() {

@@ -121,19 +121,26 @@ fn alike(a: &[String], b: &[String]) -> f64 {
     f64::from(common) / a.len().max(b.len()).max(1) as f64
 }
 
-/// Texts seen, alike where they differ in case, punctuation and blanks alone.
+/// Texts seen, alike where they differ in case, punctuation and blanks alone. `+` and `#` are no punctuation: C, C++ and C# are three.
 #[derive(Debug, Default)]
 pub(crate) struct Seen(HashSet<String>);
 
 impl Seen {
     pub(crate) fn with<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
-        Self(texts.map(|text| words::list(text).join(" ")).collect())
+        Self(texts.map(likeness).collect())
     }
 
     /// Whether it is the first of its like.
     pub(crate) fn first(&mut self, text: &str) -> bool {
-        self.0.insert(words::list(text).join(" "))
+        self.0.insert(likeness(text))
     }
+}
+
+fn likeness(text: &str) -> String {
+    let mut words = words::list(text);
+    let named = text.split_whitespace().map(|part| part.trim_matches(|it: char| !it.is_alphanumeric() && !"+#".contains(it)));
+    words.extend(named.filter(|part| part.contains(['+', '#'])).map(str::to_lowercase));
+    words.join(" ")
 }
 
 #[cfg(test)]
@@ -206,5 +213,7 @@ mod tests {
         assert!(!seen.first("what is a fox"));
         assert!(seen.first("what is a hen"));
         assert!(!seen.first("What is a hen!"));
+        assert!(["what is C", "what is C++", "what is C#?"].into_iter().all(|text| seen.first(text)));
+        assert!(!seen.first("What is c++?"));
     }
 }

@@ -12,16 +12,21 @@ fn is_word(character: char) -> bool {
         && character.is_alphanumeric()
 }
 
-/// Whether a character belongs to the one before it: vowels, tones and other marks of the scripts of South-East Asia and Tibet.
+/// Whether a character belongs to the one before it: vowels, tones and other marks of the scripts of South-East Asia, Tibet and India, points of Hebrew and Arabic, accents that stand for themselves, and what joins letters or keeps
+/// them apart within a word.
 fn is_mark(character: char) -> bool {
-    matches!(character, '\u{0e00}'..='\u{0fff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}')
+    matches!(character, '\u{0300}'..='\u{036f}' | '\u{0591}'..='\u{05bd}' | '\u{05bf}' | '\u{05c1}'..='\u{05c2}' | '\u{05c4}'..='\u{05c5}' | '\u{05c7}'
+        | '\u{064b}'..='\u{065f}' | '\u{0670}' | '\u{06d6}'..='\u{06dc}' | '\u{06df}'..='\u{06e4}' | '\u{06e7}'..='\u{06e8}' | '\u{06ea}'..='\u{06ed}'
+        | '\u{0900}'..='\u{0fff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}'
+        | '\u{200c}'..='\u{200d}' | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}')
         && !character.is_alphanumeric()
         && !is_sign(character)
 }
 
 /// Punctuation and the like of those scripts.
 fn is_sign(character: char) -> bool {
-    matches!(character, '\u{0e2f}' | '\u{0e3f}' | '\u{0e4f}' | '\u{0e5a}'..='\u{0e5b}' | '\u{0f01}'..='\u{0f17}' | '\u{0f34}' | '\u{0f36}' | '\u{0f38}'
+    matches!(character, '\u{0964}'..='\u{0965}' | '\u{0970}' | '\u{09f2}'..='\u{09f3}' | '\u{09fa}'..='\u{09fd}' | '\u{0a76}' | '\u{0af0}'..='\u{0af1}' | '\u{0b70}' | '\u{0bf3}'..='\u{0bfa}'
+        | '\u{0c77}' | '\u{0c7f}' | '\u{0c84}' | '\u{0d4f}' | '\u{0d79}' | '\u{0df4}' | '\u{0e2f}' | '\u{0e3f}' | '\u{0e4f}' | '\u{0e5a}'..='\u{0e5b}' | '\u{0f01}'..='\u{0f17}' | '\u{0f34}' | '\u{0f36}' | '\u{0f38}'
         | '\u{0f3a}'..='\u{0f3d}' | '\u{0f85}' | '\u{0fbe}'..='\u{0fff}' | '\u{104a}'..='\u{104f}' | '\u{17d4}'..='\u{17db}')
 }
 
@@ -67,14 +72,15 @@ pub(crate) fn list(text: &str) -> Vec<String> {
     for part in text.split(|it: char| !it.is_alphanumeric() && !is_mark(it)) {
         let mut rest = part;
         while let Some((at, character)) = rest.char_indices().find(|it| is_word(it.1)) {
-            words.extend((at > 0).then(|| rest[..at].to_lowercase()));
+            words.extend(rest[..at].contains(char::is_alphanumeric).then(|| rest[..at].to_lowercase()));
             let behind = &rest[at + character.len_utf8()..];
             // With its marks, such as the tones of Thai.
             let marks = behind.find(|it| !is_mark(it)).unwrap_or(behind.len());
             words.push(format!("{character}{}", &behind[..marks]));
             rest = &behind[marks..];
         }
-        words.extend((!rest.is_empty()).then(|| rest.to_lowercase()));
+        // A mark behind a sign, as in a picture put together of several, is no word.
+        words.extend(rest.contains(char::is_alphanumeric).then(|| rest.to_lowercase()));
     }
     words
 }
@@ -118,5 +124,8 @@ mod tests {
         // A tone makes another word.
         assert_eq!(list("เข่า"), ["เ", "ข่", "า"]);
         assert!(list("เขา") != list("เข่า"));
+        // Marks within words, and a danda behind them.
+        assert_eq!(list("विश्व स्वास्थ्य संगठन।"), ["विश्व", "स्वास्थ्य", "संगठन"]);
+        assert_eq!(list("می\u{200c}خواهم cafe\u{301} \u{1f468}\u{200d}\u{1f469}"), ["می\u{200c}خواهم", "cafe\u{301}"]);
     }
 }
