@@ -69,9 +69,9 @@ pub struct AttentionShape {
 }
 
 impl AttentionShape {
-    /// Every (row, head, query), with room for the longest row in each.
+    /// Every (row, head, query).
     fn queries(&self) -> usize {
-        self.sequences.rows() * self.heads * self.sequences.width()
+        self.sequences.tokens() * self.heads
     }
 
     /// Without a window that reaches every token from every other.

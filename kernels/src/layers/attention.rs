@@ -90,7 +90,8 @@ struct Place {
     biases: usize,
 }
 
-/// The mixed values `[tokens, hidden]`, in mixed precision rounded as the next product reads them, and the logarithm of the sum of exponentials of every (row, head, query), `[rows * heads * width]`.
+/// The mixed values `[tokens, hidden]`, in mixed precision rounded as the next product reads them, and the logarithm of the sum of exponentials of every (row, head, query), `[tokens * heads]`, row by row and in each head by
+/// head.
 pub(super) fn forward(joint: &FlexTensor, relative: &FlexTensor, attending: &Attending) -> (FlexTensor, FlexTensor) {
     let shape = &attending.shape;
     let (joint, relative) = (as_given(joint, shape.precision), attending.relative.then(|| relative.to_contiguous()));
@@ -100,8 +101,9 @@ pub(super) fn forward(joint: &FlexTensor, relative: &FlexTensor, attending: &Att
     if !output.is_empty() {
         let into = Shared(output.as_mut_ptr());
         let run = |scratch: &mut Scratch, (task, logarithms): (usize, &mut [f32])| head_forward(&inputs, task, logarithms, into, scratch);
-        logarithms
-            .par_chunks_mut(shape.sequences.width())
+        shape
+            .by_task(&mut logarithms)
+            .into_par_iter()
             .enumerate()
             .with_min_len(shape.tasks_at_least(inputs.hidden))
             .for_each_init(Scratch::default, run);
@@ -137,11 +139,11 @@ pub(super) fn backward(
     if !output.is_empty() {
         let into = Shared(output.as_mut_ptr());
         let gradient = numbers(&gradient);
-        let run = |scratch: &mut Scratch, (task, (logarithms, by_distance)): (usize, (&[f32], &mut [f32]))| {
-            head_backward(&inputs, task, logarithms, gradient, into, by_distance, scratch);
+        let logarithms = numbers(logarithms);
+        let run = |scratch: &mut Scratch, (task, by_distance): (usize, &mut [f32])| {
+            head_backward(&inputs, task, &logarithms[shape.of_task(task)], gradient, into, by_distance, scratch);
         };
-        let logarithms = numbers(logarithms).par_chunks(shape.sequences.width());
-        let tasks = logarithms.zip(by_distance.par_chunks_mut(distances)).enumerate();
+        let tasks = by_distance.par_chunks_mut(distances).enumerate();
         tasks.with_min_len(shape.tasks_at_least(inputs.hidden)).for_each_init(Scratch::default, run);
     }
     let [heads, distances] = attending.relative_shape();
@@ -164,6 +166,25 @@ fn as_given(input: &FlexTensor, precision: Precision) -> FlexTensor {
 }
 
 impl AttentionShape {
+    /// Where the numbers of a (row, head) lie, one for each query.
+    fn of_task(&self, task: usize) -> Range<usize> {
+        let (row, head) = (task / self.heads, task % self.heads);
+        let extent = self.sequences.extent(row);
+        let first = self.sequences.starts()[row] * self.heads + head * extent;
+        first..first + extent
+    }
+
+    /// The numbers of every (row, head).
+    fn by_task<'a>(&self, mut numbers: &'a mut [f32]) -> Vec<&'a mut [f32]> {
+        let mut tasks = Vec::with_capacity(self.sequences.rows() * self.heads);
+        for task in 0..self.sequences.rows() * self.heads {
+            let (own, rest) = numbers.split_at_mut(self.of_task(task).len());
+            tasks.push(own);
+            numbers = rest;
+        }
+        tasks
+    }
+
     /// (Row, head) pairs that are worth a thread's while.
     fn tasks_at_least(&self, hidden: usize) -> usize {
         let width = self.sequences.width();

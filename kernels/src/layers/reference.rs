@@ -54,7 +54,8 @@ fn probabilities(query: &[f64], key: &[f64], attention: &Attention<'_>, at: [usi
 /// Every (row, head, query) with its number, that of its row of the mask.
 fn places(shape: &AttentionShape) -> impl Iterator<Item = (usize, [usize; 3])> {
     let (heads, width) = (shape.heads, shape.sequences.width());
-    let all = (0..shape.queries()).map(move |task| (task, [task / (heads * width), task / width % heads, task % width]));
+    let all =
+        (0..shape.sequences.rows() * heads * width).map(move |task| (task, [task / (heads * width), task / width % heads, task % width]));
     all.filter(|(_, at)| at[2] < shape.sequences.extent(at[0]))
 }
 

@@ -109,6 +109,11 @@ impl Call {
         cubes(&self.client, self.tasks * self.width.div_ceil(block))
     }
 
+    /// Every (row, head, query).
+    fn queries(&self) -> usize {
+        self.tokens * self.heads
+    }
+
     /// Of the joint matrix and the mixed values.
     fn format(&self) -> DType {
         match self.engine {
@@ -129,8 +134,8 @@ pub(super) fn forward(joint: CubeTensor, relative: CubeTensor, places: CubeTenso
     let relative = biases(relative, *biased);
     let joint = cast(joint, call.format());
     let output = empty(&joint, [call.tokens, call.heads * call.size]);
-    let logarithms = empty_in(&joint, [call.tasks * call.width], DType::F32);
-    if call.tasks * call.width == 0 {
+    let logarithms = empty_in(&joint, [call.queries()], DType::F32);
+    if call.queries() == 0 {
         return [cast(output, format), logarithms];
     }
     let (threshold, scale, low, high) = words(*dropout);
@@ -163,7 +168,7 @@ pub(super) fn forward(joint: CubeTensor, relative: CubeTensor, places: CubeTenso
             )
         };
     }
-    // SAFETY: the joint matrix has tokens x 3 hidden numbers, the output a third of them, logarithms rows x heads x width, biases heads x (2 width - 1), places 2 rows + 1 numbers (checked before the
+    // SAFETY: the joint matrix has tokens x 3 hidden numbers, the output a third of them, logarithms tokens x heads, biases heads x (2 width - 1), places 2 rows + 1 numbers (checked before the
     // call), of which a kernel takes none that leads beyond the tokens; a slab has room for every line and a little beyond, or for whole fragments.
     unsafe {
         match call.engine {
@@ -204,7 +209,7 @@ pub(super) fn backward(
     let gradient = into_contiguous(gradient);
     let result = empty(&gradient, matrix(&joint));
     let to_relative = empty(&gradient, attending.relative_shape());
-    let count = call.tasks * call.width;
+    let count = call.queries();
     if count == 0 {
         return [result, zeros(to_relative.device, Shape::from(attending.relative_shape()), DType::F32)];
     }
@@ -232,6 +237,7 @@ pub(super) fn backward(
                 call.tasks as u32,
                 call.width as u32,
                 call.heads as u32,
+                count as u32,
                 call.scaling(),
                 threshold,
                 scale,
@@ -273,7 +279,7 @@ pub(super) fn backward(
             Engine::Units([_, query_block, key_block]) => {
                 prepare_kernel::launch_unchecked(
                     &call.client,
-                    cubes(&call.client, count.div_ceil(UNITS)),
+                    cubes(&call.client, count.max(rows).div_ceil(UNITS)),
                     CubeDim::new_1d(UNITS as u32),
                     gradient.clone().into_buffer_arg(),
                     output.into_buffer_arg(),
@@ -284,7 +290,6 @@ pub(super) fn backward(
                     rows as u32,
                     call.tokens as u32,
                     call.width as u32,
-                    call.heads as u32,
                     call.size as u32,
                 );
                 launch!(query_kernel, query_block, CubeDim::new_1d((SIDE * SIDE) as u32), query_block, into sums);
@@ -302,6 +307,7 @@ pub(super) fn backward(
                 call.tasks as u32,
                 call.width as u32,
                 call.heads as u32,
+                count as u32,
                 matches!(call.engine, Engine::Matrix(_)),
                 parts,
             );

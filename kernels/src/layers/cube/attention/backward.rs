@@ -18,7 +18,7 @@ pub(super) const fn parts(block: usize) -> Parts {
     Parts { rows: block, columns: block, stride: block + 1, units: SIDE * SIDE }
 }
 
-/// What the backward kernels read beside vectors, in one buffer: the logarithm of every (row, head, query), the product of its output with the gradient, and of every row its
+/// What the backward kernels read beside vectors, in one buffer: the logarithm of every query and head, `[tokens, heads]`, the product of its output with the gradient, and of every row its
 /// start, its rows and its tokens.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
@@ -32,24 +32,19 @@ pub(super) fn prepare_kernel(
     rows: u32,
     tokens: u32,
     width: u32,
-    heads: u32,
     size: u32,
 ) {
     let (count, rows, tokens) = (count as usize, rows as usize, tokens as usize);
-    let (width, heads, size) = (width as usize, heads as usize, size as usize);
+    let (width, size) = (width as usize, size as usize);
     let at = ABSOLUTE_POS;
     if at < count {
-        let task = at / width;
-        let (first, extent, _length) = place(places, rows, task / heads, tokens, width);
-        if at % width < extent {
-            let start = ((first + at % width) * heads + task % heads) * size;
-            let mut sum = 0.0f32;
-            for number in 0..size {
-                sum += gradient[start + number] * output[start + number];
-            }
-            facts[at] = logarithms[at];
-            facts[count + at] = sum;
+        let start = at * size;
+        let mut sum = 0.0f32;
+        for number in 0..size {
+            sum += gradient[start + number] * output[start + number];
         }
+        facts[at] = logarithms[at];
+        facts[count + at] = sum;
     }
     if at < rows {
         let (start, extent, length) = place(places, rows, at, tokens, width);
@@ -71,6 +66,7 @@ pub(super) fn query_kernel(
     tasks: u32,
     width: u32,
     heads: u32,
+    count: u32,
     scaling: f32,
     threshold: u32,
     scale: f32,
@@ -89,10 +85,10 @@ pub(super) fn query_kernel(
     let down = UNIT_POS as usize / SIDE;
     let hidden = heads * size;
     let stride = 3 * hidden;
-    let own_block = known_block(facts, tasks, width, heads, block, size);
+    let count = count as usize;
+    let own_block = known_block(facts, tasks, width, heads, count, block, size);
     let (task, begin, base, single, end) = (own_block.task, own_block.begin, own_block.base, own_block.single, own_block.end);
     let mut keys = own_block.keys;
-    let count = tasks * width;
     if begin >= end {
         keys = 0;
     }
@@ -120,8 +116,8 @@ pub(super) fn query_kernel(
         logarithms[i] = 0.0f32;
         means[i] = 0.0f32;
         if line < end {
-            logarithms[i] = facts[task * width + line];
-            means[i] = facts[count + task * width + line];
+            logarithms[i] = facts[own_block.kept + line * heads];
+            means[i] = facts[count + own_block.kept + line * heads];
         }
         let (low, high) = row_key((task * width + line) as u32, key_low, key_high);
         lows[i] = low;
@@ -201,6 +197,7 @@ pub(super) fn key_kernel(
     tasks: u32,
     width: u32,
     heads: u32,
+    count: u32,
     scaling: f32,
     threshold: u32,
     scale: f32,
@@ -219,10 +216,10 @@ pub(super) fn key_kernel(
     let down = UNIT_POS as usize / SIDE;
     let hidden = heads * size;
     let stride = 3 * hidden;
-    let own_block = known_block(facts, tasks, width, heads, block, size);
+    let count = count as usize;
+    let own_block = known_block(facts, tasks, width, heads, count, block, size);
     let (task, begin, base, single, end) = (own_block.task, own_block.begin, own_block.base, own_block.single, own_block.end);
     let keys = own_block.keys;
-    let count = tasks * width;
     // A block of padding has no queries, and its gradients are zeros.
     let mut queries = end;
     if begin >= keys {
@@ -262,8 +259,8 @@ pub(super) fn key_kernel(
             let mut logarithm = 0.0f32;
             let mut mean = 0.0f32;
             if line < queries {
-                logarithm = facts[task * width + line];
-                mean = facts[count + task * width + line];
+                logarithm = facts[own_block.kept + line * heads];
+                mean = facts[count + own_block.kept + line * heads];
             }
             let (low, high) = row_key((task * width + line) as u32, key_low, key_high);
             #[unroll]

@@ -119,6 +119,7 @@ pub(super) fn distance_kernel(
     tasks: u32,
     width: u32,
     heads: u32,
+    count: u32,
     #[comptime] scaled: bool,
     #[comptime] parts: Parts,
 ) {
@@ -130,8 +131,8 @@ pub(super) fn distance_kernel(
     if head < heads {
         let mut row = UNIT_POS as usize / SUMMED;
         while row < rows {
-            let extent = u32::cast_from(facts[2 * tasks * width + rows + row]) as usize;
-            let length = u32::cast_from(facts[2 * tasks * width + 2 * rows + row]) as usize;
+            let extent = u32::cast_from(facts[2 * count as usize + rows + row]) as usize;
+            let length = u32::cast_from(facts[2 * count as usize + 2 * rows + row]) as usize;
             let task = row * heads + head;
             let mut of_row = 0.0f32;
             for block in 0..extent.div_ceil(parts.rows) {
@@ -144,7 +145,7 @@ pub(super) fn distance_kernel(
                 }
             }
             if comptime!(scaled) {
-                let at = 2 * tasks * width + 3 * rows + 4 * task;
+                let at = 2 * count as usize + 3 * rows + 4 * task;
                 // One after the other: their product may leave what 32 bits hold.
                 of_row = of_row * facts[at + 1] * facts[at + 3];
             }

@@ -173,7 +173,7 @@ pub(super) fn attention_kernel(
         }
         if across == 0 {
             if line < end {
-                logarithms[task * width + line] = logarithm;
+                logarithms[own_block.kept + line * heads] = logarithm;
             }
         }
     }

@@ -208,6 +208,8 @@ pub(super) struct Block {
     pub(super) base: usize,
     /// Where the head's first row lies in a matrix of one part.
     pub(super) single: usize,
+    /// Where its first query lies among what is kept of every query and head, `[tokens, heads]`; the next lies `heads` behind it.
+    pub(super) kept: usize,
     /// Rows of the sequence; none in a cube beyond the last (row, head).
     pub(super) end: usize,
     /// Its tokens, the keys that are no padding.
@@ -237,11 +239,12 @@ pub(super) fn known_block(
     tasks: usize,
     width: usize,
     heads: usize,
+    count: usize,
     #[comptime] rows: usize,
     #[comptime] size: usize,
 ) -> Block {
     let task = own_task(tasks, width, rows);
-    let at = 2 * tasks * width + task / heads;
+    let at = 2 * count + task / heads;
     let start = u32::cast_from(facts[at]) as usize;
     let extent = u32::cast_from(facts[at + tasks / heads]) as usize;
     let length = u32::cast_from(facts[at + 2 * (tasks / heads)]) as usize;
@@ -275,6 +278,7 @@ fn block(
         begin: (CUBE_POS % parts) * rows,
         base: single + 2 * start * heads * size,
         single,
+        kept: start * heads + task % heads,
         end: extent * within,
         keys: length * within,
     }

@@ -41,7 +41,7 @@ pub(in super::super) fn survey_kernel(
 ) {
     let (tasks, width, heads) = (tasks as usize, width as usize, heads as usize);
     let rows = tasks / heads;
-    let count = tasks * width;
+    let count = tokens as usize * heads;
     let unit = UNIT_POS as usize;
     let task = CUBE_POS;
     let mut base = 0usize;
@@ -111,8 +111,9 @@ pub(in super::super) fn survey_kernel(
                 for other in 0..READERS {
                     sum += parts[unit + other];
                 }
-                facts[task * width + line] = logarithms[task * width + line];
-                facts[count + task * width + line] = sum;
+                let kept = (start + line) * heads + task % heads;
+                facts[kept] = logarithms[kept];
+                facts[count + kept] = sum;
             }
         }
         sync_cube();
@@ -136,7 +137,7 @@ pub(in super::super) fn survey_kernel(
     }
 }
 
-/// Brings what is known of `lines` queries of a task from `first` on into shared memory, zeros from `end` on, and the keys of their rows of the mask.
+/// Brings what is known of `lines` queries of a task from `first` on into shared memory, zeros from `end` on, and the keys of their rows of the mask, of which `at` is the first.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn know(
@@ -146,6 +147,8 @@ fn know(
     lows: &mut Shared<[u32]>,
     highs: &mut Shared<[u32]>,
     at: usize,
+    kept: usize,
+    heads: usize,
     first: usize,
     end: usize,
     count: usize,
@@ -159,8 +162,8 @@ fn know(
         let mut logarithm = 0.0f32;
         let mut mean = 0.0f32;
         if first + line < end {
-            logarithm = facts[at + first + line];
-            mean = facts[count + at + first + line];
+            logarithm = facts[kept + (first + line) * heads];
+            mean = facts[count + kept + (first + line) * heads];
         }
         logarithms[line] = logarithm;
         means[line] = mean;
@@ -183,6 +186,7 @@ pub(in super::super) fn query_kernel<N: Size>(
     tasks: u32,
     width: u32,
     heads: u32,
+    count: u32,
     scaling: f32,
     threshold: u32,
     scale: f32,
@@ -202,10 +206,10 @@ pub(in super::super) fn query_kernel<N: Size>(
     let hidden = heads * size;
     let stride = 3 * hidden;
     let rows = comptime!(tile.rows());
-    let own_block = known_block(facts, tasks, width, heads, rows, size);
+    let count = count as usize;
+    let own_block = known_block(facts, tasks, width, heads, count, rows, size);
     let (task, begin, base, single, end) = (own_block.task, own_block.begin, own_block.base, own_block.single, own_block.end);
     let mut keys = own_block.keys;
-    let count = tasks * width;
     let at = 2 * count + 3 * (tasks / heads) + 4 * task;
     let (by, back, by_score, back_score) = (facts[at], facts[at + 1], facts[at + 2], facts[at + 3]);
     if begin >= end {
@@ -223,7 +227,23 @@ pub(in super::super) fn query_kernel<N: Size>(
     let stage_at = plane * comptime!(tile.stage());
     let weights_at = plane * comptime!(m * tile.weight_stride());
 
-    know(facts, &mut logarithms, &mut means, &mut lows, &mut highs, task * width, begin, end, count, key_low, key_high, rows, tile);
+    know(
+        facts,
+        &mut logarithms,
+        &mut means,
+        &mut lows,
+        &mut highs,
+        task * width,
+        own_block.kept,
+        heads,
+        begin,
+        end,
+        count,
+        key_low,
+        key_high,
+        rows,
+        tile,
+    );
     fill::<f16, N>(joint, &mut slab, 0usize, base, stride, begin, end, 1.0f32, false, rows, size, tile);
     sync_cube();
     let mut queries = Sequence::<Matrix<f16>>::new();
@@ -312,6 +332,7 @@ pub(in super::super) fn key_kernel<N: Size>(
     tasks: u32,
     width: u32,
     heads: u32,
+    count: u32,
     scaling: f32,
     threshold: u32,
     scale: f32,
@@ -331,10 +352,10 @@ pub(in super::super) fn key_kernel<N: Size>(
     let hidden = heads * size;
     let stride = 3 * hidden;
     let rows = comptime!(tile.rows());
-    let own_block = known_block(facts, tasks, width, heads, rows, size);
+    let count = count as usize;
+    let own_block = known_block(facts, tasks, width, heads, count, rows, size);
     let (task, begin, base, single, end) = (own_block.task, own_block.begin, own_block.base, own_block.single, own_block.end);
     let keys = own_block.keys;
-    let count = tasks * width;
     let at = 2 * count + 3 * (tasks / heads) + 4 * task;
     let (by, back, by_score, back_score) = (facts[at], facts[at + 1], facts[at + 2], facts[at + 3]);
     // A block of padding has no queries, and its gradients are zeros.
@@ -383,6 +404,8 @@ pub(in super::super) fn key_kernel<N: Size>(
             &mut lows,
             &mut highs,
             task * width,
+            own_block.kept,
+            heads,
             first,
             queries,
             count,

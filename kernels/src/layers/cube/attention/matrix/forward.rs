@@ -205,7 +205,7 @@ pub(in super::super) fn attention_kernel<N: Size>(
             }
             factors[line] = by;
             if begin + line < end {
-                logarithms[task * width + begin + line] = logarithm;
+                logarithms[own_block.kept + (begin + line) * heads] = logarithm;
             }
         }
     }
