@@ -29,8 +29,8 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import RobertaProcessing, TemplateProcessing
 from transformers import (AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification, CamembertConfig,
-                          CamembertForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification, MPNetConfig,
-                          MPNetForSequenceClassification, PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification,
+                          CamembertForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification, ModernBertConfig,
+                          ModernBertForSequenceClassification, MPNetConfig, MPNetForSequenceClassification, PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification,
                           XLMRobertaConfig, XLMRobertaForSequenceClassification)
 
 WORDS, HIDDEN, LAYERS, HEADS, INNER, POSITIONS, MAX_LENGTH = 40, 32, 2, 4, 64, 48, 32
@@ -45,6 +45,9 @@ MODELS = [
     ("camembert", "roberta", UNTYPED, CamembertConfig(**USUAL, pad_token_id=1, type_vocab_size=1), CamembertForSequenceClassification),
     ("distilbert", "bert", UNTYPED, DistilBertConfig(vocab_size=4 + WORDS, dim=HIDDEN, n_layers=LAYERS, n_heads=HEADS, hidden_dim=INNER,
                                                      max_position_embeddings=POSITIONS, num_labels=1), DistilBertForSequenceClassification),
+    *((f"modernbert-{pooling}", "bert", UNTYPED,
+       ModernBertConfig(**{**USUAL, "num_hidden_layers": 4}, local_attention=10, classifier_pooling=pooling, pad_token_id=0, cls_token_id=2, sep_token_id=3,
+                        bos_token_id=2, eos_token_id=3), ModernBertForSequenceClassification) for pooling in ("cls", "mean")),
     ("mpnet", "roberta", UNTYPED, MPNetConfig(**USUAL, pad_token_id=1), MPNetForSequenceClassification),
     ("roberta", "roberta", UNTYPED, RobertaConfig(**USUAL, pad_token_id=1, type_vocab_size=1), RobertaForSequenceClassification),
     ("xlm-roberta", "roberta", UNTYPED, XLMRobertaConfig(**USUAL, pad_token_id=1, type_vocab_size=1), XLMRobertaForSequenceClassification),

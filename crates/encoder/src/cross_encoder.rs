@@ -19,11 +19,12 @@ use crate::encoder::{Card, Encoder};
 use crate::error::EncoderError;
 use crate::hub::Hub;
 use crate::interaction;
-use crate::pair_network::{PairNetwork, head_names, ignored};
+use crate::names;
+use crate::pair_network::{Head, PairNetwork, head_names, ignored};
 use crate::pairs::{PairTokenizer, PairTokens, TokenPairs};
 use crate::tiny::normal;
 use crate::weights::Weights;
-use folder::{WRITTEN, has_types, head_dropout, name_task};
+use folder::{WRITTEN, has_types, name_task};
 
 /// Standard deviation of the weights of a fresh head, as transformers draws them.
 const HEAD_DEVIATION: f32 = 0.02;
@@ -79,7 +80,7 @@ impl CrossEncoder {
     pub fn check(spec: &str) -> Result<(), EncoderError> {
         let (_, path, config) = folder::configuration(&Hub::locate(spec)?)?;
         let architecture = Architecture::from_config(&path, &config)?;
-        head_dropout(&Keys { path: &path, config: &config }, &architecture).map(drop)
+        folder::head(&Keys { path: &path, config: &config }, &architecture).map(drop)
     }
 
     /// Loads model `id` from a given hub.
@@ -123,7 +124,7 @@ impl CrossEncoder {
         if encoder.network.is_static() {
             let made = interaction::reranker(encoder, seed)?;
             let weights = Weights::from_tensors_but("word vectors", made.tensors, ignored(Family::Bert));
-            let network = PairNetwork::build(&made.architecture, 0.0, weights, &device)?;
+            let network = PairNetwork::build(&made.architecture, Head { dropout: 0.0, mean: false }, weights, &device)?;
             let folder = Path::new("<made from word vectors>");
             let limit = network.max_length();
             let reranker = Self::assemble(network, made.tokenizer, folder, limit, made.config, made.tokenizer_config, Vec::new())?;
@@ -137,16 +138,24 @@ impl CrossEncoder {
         let (mut config, tokenizer_config): (Value, Value) = (parsed("config.json")?, parsed("tokenizer_config.json")?);
         let path = Path::new("config.json");
         let architecture = Architecture::from_config(path, &config)?;
-        let dropout = head_dropout(&Keys { path, config: &config }, &architecture)?;
+        let head = folder::head(&Keys { path, config: &config }, &architecture)?;
         let mut tensors = encoder.network.tensors();
         let [dense, output] = head_names(architecture.family);
+        let modern = architecture.family == Family::ModernBert;
         for (layer, (prefix, rows)) in [(dense, architecture.hidden), (output, 1)].into_iter().enumerate() {
             let values = normal(rows * architecture.hidden, HEAD_DEVIATION, seed.wrapping_add(layer as u64));
             tensors.push((format!("{prefix}.weight"), TensorData::new(values, [rows, architecture.hidden])));
-            tensors.push((format!("{prefix}.bias"), TensorData::new(vec![0.0f32; rows], [rows])));
+            // The inner layer of a ModernBERT's head has none.
+            if !(modern && layer == 0) {
+                tensors.push((format!("{prefix}.bias"), TensorData::new(vec![0.0f32; rows], [rows])));
+            }
+        }
+        if modern {
+            let ones = TensorData::new(vec![1.0f32; architecture.hidden], [architecture.hidden]);
+            tensors.push((format!("{}.weight", names::HEAD_NORM), ones));
         }
         let weights = Weights::from_tensors_but("encoder", tensors, ignored(architecture.family));
-        let network = PairNetwork::build(&architecture, dropout, weights, &device)?;
+        let network = PairNetwork::build(&architecture, head, weights, &device)?;
         name_task(&mut config);
         let settings = &encoder.settings;
         let max_length = network.max_length().min(settings.query_length + settings.document_length);

@@ -22,6 +22,8 @@ pub(crate) const RELATIVE: &str = "encoder.relative_attention_bias.weight";
 pub(crate) const MODERN_WORD: &str = "embeddings.tok_embeddings.weight";
 pub(crate) const MODERN_NORM: &str = "embeddings.norm";
 pub(crate) const FINAL_NORM: &str = "final_norm";
+/// Of a ModernBERT reranker's head.
+pub(crate) const HEAD_NORM: &str = "head.norm";
 pub(crate) const BAG: &str = "embedding.weight";
 
 /// Prefixes that wrap the encoder in files of task models, sentence-transformers dumps and other exporters.
@@ -53,6 +55,11 @@ pub(crate) fn is_ignored(canonical: &str) -> bool {
 /// As [`is_ignored`], but keeps the pooler, which is a part of a BERT reranker.
 pub(crate) fn is_ignored_beside_pooler(canonical: &str) -> bool {
     is_ignored(canonical) && !canonical.starts_with("pooler.")
+}
+
+/// As [`is_ignored`], but keeps the head of a ModernBERT, which is a part of its reranker.
+pub(crate) fn is_ignored_beside_head(canonical: &str) -> bool {
+    is_ignored(canonical) && !canonical.starts_with("head.")
 }
 
 /// What stands before the encoder's names in the file of a task model.

@@ -1,4 +1,4 @@
-//! The trainable part of a reranker: a transformer over a pair of texts, and a head from its first token to one number.
+//! The trainable part of a reranker: a transformer over a pair of texts, and a head from its first token, or the mean of all, to one number.
 //!
 //! The heads are those of transformers' `*ForSequenceClassification`, so that weights travel both ways:
 //!
@@ -7,9 +7,10 @@
 //! | BERT | `tanh(pooler.dense)`, dropout, `classifier` |
 //! | RoBERTa, XLM-R, CamemBERT, MPNet | dropout, `tanh(classifier.dense)`, dropout, `classifier.out_proj` |
 //! | DistilBERT | `relu(pre_classifier)`, dropout, `classifier` |
+//! | ModernBERT | `head.norm(gelu(head.dense))`, dropout, `classifier` |
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Linear};
+use burn::nn::{Dropout, DropoutConfig, LayerNorm, Linear};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
 use kernels::layers::{self, Precision};
@@ -17,6 +18,7 @@ use kernels::layers::{self, Precision};
 use crate::architecture::{Architecture, Family};
 use crate::attention::active;
 use crate::error::EncoderError;
+use crate::layer::norm;
 use crate::linear::linear;
 use crate::names;
 use crate::pairs::TokenPairs;
@@ -29,8 +31,20 @@ use crate::weights::{Collector, Weights};
 pub struct PairNetwork {
     body: Transformer,
     dense: Linear,
+    /// Of a ModernBERT.
+    norm: Option<LayerNorm>,
     output: Linear,
     dropout: Dropout,
+    #[module(skip)]
+    mean: bool,
+}
+
+/// A head beside its weights.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head {
+    pub(crate) dropout: f64,
+    /// Whether it reads the mean of all states, not the first.
+    pub(crate) mean: bool,
 }
 
 /// Names of the two linear layers of a head, inner first.
@@ -39,25 +53,34 @@ pub(crate) fn head_names(family: Family) -> [&'static str; 2] {
         Family::Bert => ["pooler.dense", "classifier"],
         Family::Roberta | Family::Mpnet => ["classifier.dense", "classifier.out_proj"],
         Family::DistilBert => ["pre_classifier", "classifier"],
-        Family::ModernBert => unreachable!("refused before: `head_dropout`"),
+        Family::ModernBert => ["head.dense", "classifier"],
     }
 }
 
 /// Tensors of a file that belong neither to the body nor to the head.
 pub(crate) fn ignored(family: Family) -> fn(&str) -> bool {
-    if family == Family::Bert { names::is_ignored_beside_pooler } else { names::is_ignored }
+    match family {
+        Family::Bert => names::is_ignored_beside_pooler,
+        Family::ModernBert => names::is_ignored_beside_head,
+        _ => names::is_ignored,
+    }
 }
 
 impl PairNetwork {
-    /// `dropout` is that of the head.
-    pub(crate) fn build(architecture: &Architecture, dropout: f64, mut weights: Weights, device: &Device) -> Result<Self, EncoderError> {
+    pub(crate) fn build(architecture: &Architecture, head: Head, mut weights: Weights, device: &Device) -> Result<Self, EncoderError> {
         let [dense, output] = head_names(architecture.family);
         let hidden = architecture.hidden;
+        let modern = architecture.family == Family::ModernBert;
         let network = Self {
             body: Transformer::new(architecture, &mut weights, device),
-            dense: weights.linear(dense, hidden, hidden, device),
+            dense: match modern {
+                true => weights.linear_without_bias(dense, hidden, hidden, device),
+                false => weights.linear(dense, hidden, hidden, device),
+            },
+            norm: modern.then(|| weights.norm_without_shift(names::HEAD_NORM, hidden, architecture.epsilon, device)),
             output: weights.linear(output, hidden, 1, device),
-            dropout: DropoutConfig::new(dropout).init(),
+            dropout: DropoutConfig::new(head.dropout).init(),
+            mean: head.mean,
         };
         weights.finish()?;
         Ok(network)
@@ -71,14 +94,21 @@ impl PairNetwork {
     pub fn logits(&self, batch: &TokenPairs, device: &Device) -> Tensor<1> {
         let rows = batch.tokens.rows();
         assert!(rows > 0, "an empty batch has no scores");
-        let mut first = self.body.one_each(&batch.tokens, batch.types.as_deref(), Token::First, device);
+        let mut first = match self.mean {
+            true => self.body.forward(&batch.tokens, device).weighted_sums(|_, n| 1.0 / n),
+            false => self.body.one_each(&batch.tokens, batch.types.as_deref(), Token::First, device),
+        };
         let dropout = active(&self.dropout, device);
         let family = self.architecture().family;
         if matches!(family, Family::Roberta | Family::Mpnet) {
             first = layers::dropout(first, dropout);
         }
         let inner = linear(&self.dense, first, Precision::F32);
-        let inner = if family == Family::DistilBert { relu(inner) } else { inner.tanh() };
+        let inner = match (family, &self.norm) {
+            (Family::DistilBert, _) => relu(inner),
+            (_, Some(head_norm)) => norm(head_norm, self.architecture().epsilon, layers::gelu(inner)),
+            _ => inner.tanh(),
+        };
         linear(&self.output, layers::dropout(inner, dropout), Precision::F32).reshape([rows])
     }
 
@@ -126,10 +156,13 @@ impl PairNetwork {
         let mut collector = Collector::default();
         self.body.collect(&mut collector);
         collector.linear(dense, &self.dense);
+        if let Some(norm) = &self.norm {
+            collector.norm(names::HEAD_NORM, norm);
+        }
         collector.linear(output, &self.output);
         let named = |(name, data): (String, TensorData)| {
             // Of the heads only BERT's pooler stands inside the base model.
-            let outside = ["classifier.", "pre_classifier."].iter().any(|head| name.starts_with(head));
+            let outside = ["classifier.", "pre_classifier.", "head."].iter().any(|head| name.starts_with(head));
             (if outside { name } else { format!("{}{name}", names::prefix(family)) }, data)
         };
         let mut tensors: Vec<_> = collector.finish().into_iter().map(named).collect();
@@ -154,7 +187,8 @@ impl PairNetwork {
     ) -> Result<Self, EncoderError> {
         let architecture = self.architecture();
         let weights = Weights::from_tensors_but(origin, tensors, ignored(architecture.family));
-        let mut network = Self::build(architecture, self.dropout.prob, weights, device)?;
+        let head = Head { dropout: self.dropout.prob, mean: self.mean };
+        let mut network = Self::build(architecture, head, weights, device)?;
         network.body.set_precision(self.body.precision());
         Ok(network)
     }

@@ -9,7 +9,7 @@ use super::CrossEncoder;
 use crate::architecture::{Architecture, Family, Keys};
 use crate::error::EncoderError;
 use crate::folder::{COPIED, is_reranker, optional_json, read, read_length, read_tokenizer};
-use crate::pair_network::{PairNetwork, ignored};
+use crate::pair_network::{Head, PairNetwork, ignored};
 use crate::save::{full_precision, serialize, whole, write_file, write_json};
 use crate::weights::Weights;
 
@@ -21,9 +21,9 @@ impl CrossEncoder {
         let (folder, path, config) = configuration(folder)?;
         let keys = Keys { path: &path, config: &config };
         let architecture = Architecture::from_config(&path, &config)?;
-        let dropout = head_dropout(&keys, &architecture)?;
+        let head = head(&keys, &architecture)?;
         let weights = Weights::read_but(&folder, ignored(architecture.family))?;
-        let network = PairNetwork::build(&architecture, dropout, weights, device)?;
+        let network = PairNetwork::build(&architecture, head, weights, device)?;
         let (max_length, lowercase) = read_length(&folder, architecture.max_length())?;
         let tokenizer = read_tokenizer(&folder.join("tokenizer.json"), lowercase, false)?;
         let tokenizer_config = optional_json(&folder.join("tokenizer_config.json"))?.unwrap_or_else(|| json!({}));
@@ -138,6 +138,7 @@ pub(super) fn name_task(config: &mut Value) {
         "xlm-roberta" => "XLMRoberta",
         "camembert" => "Camembert",
         "mpnet" => "MPNet",
+        "modernbert" => "ModernBert",
         _ => "Bert",
     };
     config["architectures"] = json!([format!("{class}ForSequenceClassification")]);
@@ -148,22 +149,35 @@ pub(super) fn name_task(config: &mut Value) {
     }
 }
 
-pub(super) fn head_dropout(keys: &Keys<'_>, architecture: &Architecture) -> Result<f64, EncoderError> {
+/// The head that a configuration describes.
+pub(super) fn head(keys: &Keys<'_>, architecture: &Architecture) -> Result<Head, EncoderError> {
+    let text = |field: &str| keys.config.get(field).filter(|value| !value.is_null());
+    let mut mean = false;
     let (field, default) = match architecture.family {
         Family::Bert | Family::Roberta => ("classifier_dropout", architecture.dropout),
         Family::DistilBert => ("seq_classif_dropout", 0.2),
         // Its head takes the dropout of the hidden states.
-        Family::Mpnet => return Ok(architecture.dropout),
+        Family::Mpnet => return Ok(Head { dropout: architecture.dropout, mean }),
         Family::ModernBert => {
-            return Err(
-                keys.wrong("model_type", "bert, distilbert, roberta, xlm-roberta, camembert or mpnet: rerankers are not made of others")
-            );
+            if text("classifier_bias").is_some_and(|biased| *biased != json!(false)) {
+                return Err(keys.wrong("classifier_bias", "false, as in all published models: that bias is not read"));
+            }
+            if text("classifier_activation").is_some_and(|activation| activation != "gelu") {
+                return Err(keys.wrong("classifier_activation", "\"gelu\""));
+            }
+            mean = match text("classifier_pooling").map_or(Some("cls"), Value::as_str) {
+                Some("cls") => false,
+                Some("mean") => true,
+                _ => return Err(keys.wrong("classifier_pooling", "\"cls\" or \"mean\"")),
+            };
+            ("classifier_dropout", 0.0)
         }
     };
-    match keys.config.get(field) {
-        None | Some(Value::Null) => Ok(default),
-        Some(_) => keys.probability(field),
-    }
+    let dropout = match text(field) {
+        None => default,
+        Some(_) => keys.probability(field)?,
+    };
+    Ok(Head { dropout, mean })
 }
 
 /// Whether the model is given the types of tokens: BERT, unless the tokenizer's configuration lists its inputs without them; other
@@ -183,13 +197,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_reranker_is_made_of_a_modernbert() {
+    fn heads_of_modernbert_are_read_and_others_refused() {
         let config = json!({"model_type": "modernbert", "vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
-                            "intermediate_size": 16});
+                            "intermediate_size": 16, "classifier_pooling": "mean", "classifier_dropout": 0.2});
         let path = Path::new("config.json");
         let architecture = Architecture::from_config(path, &config).unwrap();
-        let message = head_dropout(&Keys { path, config: &config }, &architecture).unwrap_err().to_string();
-        assert!(message.contains("model_type is \"modernbert\"") && message.contains("rerankers are not made of others"), "{message}");
+        let read = |config: &Value| head(&Keys { path, config }, &architecture).map_err(|error| error.to_string());
+        let made = read(&config).unwrap();
+        assert_eq!((made.mean, made.dropout), (true, 0.2));
+        for (key, value) in
+            [("classifier_pooling", json!("max")), ("classifier_bias", json!(true)), ("classifier_activation", json!("relu"))]
+        {
+            let mut config = config.clone();
+            config[key] = value;
+            assert!(read(&config).unwrap_err().contains(key));
+        }
     }
 
     #[test]
