@@ -44,6 +44,9 @@ fn a_run_learns_and_leaves_a_complete_folder() {
     let refreshes: Vec<u64> =
         events.iter().filter(|event| event["event"] == "refresh").map(|event| event["step"].as_u64().unwrap()).collect();
     assert_eq!(refreshes, [0, 10, 20, 30], "the refresh really happens when the schedule says");
+    let data = &events[1];
+    assert_eq!((&data["event"], &data["documents"]["texts"], &data["queries"]["texts"]), (&"data".into(), &144.into(), &144.into()));
+    assert_eq!((&data["pairs"], &data["copies"]), (&96.into(), &0.into()));
     let report = fs::read_to_string(run_folder.join("report.html")).unwrap();
     let drawn: Vec<&str> = report.split("<h2>").find(|part| part.starts_with("Where the encoder")).unwrap().split("<h3>").skip(1).collect();
     assert!(drawn.len() == 2 && drawn[0].starts_with("dense, step 0") && drawn[1].starts_with("dense, step 30"), "{drawn:?}");

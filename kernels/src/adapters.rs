@@ -153,13 +153,14 @@ pub fn describe(device: &Device) -> Option<AdapterLimits> {
     })
 }
 
-/// A shard of a store is at most this large, where the adapter does not ask for less: what normalises or reads a shard takes memory of its size.
+/// A shard of a store is at most this large, where the adapter does not ask for less: what normalises or reads a shard takes memory of its size, twice that for rows of 16 bits.
 const SHARD_BYTES: usize = 512 << 20;
 
 /// Rows of the shards that a store on `device` is best cut into: few, as a search begins and ends its lists, and launches, anew with each, and within memory. At least 1.
 #[must_use]
 pub fn rows_per_shard(device: &Device, dimension: usize, element_bytes: usize) -> usize {
-    (SHARD_BYTES / (dimension * element_bytes).max(1)).clamp(1, max_rows_per_shard(device, dimension, element_bytes))
+    // Rows of 16 bits are read and normalised in 32: these, too, are one argument.
+    (SHARD_BYTES / (dimension * element_bytes).max(1)).clamp(1, max_rows_per_shard(device, dimension, element_bytes.max(4)))
 }
 
 /// Rows of one shard of a store on `device`, at most: what one kernel argument holds, and what kernels can count: SPIR-V takes an index of 32 bits for one with a sign. At least 1.

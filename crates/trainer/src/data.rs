@@ -116,13 +116,22 @@ impl TokenRows {
 
     /// Tokens of every document.
     pub(crate) fn document_lengths(&self) -> Vec<u32> {
-        (0..self.documents.len() as u32).map(|document| self.documents.row(document).len() as u32).collect()
+        lengths(&self.documents)
+    }
+
+    /// Tokens of every query.
+    pub(crate) fn query_lengths(&self) -> Vec<u32> {
+        lengths(&self.queries)
     }
 
     /// Rows of tokens as one batch.
     pub(crate) fn batch(&self, rows: &[&[u32]]) -> TokenBatch {
         TokenBatch::new(rows, self.pad)
     }
+}
+
+fn lengths(tokens: &Tokens) -> Vec<u32> {
+    (0..tokens.len() as u32).map(|text| tokens.row(text).len() as u32).collect()
 }
 
 /// Opens a collection by the name on the command line; a wrong name is a wrong request.

@@ -1,5 +1,6 @@
 //! The command `trainer`: parse, dispatch, print the one line of an error, exit.
 
+mod account;
 mod args;
 mod batches;
 mod batchlog;

@@ -10,6 +10,7 @@ use mining::{EmbeddingStore, RowEncoder, StorePrecision};
 use serde_json::json;
 
 use super::{Finished, FreshRows, Session};
+use crate::account::Account;
 use crate::checkpoint::Checkpoint;
 use crate::config::Keep;
 use crate::errors::OrUsage;
@@ -93,6 +94,10 @@ impl Session {
             "documents": self.around.data.documents(), "precision": precision,
         });
         self.log.event("start", 0, &about)?;
+        let settings = &self.encoder.settings;
+        let account = Account::of(data, self.around.judgments.pairs().len(), settings.query_length, settings.document_length);
+        self.log.event("data", 0, &account)?;
+        output::note(&account.line());
         note.iter().for_each(|note| output::note(note));
         let bm25 = evaluation::of_bm25(&self.around.data.collection, test, DEPTH)?.summary;
         self.log.event("bm25", 0, &bm25)?;
