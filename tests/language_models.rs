@@ -86,6 +86,12 @@ fn the_budget_is_kept_over_runs_and_the_estimate_comes_before() {
     assert_eq!((&told["estimate"]["requests"], double.requests()), (&Value::from(60), 0));
     assert!(!folder.path().join("job").exists());
     let most = told["estimate"]["most_tokens"].as_u64().unwrap();
+    // Where not even one request is made, nothing is used up.
+    for (flag, part) in [("--max-tokens", "the next request sets aside "), ("--max-requests", "--max-requests is 0")] {
+        let (code, line) = failure(folder.path(), &[writing(&double, "none"), vec![flag, "0"]].concat());
+        assert_eq!((code, double.requests()), (1, 0), "{line}");
+        assert!(line.contains("the budget is too small") && line.contains(part) && line.ends_with(&format!("a greater {flag}")), "{line}");
+    }
     let counted = || double.records().iter().map(|record| record.tokens).sum::<u64>();
     for limit in [most / 20, most / 10] {
         let (code, line) = failure(folder.path(), &[writing(&double, "job"), vec!["--max-tokens", &limit.to_string()]].concat());
@@ -122,6 +128,13 @@ fn the_key_comes_from_the_environment_and_goes_nowhere_else() {
         let output = command.args(writing(&double, variable)).args(flags).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
         assert!(!said.contains(KEY), "{said}");
+    }
+    // Nor does it come from the command line: a body stands in job.json, and in messages about it.
+    for body in [format!(r#"{{"user":"{KEY}"}}"#), KEY.to_owned()] {
+        let mut command = trainer(folder.path());
+        let output = command.env("OPENAI_API_KEY", KEY).args(writing(&double, "body")).args(["--body", &body]).output().unwrap();
+        let said = stderr(&output);
+        assert!(output.status.code() == Some(2) && said.contains("--body carries the key") && !said.contains(KEY), "{said}");
     }
     assert!(double.records().iter().all(|record| record.request.authorization.as_deref() == Some(&format!("Bearer {KEY}"))));
     assert!(double.requests() >= 170, "{} requests", double.requests());
@@ -217,6 +230,8 @@ fn wrong_requests_are_told_before_anybody_is_asked() {
         parts.iter().for_each(|part| assert!(line.contains(part), "{flags:?}: expected {part:?} in: {line}"));
     }
     let model = ["--model", "stand-in", "--output", "fresh"];
+    // What finds passages is looked at before the first query is paid for.
+    let gecko = |more: &[&'static str]| [&["generate", "--kind", "gecko", "--data", "data", "--endpoint", &double.url][..], more].concat();
     for (arguments, part) in [
         (vec!["generate", "--kind", "queries", "--data", "data", "--endpoint", "http://me:pw@host/v1"], "in the environment"),
         (vec!["generate", "--kind", "triples", "--data", "data", "--endpoint", &double.url], "--topic"),
@@ -225,6 +240,9 @@ fn wrong_requests_are_told_before_anybody_is_asked() {
         (vec!["generate", "--kind", "triples", "--topic", "x", "--tasks", "0", "--endpoint", &double.url], "--tasks 0"),
         (vec!["generate", "--kind", "queries", "--topic", "x", "--endpoint", &double.url], "--data is missing"),
         (vec!["generate", "--kind", "negatives", "--data", "data", "--split", "trian", "--endpoint", &double.url], "trian"),
+        (gecko(&["--retriever", "builtin:huge", "--device", "cpu"]), "there is no built-in encoder `huge`"),
+        (gecko(&["--retriever", "builtin:huge", "--device", "cpu", "--dry-run"]), "there is no built-in encoder `huge`"),
+        (gecko(&["--retriever", "builtin:tiny", "--device", "tpu"]), "--device tpu"),
         (vec!["relabel", "--data", "data", "--endpoint", &double.url], "--negatives is missing"),
         (vec!["relabel", "--data", "data", "--negatives", "empty.jsonl", "--endpoint", &double.url], "empty.jsonl"),
         (
@@ -453,4 +471,8 @@ fn written_queries_train() {
         assert!(rows.iter().all(|row| row["positive"] != row["negatives"] && row["negatives"].as_array().unwrap().len() == 1), "{rows:?}");
     }
     assert!(found.values().all(|rows| *rows >= 8), "{found:?}");
+    for request in double.records().into_iter().map(|record| record.request) {
+        let expected = if request.text().contains("Passages:\n") { 0.0 } else { 0.7 };
+        assert_eq!(request.body["temperature"], expected, "it writes at 0.7 and judges at 0");
+    }
 }

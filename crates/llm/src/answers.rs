@@ -43,7 +43,8 @@ fn is_language(line: &str) -> bool {
     line.trim().chars().all(|it| it.is_ascii_alphanumeric())
 }
 
-/// The answer as one line of text: quotation marks around all of it, a leading `Query:` and the mark of a list are taken off. Numbers stay: they may be the query's.
+/// The answer as one line of text: quotation marks around all of it, a leading `Query:` and the mark of a list are taken off. Numbers stay: they may
+/// be the query's.
 pub(crate) fn line(text: &str) -> Result<String, Fault> {
     let text = unfenced(without_thoughts(text)?);
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -55,7 +56,7 @@ pub(crate) fn line(text: &str) -> Result<String, Fault> {
     let heads = ["**Query:**", "**Question:**", "Query:", "Question:", "query:", "question:"];
     let bare = heads.iter().find_map(|head| first.strip_prefix(head)).unwrap_or(first).trim();
     let whole = |open: char, close: char| bare.strip_prefix(open)?.strip_suffix(close).filter(|inside| !inside.contains([open, close]));
-    let quoted = [('"', '"'), ('“', '”'), ('`', '`'), ('‘', '’')].into_iter().find_map(|(open, close)| whole(open, close));
+    let quoted = [('"', '"'), ('\'', '\''), ('“', '”'), ('`', '`'), ('‘', '’')].into_iter().find_map(|(open, close)| whole(open, close));
     match quoted.unwrap_or(bare).trim() {
         "" => Err(Fault::Form("it is empty".into())),
         text => Ok(text.to_owned()),
@@ -91,6 +92,8 @@ mod tests {
             " \"what is a fox\" ",
             "Query: what is a fox",
             "Question: “what is a fox”",
+            "'what is a fox'",
+            "* ‘what is a fox’",
             "\n\nwhat is a fox\n",
             "```\nwhat is a fox\n```",
             "<think>A fox.\nHm.</think>\nwhat is a fox",
@@ -98,7 +101,7 @@ mod tests {
             assert_eq!(line(text).unwrap(), "what is a fox", "{text}");
         }
         // Quotes of parts are the query's own.
-        for text in ["\"machine learning\" vs \"deep learning\"", "1. FC Köln"] {
+        for text in ["\"machine learning\" vs \"deep learning\"", "what is a \"fox\"", "'n' or 'm'", "1. FC Köln"] {
             assert_eq!(line(text).unwrap(), text);
         }
         assert_eq!(line("- **Query:** what is a fox").unwrap(), "what is a fox");

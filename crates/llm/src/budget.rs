@@ -38,6 +38,15 @@ pub struct Spent {
     pub tokens: u64,
 }
 
+/// What a budget lacks for another request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Requests: as many as it allows are made.
+    Requests,
+    /// Tokens: so many would be set aside for it.
+    Tokens(u64),
+}
+
 /// What is set aside for one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Aside {
@@ -113,8 +122,8 @@ impl Budget {
     }
 
     /// Sets aside what a request can cost and counts it, waiting for requests under way where these may leave enough, or show what one costs.
-    /// `None`: the budget does not allow it any more. Every amount set aside must be settled.
-    pub(crate) fn set_aside(&self, model: &str, messages: &[Message], answer: u64) -> Option<Aside> {
+    /// An error: the budget does not allow it any more. Every amount set aside must be settled.
+    pub(crate) fn set_aside(&self, model: &str, messages: &[Message], answer: u64) -> Result<Aside, Lack> {
         let mut state = self.lock();
         loop {
             let known = state.past.models.get(model).copied().unwrap_or_default();
@@ -127,10 +136,10 @@ impl Budget {
                 state.aside += aside.tokens;
                 *state.open.entry(model.to_owned()).or_default() += 1;
                 state.past.spent.requests += 1;
-                return Some(aside);
+                return Ok(aside);
             }
             if state.open.values().all(|open| *open == 0) {
-                return None;
+                return Err(if room { Lack::Tokens(aside.tokens) } else { Lack::Requests });
             }
             state = self.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -190,7 +199,7 @@ mod tests {
             let second = waiting.join().unwrap().unwrap();
             budget.settle("m", second, 5, true);
         });
-        assert!(budget.set_aside("m", &messages(10), 10).is_none());
+        assert_eq!(budget.set_aside("m", &messages(10), 10), Err(Lack::Requests));
         assert_eq!(budget.spent().requests, 1);
     }
 
@@ -209,20 +218,20 @@ mod tests {
         let two = Budget::new(Limits { requests: Some(2), tokens: None }, past);
         let aside = two.set_aside("m", &messages(1), 1).unwrap();
         two.settle("m", aside, 3, true);
-        assert_eq!(two.set_aside("m", &messages(1), 1), None);
+        assert_eq!(two.set_aside("m", &messages(1), 1), Err(Lack::Requests));
         assert_eq!(two.spent(), Spent { requests: 2, tokens: 10 });
 
         let few = budget(None, Some(295));
         let aside = few.set_aside("m", &messages(100), 50).unwrap();
         assert_eq!(aside, Aside { tokens: 294, beyond: 0 });
         few.settle("m", aside, 2, true);
-        assert_eq!(few.set_aside("m", &messages(100), 50), None, "2 + 294 is more than 295");
+        assert_eq!(few.set_aside("m", &messages(100), 50), Err(Lack::Tokens(294)), "2 + 294 is more than 295");
         // What is given back can be set aside again.
         let one = budget(Some(1), None);
         let aside = one.set_aside("m", &messages(1), 1).unwrap();
         one.give_back("m", aside);
         assert_eq!(one.spent(), Spent::default());
-        assert_eq!(one.set_aside("m", &messages(1), 1), Some(aside));
+        assert_eq!(one.set_aside("m", &messages(1), 1), Ok(aside));
     }
 
     /// Costs beyond what a request allows raise what later requests to that model set aside, and only those.
@@ -240,7 +249,7 @@ mod tests {
         let third = budget.set_aside("m", &messages(100), 50).unwrap();
         budget.settle("m", third, third.tokens + 5, true);
         assert_eq!(budget.known("m").beyond, 30);
-        assert_eq!(budget.set_aside("other", &messages(100), 50), Some(first));
+        assert_eq!(budget.set_aside("other", &messages(100), 50), Ok(first));
     }
 
     /// Every answer costs ten times what its request allows. Eight threads: the limit is passed by one request, wherever it lies.
@@ -252,7 +261,7 @@ mod tests {
             std::thread::scope(|scope| {
                 for _ in 0..8 {
                     scope.spawn(|| {
-                        while let Some(aside) = budget.set_aside("m", &messages(100), 50) {
+                        while let Ok(aside) = budget.set_aside("m", &messages(100), 50) {
                             let now = open.fetch_add(1, Ordering::SeqCst) + 1;
                             if !budget.known("m").answered {
                                 most.fetch_max(now, Ordering::SeqCst);
@@ -281,7 +290,7 @@ mod tests {
                 let (budget, cost) = (&budget, &cost);
                 scope.spawn(move || {
                     for turn in 0.. {
-                        let Some(aside) = budget.set_aside("m", &messages(200), 100) else { return };
+                        let Ok(aside) = budget.set_aside("m", &messages(200), 100) else { return };
                         let true_cost = (thread * 37 + turn * 11) % (aside.tokens + 1);
                         cost.fetch_add(true_cost, Ordering::SeqCst);
                         budget.settle("m", aside, true_cost, true);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::error::LlmError;
+use crate::{answers, error::LlmError};
 
 /// Fields that say how long an answer may be.
 const LENGTHS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
@@ -220,14 +220,14 @@ pub(crate) fn reply(body: &str, hide: impl Fn(&str) -> String) -> Result<Reply, 
     }
     let text = said(&message["content"]).unwrap_or_default();
     let refusal = said(&message["refusal"]).filter(|text| !text.trim().is_empty());
-    if text.trim().is_empty()
-        && let Some(refusal) = refusal.or_else(|| refused(&message["content"]))
-    {
+    // Thoughts with nothing behind them are no answer.
+    let silent = answers::without_thoughts(&text).is_ok_and(str::is_empty);
+    if silent && let Some(refusal) = refusal.or_else(|| refused(&message["content"])) {
         return none(Why::Filtered, format!("the model refuses: {}", hide(refusal.trim())));
     }
     // All that it may write went into thoughts, which stand elsewhere.
     let cut = matches!(reason, Some("length" | "model_length" | "max_tokens"));
-    if text.trim().is_empty() && !cut {
+    if silent && !cut {
         let calls = says_something(&message["tool_calls"]) || says_something(&message["function_call"]);
         let what = if calls { "a call of a tool, which it was not given, and no answer" } else { "an empty answer" };
         return none(Why::Empty, format!("the model gave {what} ({finished})"));
@@ -395,6 +395,7 @@ mod tests {
             (choice("content_filter", json!({ "content": "" })), Why::Filtered, "finish_reason content_filter"),
             (choice("stop", json!({ "content": null })), Why::Empty, "finish_reason stop"),
             (choice("stop", json!({ "content": " \n" })), Why::Empty, "empty answer"),
+            (choice("stop", json!({ "content": "<think>\nA fox.\n</think>\n\n" })), Why::Empty, "empty answer"),
             (choice("tool_calls", json!({ "content": null, "tool_calls": [{}] })), Why::Empty, "a call of a tool"),
             (json!({ "choices": [{ "text": "old" }] }), Why::Shape, "no message"),
             (json!([1]), Why::Shape, "no choices"),

@@ -88,6 +88,7 @@ mod tests {
     use std::sync::{Barrier, atomic::AtomicBool};
 
     use super::*;
+    use crate::budget::Lack;
 
     #[test]
     fn results_keep_the_order_and_exactly_so_many_are_under_way() {
@@ -140,8 +141,8 @@ mod tests {
         assert!(matches!(driven.stop, Some(Stop::Endpoint(why)) if why.contains("refused")));
 
         closed.store(false, Ordering::SeqCst);
-        let driven = drive(2, &units, |unit| known(unit, Halt::Stop(Stop::Budget)), &|| (), &close);
-        assert!(matches!(driven.stop, Some(Stop::Budget)), "the first reason is told");
+        let driven = drive(2, &units, |unit| known(unit, Halt::Stop(Stop::Budget(Lack::Requests))), &|| (), &close);
+        assert!(matches!(driven.stop, Some(Stop::Budget(_))), "the first reason is told");
         assert!((9..=10).contains(&driven.results.iter().flatten().count()));
     }
 }

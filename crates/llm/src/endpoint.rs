@@ -1,6 +1,7 @@
 //! One OpenAI-compatible endpoint over HTTP: a request, and what a failure means for the next one.
 
 use std::{
+    io,
     net::IpAddr,
     time::{Duration, SystemTime},
 };
@@ -118,6 +119,11 @@ impl Endpoint {
         self.key.is_some() && self.url.starts_with("http://") && !is_here(name_of(host))
     }
 
+    /// Whether a text has the key in it, escaped as JSON may have it or not: what is written down must not. A word for a key may stand anywhere.
+    pub fn key_stands_in(&self, text: &str) -> bool {
+        self.key.as_ref().is_some_and(|key| key.hidden_in_answer(text) != text)
+    }
+
     /// Sends one request and waits for its answer.
     pub(crate) fn ask(&self, body: &str) -> Result<Reply, Failure> {
         let mut request = self.agent.post(&self.url).set("Content-Type", "application/json").set("Accept", "application/json");
@@ -133,7 +139,7 @@ impl Endpoint {
         let (status, after) = (response.status(), asked_to_wait(&response));
         // What was cut off on the way may have been answered in full over there.
         let text = response.into_string().map_err(|error| {
-            let message = self.hidden(&format!("the response broke off: {error}"));
+            let message = self.hidden(&format!("the response broke off: {error}{}", remedy(Some(&error))));
             Failure { trouble: Trouble::Passing, message, charge: Charge::All, after: None }
         })?;
         let mut reply = chat::reply(&text, |text| self.hidden(text)).map_err(|odd| self.unanswered(status, after, odd))?;
@@ -208,12 +214,20 @@ impl Endpoint {
             Kind::Dns | Kind::ConnectionFailed | Kind::ProxyConnect => (Trouble::Passing, Charge::Nothing),
             _ => (Trouble::Passing, Charge::All),
         };
-        Failure { trouble, message: self.hidden(&error.to_string()), charge, after: None }
+        // A machine that does not take connections is not reached by waiting for it.
+        let cause = std::error::Error::source(error).filter(|_| error.kind() == Kind::Io).and_then(|it| it.downcast_ref::<io::Error>());
+        Failure { trouble, message: self.hidden(&format!("{error}{}", remedy(cause))), charge, after: None }
     }
 
     fn hidden(&self, text: &str) -> String {
         self.key.as_ref().map_or_else(|| text.to_owned(), |key| key.hidden_in(text))
     }
+}
+
+/// What helps where an answer did not come in time; nothing where something else failed.
+fn remedy(error: Option<&io::Error>) -> &'static str {
+    let late = error.is_some_and(|it| matches!(it.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock));
+    if late { "; raise --timeout or lower --concurrency" } else { "" }
 }
 
 /// The wait that a response asks for.
@@ -313,6 +327,14 @@ mod tests {
                 }
             }
         }
+        let endpoint = |key: &str| Endpoint::new("http://localhost/v1", Some(Key::for_tests(key)), Duration::from_secs(1)).unwrap();
+        for body in [r#"{"user":"sk-1234/56789ab"}"#, r#"{"user":"xsk-1234\/56789ab"}"#, r#"{"user":"\u0073k-1234/56789ab"}"#] {
+            assert!(endpoint("sk-1234/56789ab").key_stands_in(body), "{body}");
+        }
+        assert!(
+            !endpoint("sk-1234/56789ab").key_stands_in(r#"{"user":"sk-1234"}"#)
+                && !endpoint("ollama").key_stands_in(r#"{"user":"ollama"}"#)
+        );
         // A word for a key may stand in a path.
         assert!(Endpoint::new("http://localhost/ollama/v1", Some(Key::for_tests("ollama")), Duration::from_secs(1)).is_ok());
     }

@@ -37,7 +37,7 @@ mod session;
 mod tests;
 mod words;
 
-pub use budget::{Limits, Spent};
+pub use budget::{Lack, Limits, Spent};
 pub use chat::Sampling;
 pub use endpoint::Endpoint;
 pub use error::LlmError;

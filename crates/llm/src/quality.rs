@@ -121,7 +121,8 @@ fn alike(a: &[String], b: &[String]) -> f64 {
     f64::from(common) / a.len().max(b.len()).max(1) as f64
 }
 
-/// Texts seen, alike where they differ in case, punctuation and blanks alone. `+` and `#` are no punctuation: C, C++ and C# are three.
+/// Texts seen, alike where they differ in case, punctuation and blanks alone. `+`, `#` and the signs within numbers are no punctuation: C, C++ and C#
+/// are three, 1/2 and 1.2 are two.
 #[derive(Debug, Default)]
 pub(crate) struct Seen(HashSet<String>);
 
@@ -137,10 +138,13 @@ impl Seen {
 }
 
 fn likeness(text: &str) -> String {
-    let mut words = words::list(text);
-    let named = text.split_whitespace().map(|part| part.trim_matches(|it: char| !it.is_alphanumeric() && !"+#".contains(it)));
-    words.extend(named.filter(|part| part.contains(['+', '#'])).map(str::to_lowercase));
-    words.join(" ")
+    let words = text.split_whitespace().flat_map(|part| {
+        let bare = part.trim_matches(|it: char| !it.is_alphanumeric() && !"+#".contains(it));
+        let number = |it: &[u8]| it[0].is_ascii_digit() && it[1].is_ascii_punctuation() && it[2].is_ascii_digit();
+        let signed = bare.contains(['+', '#']) || bare.as_bytes().windows(3).any(number);
+        if signed { vec![bare.to_lowercase()] } else { words::list(part) }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -215,5 +219,9 @@ mod tests {
         assert!(!seen.first("What is a hen!"));
         assert!(["what is C", "what is C++", "what is C#?"].into_iter().all(|text| seen.first(text)));
         assert!(!seen.first("What is c++?"));
+        for text in ["is C++ faster than C", "is C faster than C++", "what is 1/2", "what is (1.2)"] {
+            assert!(seen.first(text), "{text}");
+        }
+        assert!(!seen.first("What is 1.2?"));
     }
 }

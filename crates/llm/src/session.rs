@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     answers,
-    budget::{self, Budget, Limits, Past, Spent},
+    budget::{self, Budget, Lack, Limits, Past, Spent},
     chat::{self, Message, Role, Sampling, Usage},
     endpoint::{Charge, Endpoint, Failure, Trouble},
     error::LlmError,
@@ -107,7 +107,7 @@ pub(crate) enum Halt {
 #[derive(Debug)]
 pub enum Stop {
     /// The budget does not allow another request.
-    Budget,
+    Budget(Lack),
     /// Somebody asked it to.
     Interrupted,
     /// The endpoint will not answer.
@@ -185,7 +185,7 @@ impl Session {
     /// From now on only the journal answers. A budget that is used up leaves the requests that it was used up by.
     pub(crate) fn close(&self, why: &Stop) {
         self.closed.store(true, Ordering::SeqCst);
-        self.barred.fetch_or(!matches!(why, Stop::Budget), Ordering::SeqCst);
+        self.barred.fetch_or(!matches!(why, Stop::Budget(_)), Ordering::SeqCst);
     }
 
     /// Whether the journal answers a question.
@@ -245,7 +245,7 @@ impl Session {
         let (mut ticket, mut answers, mut sent_away) = (pace.ticket(), pace.answers(), false);
         loop {
             let Some(turn) = pace.turn(ticket, || self.is_over()) else { return Err(Halt::Stop(Stop::Interrupted)) };
-            let Some(aside) = self.budget.set_aside(&model.name, messages, longest) else { return Err(Halt::Stop(Stop::Budget)) };
+            let aside = self.budget.set_aside(&model.name, messages, longest).map_err(|lack| Halt::Stop(Stop::Budget(lack)))?;
             // Setting aside may have waited for others: meanwhile the job may have been stopped, or everybody sent away.
             let stopped = self.interrupted.load(Ordering::Relaxed) || self.barred.load(Ordering::SeqCst);
             if stopped || pace.is_held() {

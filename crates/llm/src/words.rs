@@ -12,8 +12,8 @@ fn is_word(character: char) -> bool {
         && character.is_alphanumeric()
 }
 
-/// Whether a character belongs to the one before it: vowels, tones and other marks of the scripts of South-East Asia, Tibet and India, points of Hebrew and Arabic, accents that stand for themselves, and what joins letters or keeps
-/// them apart within a word.
+/// Whether a character belongs to the one before it: vowels, tones and other marks of the scripts of South-East Asia, Tibet and India, points of
+/// Hebrew and Arabic, accents that stand for themselves, and what joins letters or keeps them apart within a word.
 fn is_mark(character: char) -> bool {
     matches!(character, '\u{0300}'..='\u{036f}' | '\u{0591}'..='\u{05bd}' | '\u{05bf}' | '\u{05c1}'..='\u{05c2}' | '\u{05c4}'..='\u{05c5}' | '\u{05c7}'
         | '\u{064b}'..='\u{065f}' | '\u{0670}' | '\u{06d6}'..='\u{06dc}' | '\u{06df}'..='\u{06e4}' | '\u{06e7}'..='\u{06e8}' | '\u{06ea}'..='\u{06ed}'
@@ -102,6 +102,8 @@ mod tests {
             ("여우는 무엇을 먹나요", 3),
             ("หมา", 3),
             ("「狐」", 1),
+            ("विश्व स्वास्थ्य संगठन", 3),
+            ("cafe\u{301} au lait", 3),
         ] {
             assert_eq!(count(text), words, "{text}");
         }

@@ -79,6 +79,8 @@ fn passing_troubles_pass() {
         assert_eq!(outcome.rows, expected.rows, "{trouble:?}");
         assert!(outcome.stop.is_none() && outcome.rejected.is_empty(), "{trouble:?}");
         assert_eq!((double.requests(), session.spent().requests), (24, 24), "{trouble:?}");
+        let journal = fs::read_to_string(folder.path().join("journal.jsonl")).unwrap();
+        assert_eq!(journal.contains("raise --timeout or lower --concurrency"), matches!(trouble, Play::Slow(_)), "{trouble:?}");
     }
 }
 

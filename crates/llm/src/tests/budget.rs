@@ -37,7 +37,7 @@ fn the_total_is_what_is_charged_and_its_excess_is_learned() {
     let (folder, before) = (tempfile::tempdir().unwrap(), double.requests());
     for (limit, requests) in [(2_000, 1), (7_000, 1), (9_000, 2)] {
         let (outcome, session) = write_queries(folder.path(), &model, Limits { requests: None, tokens: Some(limit) });
-        assert!(matches!(outcome.stop, Some(Stop::Budget)));
+        assert!(matches!(outcome.stop, Some(Stop::Budget(_))));
         assert_eq!((double.requests() - before, session.spent().tokens), (requests, told(before)), "{limit}");
         assert!(told(before) <= limit.max(told(before) / requests as u64), "by one request at most: {} of {limit}", told(before));
     }
@@ -58,7 +58,7 @@ fn the_budget_is_never_passed() {
         let (outcome, session) = write_queries(folder.path(), &model(&double), Limits { requests: None, tokens: Some(limit) });
         let counted: u64 = double.records().iter().map(|record| record.tokens).sum();
         assert!(counted <= session.spent().tokens && session.spent().tokens <= limit.max(before), "{counted} of {limit}");
-        assert_eq!(matches!(outcome.stop, Some(Stop::Budget)), limit < 100 * one, "{limit}");
+        assert_eq!(matches!(outcome.stop, Some(Stop::Budget(_))), limit < 100 * one, "{limit}");
         assert_eq!(outcome.rows.len() + outcome.open, 12);
         before = session.spent().tokens;
     }
@@ -70,7 +70,7 @@ fn the_budget_is_never_passed() {
     for _ in 0..2 {
         let (outcome, _) = write_queries(folder.path(), &model(&double), Limits { requests: Some(5), tokens: None });
         assert_eq!((double.requests(), outcome.rows.len(), outcome.open), (5, 5, 7));
-        assert!(matches!(outcome.stop, Some(Stop::Budget)));
+        assert!(matches!(outcome.stop, Some(Stop::Budget(_))));
     }
 }
 
@@ -107,7 +107,7 @@ fn kills_do_not_loosen_the_budget() {
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
         let cost = lines.iter().map(|line| read(line).2).sum::<u64>() + lost;
         assert!(cost <= spent && spent <= limit, "run {run}: {cost}, {spent} by the journal, of {limit}");
-        assert!(matches!(outcome.stop, Some(Stop::Budget)), "run {run}: {:?}", outcome.stop);
+        assert!(matches!(outcome.stop, Some(Stop::Budget(_))), "run {run}: {:?}", outcome.stop);
         let kept = whole + (lines.len() - whole) * (run as usize * 5 % 8) / 8;
         let mut open = HashMap::<String, u64>::new();
         for (at, line) in lines.iter().enumerate().skip(whole) {
@@ -145,7 +145,7 @@ fn the_budget_holds_where_the_body_allows_longer_answers() {
             let (outcome, _) = write_queries(folder.path(), &model, Limits { requests: None, tokens: Some(limit) });
             let counted: u64 = double.records()[before..].iter().map(|record| record.tokens).sum();
             assert!(counted <= limit, "{body}: {counted} of {limit}");
-            assert!(matches!(outcome.stop, Some(Stop::Budget)));
+            assert!(matches!(outcome.stop, Some(Stop::Budget(_))));
             assert_eq!(limit > 2000, counted > 0);
         }
     }

@@ -1,16 +1,19 @@
 //! What the jobs that write ask, and make of the answers.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use serde_json::json;
 
 use super::{
-    animals, context,
+    IMPATIENT, animals, context,
     double::{Double, Play},
     model, queries, session,
 };
 use crate::{
-    Attributes, Limits, Model, Quality,
+    Attributes, Limits, Model, Quality, Session, Stop,
     jobs::{
         Context,
         gecko::{Gecko, Retrieve},
@@ -169,10 +172,13 @@ fn triples_come_of_tasks() {
     let records = double.records();
     let german = records.iter().filter(|record| record.request.text().contains("Language: German")).count();
     assert!((10..=40).contains(&german), "{german} of 50 in German");
-    // What is hard is not what is in one language.
-    let difficulty = |text: String| Some(text.split_once(" to read. Language: German")?.0.rsplit(", ").next()?.to_owned());
-    let difficulties: HashSet<_> = records.iter().filter_map(|record| difficulty(record.request.text())).collect();
-    assert!(difficulties.len() > 1, "{difficulties:?}");
+    // Three difficulties in each of two languages: neither decides the other.
+    let drawn = |text: String| {
+        let (before, behind) = text.split_once(" to read. Language: ")?;
+        Some((before.rsplit(", ").next()?.to_owned(), behind.split('.').next()?.to_owned()))
+    };
+    let pairs: HashSet<_> = records.iter().filter_map(|record| drawn(record.request.text())).collect();
+    assert_eq!(pairs.len(), 6, "{pairs:?}");
     assert!(records.iter().all(|record| !record.request.text().contains("{{")), "every placeholder is filled");
     // The rows are a collection of their own.
     let folder = tempfile::tempdir().unwrap();
@@ -232,6 +238,35 @@ fn negatives_are_drawn_reflected_on_and_read_back() {
     assert!(outcome.rows.iter().all(|row| row["pos"] == json!([])));
 }
 
+fn gecko(model: &Model, documents: Vec<u32>) -> Gecko {
+    Gecko {
+        documents,
+        candidates: 4,
+        query_prompt: prompts::gecko_query(None).unwrap(),
+        score_prompts: [prompts::gecko_relevance(None).unwrap(), prompts::gecko_likelihood(None).unwrap()],
+        judge: Model { sampling: crate::Sampling { temperature: 0.0, ..model.sampling.clone() }, ..model.clone() },
+        quality: Quality::QUERIES,
+    }
+}
+
+/// Searching can take longer than all that was asked until then: whoever stops the queries does not wait for it.
+#[test]
+fn gecko_does_not_search_once_it_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let double = Double::start(|_| Play::Good);
+    let (collection, model) = (animals(), model(&double));
+    let before = session(folder.path(), Limits::default());
+    let retrieve = |texts: &[String], k: usize| Ok(texts.iter().map(|_| [5, 1, 0, 3][..k].to_vec()).collect());
+    let outcome = gecko(&model, vec![0]).run(&context(&before, &model, &collection), &retrieve).unwrap();
+    assert!(outcome.stop.is_none() && outcome.rows.len() == 1, "{:?}", outcome.rejected);
+    drop(before);
+    // One of two queries is known, and could be searched for.
+    let stopped = Session::open(folder.path(), Limits::default(), IMPATIENT, Arc::new(AtomicBool::new(true))).unwrap();
+    let search = |_: &[String], _: usize| Err("it searches".to_owned());
+    let outcome = gecko(&model, vec![0, 2]).run(&context(&stopped, &model, &collection), &search).unwrap();
+    assert!(matches!(outcome.stop, Some(Stop::Interrupted)) && outcome.open == 1, "{:?}", outcome.stop);
+}
+
 /// The positive is the candidate that both scores rank first by reciprocal ranks, and need not be the document written for.
 #[test]
 fn gecko_chooses_among_candidates() {
@@ -271,14 +306,7 @@ fn gecko_chooses_among_candidates() {
     let folder = tempfile::tempdir().unwrap();
     let (collection, session, model) = (animals(), session(folder.path(), Limits::default()), model(&double));
     let context = context(&session, &model, &collection);
-    let job = Gecko {
-        documents: vec![0, 2],
-        candidates: 4,
-        query_prompt: prompts::gecko_query(None).unwrap(),
-        score_prompts: [prompts::gecko_relevance(None).unwrap(), prompts::gecko_likelihood(None).unwrap()],
-        judge: Model { sampling: crate::Sampling { temperature: 0.0, ..model.sampling.clone() }, ..model.clone() },
-        quality: Quality::QUERIES,
-    };
+    let job = gecko(&model, vec![0, 2]);
     let retrieve = |texts: &[String], k: usize| Ok(texts.iter().map(|_| [5, 1, 0, 3][..k].to_vec()).collect());
     assert_eq!(job.estimate(&context, &retrieve).unwrap().requests, 6);
     // The owl is not found for its own query, and judged all the same.

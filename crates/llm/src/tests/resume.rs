@@ -58,7 +58,7 @@ fn stopped_everywhere(job: Job<'_>) {
     for limit in 1..=all as u64 {
         let (outcome, requests) = run(stopped.path(), Some(limit), &collection);
         assert_eq!(requests, 1, "what {} runs were answered is not asked again", limit - 1);
-        assert_eq!(matches!(outcome.stop, Some(Stop::Budget)), limit < all as u64, "{:?}", outcome.stop);
+        assert_eq!(matches!(outcome.stop, Some(Stop::Budget(_))), limit < all as u64, "{:?}", outcome.stop);
         // What is written by then is part of the whole.
         assert!(outcome.rows.iter().all(|row| expected.rows.contains(row)), "{:?}", outcome.rows);
         if limit == all as u64 {

@@ -192,6 +192,7 @@ fn gecko(args: &GenerateArgs, model: &Model, collection: &Collection, source: &s
     };
     let mut settings = shared::settings(model, own);
     settings["documents"] = json!(job.documents.len());
+    settings["judge_temperature"] = json!(job.judge.sampling.temperature);
     settings["quality"] = json!(job.quality);
     let [relevance, likelihood] = &job.score_prompts;
     let changing = json!({ "candidates": candidates, "retriever": retriever(args) });

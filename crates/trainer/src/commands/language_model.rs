@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use corpus::Collection;
 use indicatif::ProgressBar;
-use llm::{Backoff, Context, Endpoint, Estimate, Folder, Key, Limits, LlmError, Model, Outcome, Progress, Prompt, Sampling, Session, Stop};
+use llm::{
+    Backoff, Context, Endpoint, Estimate, Folder, Key, Lack, Limits, LlmError, Model, Outcome, Progress, Prompt, Sampling, Session, Stop,
+};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -36,13 +38,17 @@ pub(super) fn model(
     if args.max_answer_tokens == 0 || args.concurrency == 0 || args.attempts == 0 || args.document_words == 0 {
         return Err(Usage::new("--max-answer-tokens, --concurrency, --attempts and --document-words are at least 1").into());
     }
+    let key = Key::from_variable(variable).or_usage()?;
+    let endpoint = Endpoint::new(endpoint, key, Duration::from_secs_f64(args.timeout)).or_usage()?;
+    // Messages show the body, and job.json holds it.
+    if args.body.as_deref().is_some_and(|text| endpoint.key_stands_in(text)) {
+        return Err(Usage::new(format!("--body carries the key of {variable}; that is sent in a header, from the environment")).into());
+    }
     let body = match &args.body {
         None => serde_json::Map::new(),
         Some(text) => serde_json::from_str(text)
             .map_err(|error| Usage::new(format!("--body {text}: {error}; expected a JSON object, for instance {{\"top_p\":0.9}}")))?,
     };
-    let key = Key::from_variable(variable).or_usage()?;
-    let endpoint = Endpoint::new(endpoint, key, Duration::from_secs_f64(args.timeout)).or_usage()?;
     let sampling = Sampling { temperature, max_answer_tokens: args.max_answer_tokens, logprobs, body };
     sampling.validate().map_err(|error| Usage::new(format!("--body: {error}")))?;
     if endpoint.key_is_readable_on_the_way() {
@@ -205,8 +211,17 @@ impl<'a> Desk<'a> {
         let rejected = folder.path().join("rejected.jsonl");
         match outcome.stop {
             Some(Stop::File(error)) => Err(error.into()),
-            Some(Stop::Budget) => {
-                Err(anyhow!("the budget is used up, {left}; go on with the same command and a greater --max-tokens or --max-requests"))
+            Some(Stop::Budget(lack)) => {
+                let what = if spent.requests == 0 { "the budget is too small" } else { "the budget is used up" };
+                let (why, flag) = match lack {
+                    Lack::Requests => (format!("--max-requests is {}", self.args.max_requests.unwrap_or_default()), "--max-requests"),
+                    Lack::Tokens(aside) => {
+                        let limit = self.args.max_tokens.unwrap_or_default();
+                        let rest = limit.saturating_sub(spent.tokens);
+                        (format!("the next request sets aside {aside} tokens, and {rest} of --max-tokens {limit} are left"), "--max-tokens")
+                    }
+                };
+                Err(anyhow!("{what}: {why}; {left}; go on with the same command and a greater {flag}"))
             }
             Some(Stop::Interrupted) => Err(anyhow!("interrupted, {left}; go on with the same command")),
             Some(Stop::Endpoint(why)) => Err(anyhow!("{why}; {left}; go on with the same command")),
