@@ -75,6 +75,9 @@ impl Settings {
             }
             Some(_) => return Err(keys.wrong("prompts", "an object from names to strings")),
         }
+        if config.get("truncate_dim").is_some_and(|width| !width.is_null()) {
+            return Err(keys.wrong("truncate_dim", "null: rows are not cut here; take the key out to use all their numbers"));
+        }
         self.default_prompt = match config.get("default_prompt_name") {
             None | Some(Value::Null) => None,
             Some(Value::String(name)) if self.prompts.contains_key(name) => Some(name.clone()),
@@ -179,6 +182,8 @@ mod tests {
         assert_eq!(read(json!({"prompts": {"x": "x: "}, "default_prompt_name": "x"})).unwrap(), pair("x: ", "x: "));
         assert_eq!(read(json!({"prompts": {"x": "x: "}, "default_prompt_name": null})).unwrap(), pair("", ""));
         assert!(read(json!({"prompts": {"query": null}})).is_err());
+        assert!(read(json!({"truncate_dim": 64})).unwrap_err().to_string().contains("truncate_dim is 64"));
+        assert!(read(json!({"truncate_dim": null})).is_ok());
         assert!(read(json!({"similarity_fn_name": "manhattan"})).unwrap_err().to_string().contains("manhattan"));
     }
 }

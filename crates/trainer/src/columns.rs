@@ -178,6 +178,12 @@ impl Columns {
             let foreign = teacher.table(batch, &columns)?;
             embedded.side.teacher = beside_own(&embedded.side, &foreign, &embedded.targets);
         }
+        if at == 0 && self.distils && !knows_a_pair(&embedded.side.teacher, columns.len()) {
+            tracing::warn!(
+                "the teacher scored no two documents of any query of the first batch: what is distilled from it teaches nothing there; do its scores belong to \
+                 this collection and these negatives?"
+            );
+        }
         embedded.side.relevant = self.watch.relevant(batch, &columns);
         let retrieved = matches!(self.documents, DocumentSide::Retrieved(_));
         let handed = Handed { embedded: &embedded, columns: &columns, before_queue, retrieved, queue_age };
@@ -265,6 +271,11 @@ fn beside_own(side: &Side, foreign: &[f32], targets: &[usize]) -> Vec<f32> {
     table
 }
 
+/// Whether a table of scores, `[queries, columns]`, NaN where nothing is known, compares two documents of any query.
+fn knows_a_pair(table: &[f32], columns: usize) -> bool {
+    table.chunks(columns.max(1)).any(|row| row.iter().filter(|score| !score.is_nan()).count() > 1)
+}
+
 /// Puts the rows of the queue behind the columns there are.
 fn append(embedded: &mut Embedded, bank: &Bank, batch: &Batch, knowledge: &Knowledge, columns: &mut Vec<u32>) -> Result<()> {
     let (rows, ids) = bank.queue.columns();
@@ -323,6 +334,13 @@ mod tests {
         // Without any score of the first.
         let side = Side { teacher: Vec::new(), ..side };
         assert_eq!(beside_own(&side, &foreign, &[0, 2])[4..7], foreign[4..7]);
+    }
+
+    #[test]
+    fn a_teacher_that_knows_one_document_of_each_query_compares_none() {
+        let unknown = f32::NAN;
+        assert!(!knows_a_pair(&[1.0, unknown, unknown, 2.0], 2) && !knows_a_pair(&[], 2));
+        assert!(knows_a_pair(&[1.0, unknown, 3.0, 2.0], 2));
     }
 
     #[test]

@@ -223,6 +223,11 @@ impl Config {
                 self.teacher.in_batch.as_deref() == Some(RERANKER),
                 "teacher.in_batch takes an encoder: a reranker would have to read every pair of the batch",
             ),
+            (
+                self.batch.compose == Compose::Topics
+                    && matches!(self.batch.topics.draw, mining::TopicDraw::Uniform { topics } if topics == 0 || topics > self.batch.queries),
+                "batch.topics.draw.topics must be 1 to batch.queries: each topic gives a batch at least one query",
+            ),
             (self.train.round_trip.is_some_and(|depth| depth == 0 || depth > 1024), "train.round_trip must be 1 to 1024"),
             (self.data.queries_keep == Some(0), "data.queries_keep must be at least 1"),
             (

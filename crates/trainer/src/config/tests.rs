@@ -105,6 +105,11 @@ fn parts_of_which_one_would_do_nothing_are_refused() {
     for (text, set, part) in [
         (IN_BATCH, &[("loss.kind", "lce")][..], "batch.negatives is 0"),
         (&mrr, &[("batch.share_negatives", "false")], "batch.share_negatives = false"),
+        (
+            IN_BATCH,
+            &[("batch.compose", "topics"), ("batch.queries", "4"), ("batch.topics.draw", "{rule=\"uniform\",topics=5}")],
+            "1 to batch.queries",
+        ),
         (&distilled, &[], "no file has scores of"),
     ] {
         let error = message(text, set);
