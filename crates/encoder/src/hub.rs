@@ -215,7 +215,8 @@ fn module_paths(path: &Path) -> Result<Vec<String>, EncoderError> {
 
 /// A module's folder as the hub lists files: model2vec writes `.` for the top.
 fn in_repository(path: &str) -> String {
-    path.trim_start_matches("./").trim_start_matches('.').to_owned()
+    let path = path.trim_start_matches("./");
+    if path == "." { String::new() } else { path.to_owned() }
 }
 
 fn read_json(path: &Path) -> Result<Value, EncoderError> {
@@ -233,7 +234,7 @@ mod tests {
 
     #[test]
     fn folders_of_modules_are_those_of_the_hub() {
-        assert_eq!([".", "", "./0_Bag", "1_Pooling"].map(in_repository), ["", "", "0_Bag", "1_Pooling"]);
+        assert_eq!([".", "", "./0_Bag", ".bag"].map(in_repository), ["", "", "0_Bag", ".bag"]);
     }
 
     #[test]

@@ -87,6 +87,7 @@ fn compare(ours: &Weights, step: usize, others: Option<&Weights>) {
 #[test]
 fn twenty_steps_match_pytorch_whole_and_in_chunks() {
     let (Some(whole), Some(chunks)) = (train(0), train(3)) else { return };
+    compare(&chunks, 19, None);
     compare(&whole, 19, Some(&chunks));
     // And they are nearly everywhere the same.
     let count: usize = whole.values().map(Vec::len).sum();

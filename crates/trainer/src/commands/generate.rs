@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, anyhow};
 use corpus::{Collection, Texts, TokenSpec, Tokens};
+use encoder::Encoder;
 use llm::jobs::{self, gecko::Gecko, negatives, negatives::Negatives, queries::Queries, triples::Triples};
 use llm::{Attributes, LlmError, Model, Prompt, Quality, Sampling, prompts};
 use mining::EmbeddingStore;
@@ -10,9 +11,10 @@ use serde_json::json;
 use super::language_model::{self as shared, Desk, file};
 use crate::args::{GenerateArgs, Kind, WrittenFrom};
 use crate::data::{self, Data};
-use crate::device;
+use crate::device::{self, Chosen};
 use crate::errors::{OrUsage, Usage, chain};
 use crate::rows::Rows;
+use crate::setup;
 
 /// Queries encoded and searched at a time.
 const QUERY_BLOCK: usize = 256;
@@ -173,11 +175,8 @@ fn gecko(args: &GenerateArgs, model: &Model, collection: &Collection, source: &s
     if !(2..=100).contains(&candidates) {
         return Err(Usage::new(format!("--candidates {candidates}: expected 2 to 100")).into());
     }
-    if retriever(args) != "bm25" {
-        // Known before the first query is written and paid.
-        let chosen = device::choose(args.device.as_deref().unwrap_or("auto"))?;
-        crate::setup::encoder_named(retriever(args), collection, own.seed, &chosen)?;
-    }
+    // Opened before the first query is written and paid.
+    let retriever = open_retriever(args, collection)?;
     let judge = Sampling { temperature: own.temperature.unwrap_or(0.0), ..model.sampling.clone() };
     let job = Gecko {
         documents: documents(args, collection)?,
@@ -195,10 +194,10 @@ fn gecko(args: &GenerateArgs, model: &Model, collection: &Collection, source: &s
     settings["judge_temperature"] = json!(job.judge.sampling.temperature);
     settings["quality"] = json!(job.quality);
     let [relevance, likelihood] = &job.score_prompts;
-    let changing = json!({ "candidates": candidates, "retriever": retriever(args) });
+    let changing = json!({ "candidates": candidates, "retriever": retriever_name(args) });
     let identity = shared::identity("gecko", collection, model, own, changing);
     let desk = Desk::open(own, identity, &settings, &[&job.query_prompt, relevance, likelihood])?;
-    let retrieve = |texts: &[String], k: usize| retrieve(args, collection, source, texts, k).map_err(|error| chain(&error));
+    let retrieve = |texts: &[String], k: usize| retrieve(retriever.as_ref(), collection, source, texts, k).map_err(|error| chain(&error));
     desk.work(
         "queries.jsonl",
         None,
@@ -208,21 +207,36 @@ fn gecko(args: &GenerateArgs, model: &Model, collection: &Collection, source: &s
 }
 
 /// What finds passages.
-fn retriever(args: &GenerateArgs) -> &str {
+fn retriever_name(args: &GenerateArgs) -> &str {
     args.retriever.as_deref().unwrap_or("bm25")
 }
 
+/// The encoder that finds passages, and its device; none for BM25.
+fn open_retriever(args: &GenerateArgs, collection: &Collection) -> Result<Option<(Chosen, Encoder)>> {
+    if retriever_name(args) == "bm25" {
+        return Ok(None);
+    }
+    let chosen = device::choose(args.device.as_deref().unwrap_or("auto"))?;
+    let encoder = setup::encoder_named(retriever_name(args), collection, args.language_model.seed, &chosen)?;
+    setup::warn_of_products(retriever_name(args), &encoder.settings, "");
+    Ok(Some((chosen, encoder)))
+}
+
 /// The best documents for each text, by BM25 or an encoder.
-fn retrieve(args: &GenerateArgs, collection: &Collection, source: &str, texts: &[String], k: usize) -> Result<Vec<Vec<u32>>> {
-    if retriever(args) == "bm25" {
+fn retrieve(
+    retriever: Option<&(Chosen, Encoder)>,
+    collection: &Collection,
+    source: &str,
+    texts: &[String],
+    k: usize,
+) -> Result<Vec<Vec<u32>>> {
+    let Some((chosen, encoder)) = retriever else {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let found = mining::bm25_of_texts(collection, &texts, k)?;
         return Ok(found.into_iter().map(|row| row.into_iter().map(|(document, _)| document).collect()).collect());
-    }
-    let chosen = device::choose(args.device.as_deref().unwrap_or("auto"))?;
-    let encoder = crate::setup::encoder_named(retriever(args), collection, args.language_model.seed, &chosen)?;
+    };
     let data = Data::prepare(data::open(source)?, &encoder.tokenizer, &encoder.settings)?;
-    let device = chosen.device.without_autodiff();
+    let device = chosen.device.clone().without_autodiff();
     let mut queries = Texts::new();
     for text in texts {
         queries.push(text);
