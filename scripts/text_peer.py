@@ -42,19 +42,24 @@ class Transformer(torch.nn.Module):
             # MPNet's relative positions have no other in transformers.
             self.body = AutoModel.from_pretrained(given.model, attn_implementation="eager", add_pooling_layer=False)
         except TypeError:
-            # A ModernBERT has no such layer.
+            # Such a layer is not everywhere.
             self.body = AutoModel.from_pretrained(given.model, attn_implementation="sdpa")
 
+        pooling = pathlib.Path(given.model) / "1_Pooling/config.json"
+        self.last = pooling.is_file() and json.loads(pooling.read_text(encoding="utf-8")).get("pooling_mode_lasttoken", False)
+
     def tokens(self, texts, limit):
-        # The folders of make-model name no padding token, and a ModernBERT takes no types.
+        # The folders of make-model name no padding token, and these take no types.
         self.tokenizer.pad_token = self.tokenizer.pad_token or "[PAD]"
-        types = {} if self.body.config.model_type != "modernbert" else {"return_token_type_ids": False}
+        types = {} if self.body.config.model_type not in ("modernbert", "qwen3") else {"return_token_type_ids": False}
         return self.tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt", **types).to(given.device)
 
     def forward(self, **batch):
         with torch.autocast(given.device, torch.bfloat16, enabled=given.precision == "bf16"):
             states = self.body(**batch).last_hidden_state.float()
         mask = batch["attention_mask"].unsqueeze(-1).float()
+        if self.last:
+            return states[torch.arange(len(states)), batch["attention_mask"].sum(1) - 1]
         return (states * mask).sum(1) / mask.sum(1)
 
 

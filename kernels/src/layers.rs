@@ -16,7 +16,9 @@ mod dropout;
 mod embedding;
 mod extension;
 mod feed_forward;
+mod gate;
 mod gelu;
+mod heads;
 mod linear;
 mod mask;
 mod mixed;
@@ -33,12 +35,13 @@ mod softmax;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod wide;
+mod window;
 
 use std::sync::Arc;
 
 use burn::backend::tensor::IntTensor;
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::activation::gelu as plain_gelu;
+use burn::tensor::activation::{gelu as plain_gelu, silu};
 use burn::tensor::module::{embedding as plain_embedding, layer_norm};
 use burn::tensor::{Bool, Bytes, DType, Device, Distribution, IndexingUpdateOp, Int, Shape, Tensor, TensorData};
 use burn_flex::{FlexTensor, Layout};
@@ -47,25 +50,29 @@ use rayon::prelude::*;
 use attention::Attending;
 use embedding::{Factors, Lists};
 use extension::Layers;
+use heads::Heads;
 use mask::Dropout;
 use norm::Norm;
 use rotary::Turning;
 use softmax::{MASKED, Scaled};
 
+pub use gate::Gate;
+pub use heads::Grouping;
 pub use mask::seed;
 pub use mixed::{Precision, PrecisionError};
 pub use projection::{Projection, feed_forward, linear, linear_for_attention, linear_for_norm, similarities};
 pub use sequences::Sequences;
+pub use window::Window;
 
 /// What attention must know beside its numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttentionShape {
     /// Where the tokens of each sequence lie, and which are padding. A sequence without any token mixes to zeros.
     pub sequences: Arc<Sequences>,
-    /// Heads, which divide the hidden size.
+    /// Heads, side by side.
     pub heads: usize,
-    /// How many tokens before itself and behind itself a query sees; all of its sequence where there is no limit. A query that sees none mixes to zeros.
-    pub window: Option<usize>,
+    /// How far a query sees; all of its sequence where there is no limit. A query that sees none mixes to zeros.
+    pub window: Option<Window>,
     /// What to multiply in. In mixed precision operands are rounded on the CPU and where a GPU has matrix units to multiply them; one that has none computes in f32, from and to what it is given.
     pub precision: Precision,
 }
@@ -78,7 +85,7 @@ impl AttentionShape {
 
     /// Without a window that reaches every token from every other.
     fn seeing(mut self) -> Self {
-        self.window = self.window.filter(|window| window + 1 < self.sequences.width());
+        self.window = self.window.filter(|window| !window.is_all_of(self.sequences.width()));
         self
     }
 }
@@ -108,7 +115,7 @@ pub(crate) fn fused_for<const D: usize>(tensor: &Tensor<D>) -> bool {
 }
 
 /// Multi-head attention: per sequence and head, `dropout(softmax(Q K' / sqrt(head width) + bias)) V` over the keys that are no padding and within the window, if there is one. Query, key and value come side by side in
-/// `[tokens, 3 hidden]`, heads side by side in each, in f32 or as [`linear_for_attention`] gives them; the result is `[tokens, hidden]` in the same format. `places` is
+/// `[tokens, 3 heads x head]`, heads side by side in each, in f32 or as [`linear_for_attention`] gives them; the result is `[tokens, heads x head]` in the same format. `places` is
 /// [`Sequences::on_device`]. The bias, f32, is one by distance, of relative positions: `relative[head, width - 1 + key - query]`, `[heads, 2 width - 1]` with the sequences' width.
 /// `dropout` is the probability to apply now: 0 outside training.
 ///
@@ -165,6 +172,45 @@ pub fn rotary(joint: Tensor<2>, angles: Tensor<2>, positions: Tensor<1, Int>, he
     let turning = Turning { heads, back: false };
     let (joint, angles) = (joint.into_dispatch(), angles.into_dispatch());
     Tensor::from_dispatch(<Dispatch as Layers>::rotary_layer(joint, angles, positions.into_dispatch(), turning))
+}
+
+/// Query, key and value of heads in groups (Ainslie et al. 2023, arXiv 2305.13245) as [`attention()`] reads them, `[tokens, 3 heads x head]`: every head of keys and of values is there as often as it has heads of queries. Queries and keys are turned
+/// as by [`rotary()`]; with `norms`, the scales `[head]` of queries and of keys, each head of either is divided by its root mean square first (as [`rms_norm`]). The format stays.
+///
+/// # Panics
+/// When the shapes do not fit, the width of heads is odd, the heads of keys do not divide those of queries, or the numbers have another format than [`attention()`] reads. A position beyond the angles turns nothing on a GPU.
+pub fn spread_heads(
+    projection: Tensor<2>,
+    norms: Option<[Tensor<1>; 2]>,
+    angles: Tensor<2>,
+    positions: Tensor<1, Int>,
+    grouping: Grouping,
+    precision: Precision,
+) -> Tensor<2> {
+    let Grouping { heads, key_heads, head, .. } = grouping;
+    let [tokens, width] = projection.dims();
+    assert!(takes(&projection, precision), "heads are spread for some formats on some devices only; ask `attends` first");
+    assert!(
+        key_heads > 0 && heads.is_multiple_of(key_heads) && head.is_multiple_of(2) && width == grouping.width(),
+        "{heads} heads of queries and {key_heads} of keys and values, {head} wide, do not lie side by side in {width} numbers"
+    );
+    assert!(angles.dims()[1] == head && angles.dtype() == DType::F32, "angles {:?} for heads {head} wide", angles.dims());
+    assert!(
+        positions.dims() == [tokens] && positions.dtype() == DType::I32,
+        "{:?} positions of {tokens} tokens, in {:?}",
+        positions.dims(),
+        positions.dtype()
+    );
+    let heads = Heads { grouping, normed: norms.is_some() };
+    let [projection, angles] = [projection, angles.detach()].map(Tensor::into_dispatch);
+    let [query, key] = match norms {
+        Some(norms) => norms.map(|scale| {
+            assert!(scale.dims() == [head], "a scale {:?} of heads {head} wide", scale.dims());
+            scale.into_dispatch()
+        }),
+        None => [angles.clone(), angles.clone()],
+    };
+    Tensor::from_dispatch(<Dispatch as Layers>::heads_layer(projection, query, key, angles, positions.into_dispatch(), heads))
 }
 
 /// Rows of a table `[rows, width]` by number: `[ids, width]`. On the CPU burn's own gather. A table of 16-bit floats, as attention gives them in mixed precision on a GPU, has a gradient in 32 bits.
@@ -260,18 +306,22 @@ pub fn gelu(input: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as Layers>::gelu_layer(input.into_dispatch()))
 }
 
-/// `gelu(left) x right` of rows that have both halves side by side (GEGLU, Shazeer 2020, arXiv 2002.05202): `[rows, 2 width]` to `[rows, width]`.
+/// `gate(left) x right` of rows that have both halves side by side (Shazeer 2020, arXiv 2002.05202): `[rows, 2 width]` to `[rows, width]`.
 ///
 /// # Panics
 /// When the rows have no halves.
-pub fn gated_gelu(input: Tensor<2>) -> Tensor<2> {
+pub fn gated(input: Tensor<2>, gate: Gate) -> Tensor<2> {
     let [_, both] = input.dims();
     assert!(both.is_multiple_of(2), "rows of {both} numbers have no halves");
     if !fused_for(&input) {
         let [left, right] = [0, both / 2].map(|from| input.clone().narrow(1, from, both / 2));
-        return plain_gelu(left) * right;
+        return right
+            * match gate {
+                Gate::Gelu => plain_gelu(left),
+                Gate::Silu => silu(left),
+            };
     }
-    Tensor::from_dispatch(<Dispatch as Layers>::gated_gelu_layer(input.into_dispatch()))
+    Tensor::from_dispatch(<Dispatch as Layers>::gated_layer(input.into_dispatch(), gate))
 }
 
 /// `log sum exp` of each row of `[rows, width]`: `[rows, 1]`. Of a row without columns it means nothing.
@@ -364,7 +414,7 @@ pub fn residual_norm(
         gamma.dims(),
         beta.dims()
     );
-    let norm = Norm { epsilon, dropout: Dropout::draw(dropout, &input.device()), biased: bias.is_some(), alone: false };
+    let norm = Norm { epsilon, dropout: Dropout::draw(dropout, &input.device()), biased: bias.is_some(), alone: false, centered: true };
     Tensor::from_dispatch(<Dispatch as Layers>::residual_norm(
         input.into_dispatch(),
         bias.unwrap_or_else(|| beta.clone()).into_dispatch(),
@@ -383,16 +433,33 @@ pub fn norm(input: Tensor<2>, gamma: Tensor<1>, beta: Option<Tensor<1>>, epsilon
     if !fused_for(&input) {
         return layer_norm(input, gamma, beta, epsilon);
     }
+    norm_alone(input, gamma, beta, epsilon, true)
+}
+
+/// Rows of `[rows, width]` divided by the root of their mean square plus `epsilon`, times a scale `[width]` (RMSNorm, Zhang and Sennrich 2019, arXiv 1910.07467).
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn rms_norm(input: Tensor<2>, gamma: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    if !fused_for(&input) {
+        let square = input.clone().square().mean_dim(1);
+        return input / square.add_scalar(epsilon).sqrt() * gamma.unsqueeze_dim::<2>(0);
+    }
+    norm_alone(input, gamma, None, epsilon, false)
+}
+
+/// A norm without dropout and residual.
+fn norm_alone(input: Tensor<2>, gamma: Tensor<1>, beta: Option<Tensor<1>>, epsilon: f64, centered: bool) -> Tensor<2> {
     let width = input.dims()[1];
     let beta = beta.unwrap_or_else(|| Tensor::zeros([width], &input.device()));
     assert!(
         gamma.dims() == [width] && beta.dims() == [width],
-        "layer norm: {:?}, scale {:?}, shift {:?}",
+        "norm: {:?}, scale {:?}, shift {:?}",
         input.dims(),
         gamma.dims(),
         beta.dims()
     );
-    let norm = Norm { epsilon, dropout: None, biased: false, alone: true };
+    let norm = Norm { epsilon, dropout: None, biased: false, alone: true, centered };
     let [bias, residual] = [beta.clone().detach(), beta.clone().detach()];
     let (bias, residual) = (bias.into_dispatch(), residual.reshape([1, width]).into_dispatch());
     Tensor::from_dispatch(<Dispatch as Layers>::residual_norm(

@@ -1,7 +1,8 @@
 //! Texts to token ids, through the `tokenizers` library and a `tokenizer.json`.
 //!
 //! Owns what the file must not decide: padding is off (batches have none) and every call says how
-//! long a row may be, whatever truncation the file asks for. Keeps the file's bytes, so that a saved model carries the
+//! long a row may be, whatever truncation the file asks for, unless a model's reader is known to keep that
+//! ([`TextTokenizer::cut_as_filed`]). Keeps the file's bytes, so that a saved model carries the
 //! tokenizer that it was trained with. Storing ids is the business of `tokens.rs`.
 
 use std::{
@@ -19,7 +20,7 @@ use crate::error::CorpusError;
 /// Names of the padding token, tried in turn when the file has no padding section.
 const PAD_TOKENS: [&str; 2] = ["[PAD]", "<pad>"];
 
-/// A tokenizer as its `tokenizer.json` describes it, without the file's padding and truncation.
+/// A tokenizer as its `tokenizer.json` describes it, without the file's padding and, until told otherwise, truncation.
 #[derive(Clone)]
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
@@ -27,6 +28,10 @@ pub struct TextTokenizer {
     fingerprint: String,
     pad_id: u32,
     vocabulary_size: usize,
+    /// What the file's truncation says: longest row, and the end that a longer one loses.
+    filed: Option<(usize, TruncationDirection)>,
+    /// The same, where it is kept.
+    cut: Option<(usize, TruncationDirection)>,
     /// The file, for messages.
     origin: PathBuf,
 }
@@ -61,14 +66,43 @@ impl TextTokenizer {
             Some(padding) => padding.pad_id,
             None => PAD_TOKENS.iter().find_map(|token| tokenizer.token_to_id(token)).unwrap_or(0),
         };
+        let filed = tokenizer.get_truncation().map(|truncation| (truncation.max_length, truncation.direction));
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| failure(origin, &*error))?;
         let vocabulary_size = tokenizer.get_vocab(true).into_values().max().map_or(0, |highest| highest as usize + 1);
-        Ok(Self { fingerprint: hex(&Sha256::digest(&bytes)), tokenizer, bytes, pad_id, vocabulary_size, origin: origin.to_owned() })
+        let fingerprint = hex(&Sha256::digest(&bytes));
+        Ok(Self { tokenizer, bytes, fingerprint, pad_id, vocabulary_size, filed, cut: None, origin: origin.to_owned() })
+    }
+
+    /// The same, but a row also ends where the file's truncation says, be that sooner than a call does, and loses the end that the file
+    /// names. Its fingerprint is another then, because its rows may be.
+    ///
+    /// # Errors
+    /// [`CorpusError::Tokenizer`] when the file would leave nothing of a text.
+    pub fn cut_as_filed(mut self) -> Result<Self, CorpusError> {
+        let Some((longest, _)) = self.filed else { return Ok(self) };
+        let special = self.special_tokens();
+        if longest <= special {
+            return Err(CorpusError::Tokenizer {
+                path: self.origin,
+                reason: format!(
+                    "truncation.max_length is {longest}, which leaves nothing of a text; expected {} or more, or no truncation",
+                    special + 1
+                ),
+            });
+        }
+        self.cut = self.filed;
+        self.fingerprint = hex(&Sha256::new().chain_update(&self.bytes).chain_update(b" cut as filed").finalize());
+        Ok(self)
+    }
+
+    /// Tokens at which every row ends at the latest, where [`TextTokenizer::cut_as_filed`] found a truncation.
+    pub fn longest_row(&self) -> Option<usize> {
+        self.cut.map(|(longest, _)| longest)
     }
 
     /// Token ids of every text with `prompt` in front of it, in order, computed in parallel. Special tokens are included;
-    /// a row longer than `max_length` loses its right end, never its special tokens.
+    /// a row longer than `max_length` loses its right end (or what [`TextTokenizer::cut_as_filed`] found), never its special tokens.
     ///
     /// # Errors
     /// [`CorpusError::Tokenizer`] when `max_length` leaves no room beside the special tokens, or the tokenizer fails.
@@ -90,8 +124,9 @@ impl TextTokenizer {
             });
         }
         let mut tokenizer = self.tokenizer.clone();
-        let truncation =
-            TruncationParams { direction: TruncationDirection::Right, max_length, strategy: TruncationStrategy::LongestFirst, stride: 0 };
+        let (longest, direction) = self.cut.unwrap_or((usize::MAX, TruncationDirection::Right));
+        let max_length = max_length.min(longest);
+        let truncation = TruncationParams { direction, max_length, strategy: TruncationStrategy::LongestFirst, stride: 0 };
         tokenizer.with_truncation(Some(truncation)).map_err(|error| failure(&self.origin, &*error))?;
         Ok(Truncating { tokenizer, prompt, origin: &self.origin })
     }
@@ -116,7 +151,7 @@ impl TextTokenizer {
         self.tokenizer.token_to_id(token)
     }
 
-    /// Sha256 of the file's bytes, in hex.
+    /// Sha256 of the file's bytes, and of what is kept of them, in hex.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }

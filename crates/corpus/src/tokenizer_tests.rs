@@ -54,6 +54,29 @@ fn padding_and_truncation_of_the_file_are_ignored() {
 }
 
 #[test]
+fn truncation_of_the_file_is_kept_where_it_is_asked_for() {
+    let plain = tokenizer(&letters());
+    let filed = plain.clone().cut_as_filed().unwrap();
+    assert_eq!((plain.longest_row(), filed.longest_row()), (None, Some(4)));
+    // limit, expected: the smaller limit holds, and the left end goes, as the file asks.
+    let cases: [(usize, &[u32]); 3] = [(512, &[2, 7, 8, 3]), (4, &[2, 7, 8, 3]), (3, &[2, 8, 3])];
+    for (limit, expected) in cases {
+        assert_eq!(filed.encode_all(&["a b c d e"], "", limit).unwrap(), [expected], "to {limit}");
+    }
+    assert_eq!(filed.encode_all(&["a"], "", 512).unwrap(), [[2, 4, 3]]);
+    assert_ne!(filed.fingerprint(), plain.fingerprint(), "rows of the one are not taken for rows of the other");
+    assert_eq!(filed.to_bytes(), plain.to_bytes());
+
+    let mut file = letters();
+    file["truncation"]["max_length"] = json!(2);
+    let message = tokenizer(&file).cut_as_filed().unwrap_err().to_string();
+    assert!(message.contains("truncation.max_length is 2") && message.contains("expected 3 or more"), "{message}");
+    file["truncation"] = Value::Null;
+    let free = tokenizer(&file).cut_as_filed().unwrap();
+    assert_eq!((free.longest_row(), free.fingerprint()), (None, tokenizer(&file).fingerprint()));
+}
+
+#[test]
 fn many_texts_come_back_in_order() {
     let tokenizer = tokenizer(&letters());
     let texts: Vec<String> = (0..5000).map(|i| ["a ", "b ", "c "][i % 3].repeat(i % 7)).collect();

@@ -2,15 +2,15 @@
 //!
 //! Hidden states are kept flat, `[tokens, hidden]`, between layers: the linear products then are single large matrix
 //! products. Where the device can, the heads run fused (`kernels::layers`) over tokens without padding, relative positions
-//! as one bias for each distance; elsewhere they are a composition of tensor operations, `[rows * width, hidden]`, heads
-//! split by strided views.
+//! as one bias for each distance; elsewhere they are a composition of tensor operations, `[rows * width, heads x head width]`, heads
+//! split by strided views. Of a decoder, heads of keys and values serve several of queries.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use kernels::layers::{self, AttentionShape, Precision, Sequences};
+use kernels::layers::{self, AttentionShape, Grouping, Precision, Sequences, Window};
 
 use crate::architecture::Architecture;
 use crate::batch::TokenBatch;
@@ -24,16 +24,22 @@ const MASKED: f32 = -1e9;
 #[derive(Module, Debug)]
 pub(crate) struct SelfAttention {
     pub(crate) joint: Linear,
+    /// Scales of the norms that heads of query and of key have in some decoders.
+    pub(crate) head_norms: Option<[Param<Tensor<1>>; 2]>,
     dropout: Dropout,
     heads: usize,
+    #[module(skip)]
+    grouping: Option<Grouping>,
 }
 
 impl SelfAttention {
-    pub(crate) fn new(joint: Linear, architecture: &Architecture) -> Self {
-        Self { joint, dropout: DropoutConfig::new(architecture.attention_dropout).init(), heads: architecture.heads }
+    pub(crate) fn new(joint: Linear, head_norms: Option<[Param<Tensor<1>>; 2]>, a: &Architecture) -> Self {
+        let Architecture { heads, head, .. } = *a;
+        let grouping = a.grouped.map(|grouped| Grouping { heads, key_heads: grouped.key_heads, head, epsilon: a.epsilon });
+        Self { joint, head_norms, dropout: DropoutConfig::new(a.attention_dropout).init(), heads, grouping }
     }
 
-    /// `[tokens, hidden]` to the same shape.
+    /// `[tokens, hidden]` to `[tokens, heads x head width]`.
     pub(crate) fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision) -> Tensor<2> {
         let turned = |joint: Tensor<2>, precision: Precision| match &mask.turns {
             Some(turns) => layers::rotary(joint, turns.angles.clone(), turns.positions.clone(), self.heads, precision),
@@ -41,15 +47,29 @@ impl SelfAttention {
         };
         match &mask.seen {
             Seen::Places { shape, places, relative } => {
-                let joint = turned(linear_for_attention(&self.joint, x, precision), precision);
+                let joint = match self.grouping {
+                    None => turned(linear_for_attention(&self.joint, x, precision), precision),
+                    Some(grouping) => self.spread(linear_for_attention(&self.joint, x, precision), mask, grouping, precision),
+                };
                 let dropout = active(&self.dropout, &joint.device());
                 layers::attention(joint, relative.as_deref().cloned(), places.clone(), shape.clone(), dropout)
             }
             Seen::Bias { rows, width, bias } => {
-                let joint = turned(linear(&self.joint, x, precision), Precision::F32);
+                let joint = linear(&self.joint, x, precision);
+                let joint = match self.grouping {
+                    None => turned(joint, Precision::F32),
+                    Some(grouping) => self.spread(joint, mask, grouping, Precision::F32),
+                };
                 self.composed(&joint, *rows, *width, bias.clone())
             }
         }
+    }
+
+    /// Heads normed and turned, and each with a key and a value of its own.
+    fn spread(&self, projection: Tensor<2>, mask: &Mask, grouping: Grouping, precision: Precision) -> Tensor<2> {
+        let Turns { angles, positions } = mask.turns.as_ref().expect("decoders have rotary positions: `Architecture::from_config`");
+        let norms = self.head_norms.as_ref().map(|norms| norms.each_ref().map(Param::val));
+        layers::spread_heads(projection, norms, angles.clone(), positions.clone(), grouping, precision)
     }
 
     fn composed(&self, joint: &Tensor<2>, rows: usize, width: usize, bias: Option<Tensor<4>>) -> Tensor<2> {
@@ -131,14 +151,13 @@ pub(crate) fn padding_bias(batch: &TokenBatch, device: &Device) -> Option<Tensor
     Some(Tensor::from_data(TensorData::new(bias, [batch.rows(), 1, 1, batch.width()]), device))
 }
 
-/// `[rows, 1, width, width]`: 0 for tokens within a window around the query, [`MASKED`] on others and on padding.
-pub(crate) fn window_bias(batch: &TokenBatch, window: usize, device: &Device) -> Tensor<4> {
+/// `[rows, 1, width, width]`: 0 for tokens within the query's window, [`MASKED`] on others and on padding.
+pub(crate) fn window_bias(batch: &TokenBatch, window: Window, device: &Device) -> Tensor<4> {
     let (rows, width) = (batch.rows(), batch.width());
     let mut bias = vec![MASKED; rows * width * width];
     for (row, &length) in bias.chunks_exact_mut(width * width).zip(batch.lengths()) {
         for (query, row) in row.chunks_exact_mut(width).enumerate() {
-            let end = (query + window + 1).min(length);
-            row[query.saturating_sub(window).min(end)..end].fill(0.0);
+            row[window.seen(query, length)].fill(0.0);
         }
     }
     Tensor::from_data(TensorData::new(bias, [rows, 1, width, width]), device)
@@ -181,7 +200,7 @@ mod tests {
     #[test]
     fn window_bias_marks_what_is_far_and_padding() {
         let batch = TokenBatch::new(&[&[1, 2, 3], &[4]], 0);
-        let bias = window_bias(&batch, 1, &Device::flex()).into_data();
+        let bias = window_bias(&batch, Window::around(1), &Device::flex()).into_data();
         let open: Vec<bool> = bias.iter::<f32>().map(|bias| bias == 0.0).collect();
         let (yes, no) = (true, false);
         assert_eq!(open, [yes, yes, no, yes, yes, yes, no, yes, yes, yes, no, no, yes, no, no, no, no, no]);

@@ -112,6 +112,14 @@ impl CrossEncoder {
         Ok(Self { network, card: Card::default(), pairs, config, tokenizer_config, files })
     }
 
+    /// Whether [`CrossEncoder::from_encoder`] can make a reranker of this encoder, without making one.
+    ///
+    /// # Errors
+    /// When it is a decoder, or its configuration describes a head that is not built.
+    pub fn check_encoder(encoder: &Encoder) -> Result<(), EncoderError> {
+        if encoder.network.is_static() { Ok(()) } else { with_head(&parsed(encoder, "config.json")?).map(drop) }
+    }
+
     /// A new reranker out of a bi-encoder, to be trained: the same transformer and tokenizer with a fresh head drawn from `seed`. Out of
     /// a static encoder, which has no transformer, a small one over the same word vectors; see `interaction`.
     ///
@@ -130,15 +138,8 @@ impl CrossEncoder {
             let reranker = Self::assemble(network, made.tokenizer, folder, limit, made.config, made.tokenizer_config, Vec::new())?;
             return Ok(Self { card, ..reranker });
         }
-        let file = |name: &str| encoder.files.iter().find(|(file, _)| file == name);
-        let parsed = |name: &str| match file(name) {
-            Some((name, content)) => serde_json::from_slice(content).map_err(|source| EncoderError::Json { path: name.into(), source }),
-            None => Ok(json!({})),
-        };
-        let (mut config, tokenizer_config): (Value, Value) = (parsed("config.json")?, parsed("tokenizer_config.json")?);
-        let path = Path::new("config.json");
-        let architecture = Architecture::from_config(path, &config)?;
-        let head = folder::head(&Keys { path, config: &config }, &architecture)?;
+        let (mut config, tokenizer_config) = (parsed(encoder, "config.json")?, parsed(encoder, "tokenizer_config.json")?);
+        let (architecture, head) = with_head(&config)?;
         let mut tensors = encoder.network.tensors();
         let [dense, output] = head_names(architecture.family);
         let modern = architecture.family == Family::ModernBert;
@@ -247,6 +248,22 @@ impl CrossEncoder {
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+/// A JSON file of an encoder's folder, empty where there is none.
+fn parsed(encoder: &Encoder, name: &str) -> Result<Value, EncoderError> {
+    match encoder.files.iter().find(|(file, _)| file == name) {
+        Some((name, content)) => serde_json::from_slice(content).map_err(|source| EncoderError::Json { path: name.into(), source }),
+        None => Ok(json!({})),
+    }
+}
+
+/// The body and the head that an encoder's `config.json` describes.
+fn with_head(config: &Value) -> Result<(Architecture, Head), EncoderError> {
+    let path = Path::new("config.json");
+    let architecture = Architecture::from_config(path, config)?;
+    let head = folder::head(&Keys { path, config }, &architecture)?;
+    Ok((architecture, head))
 }
 
 #[cfg(test)]

@@ -200,6 +200,18 @@ pub enum EncoderError {
         /// The cache that was searched.
         cache: PathBuf,
     },
+    /// The cache holds a part of a model's files, or may, and without this one the model would be taken for another.
+    #[error("model \"{id}\": its copy in the cache, {}, has no {file}, {reason}; load it once while the hub can be reached, or give that folder as the model to use it as it is", folder.display())]
+    PartialCopy {
+        /// The hub id.
+        id: String,
+        /// The snapshot in the cache.
+        folder: PathBuf,
+        /// The file.
+        file: String,
+        /// How it is known, or not, that the model has the file.
+        reason: &'static str,
+    },
     /// The folder to save into exists and holds something else than a model.
     #[error("{} exists and is no model folder: nothing was written; choose another folder or empty this one", path.display())]
     Occupied {

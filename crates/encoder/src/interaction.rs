@@ -24,7 +24,7 @@ use tokenizers::{AddedToken, Tokenizer};
 use crate::architecture::{Activation, Architecture, Family};
 use crate::encoder::Encoder;
 use crate::error::EncoderError;
-use crate::names::{self, LayerNames};
+use crate::names::{self, LayerNames, Outside};
 use crate::tiny::normal;
 
 /// Features of a hidden state beside those of the word.
@@ -88,6 +88,8 @@ pub(crate) fn reranker(encoder: &Encoder, seed: u64) -> Result<Made, EncoderErro
         hidden,
         layers: 2,
         heads: 1,
+        head: hidden,
+        grouped: None,
         intermediate: 2 * hidden,
         positions: POSITIONS,
         first_position: 0,
@@ -230,7 +232,7 @@ impl Builder {
             row.fill(0.0);
             row[words + feature as usize] = WORD_SCALE * (words as f32).sqrt();
         }
-        self.put(names::WORD, word);
+        self.put(Outside::of(Family::Bert).word, word);
 
         self.put(names::POSITION, Matrix { values: vec![0.0; POSITIONS * hidden], columns: hidden });
         let mut types = Matrix { values: vec![0.0; 2 * hidden], columns: hidden };

@@ -1,11 +1,11 @@
-//! One layer of a transformer: self-attention and feed-forward, each with a residual connection, and norms behind them (BERT and its kin) or before them (ModernBERT).
+//! One layer of a transformer: self-attention and feed-forward, each with a residual connection, and norms behind them (BERT and its kin) or before them (ModernBERT, decoders).
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, Linear};
-use burn::tensor::activation::{gelu_approximate, relu};
+use burn::tensor::activation::{gelu_approximate, relu, silu};
 use burn::tensor::{Device, Tensor};
 
-use kernels::layers::{self, Precision, Projection};
+use kernels::layers::{self, Gate, Precision, Projection};
 
 use crate::architecture::{Activation, Architecture, Family};
 use crate::attention::{Mask, SelfAttention, active};
@@ -24,7 +24,7 @@ pub(crate) enum Layer {
 impl Layer {
     pub(crate) fn new(a: &Architecture, index: usize, weights: &mut Weights, device: &Device) -> Self {
         match a.family {
-            Family::ModernBert => Self::PreNorm(PreNorm::new(a, index, weights, device)),
+            Family::ModernBert | Family::Decoder => Self::PreNorm(PreNorm::new(a, index, weights, device)),
             _ => Self::PostNorm(PostNorm::new(a, index, weights, device)),
         }
     }
@@ -40,7 +40,7 @@ impl Layer {
     pub(crate) fn collect(&self, family: Family, index: usize, into: &mut Collector) {
         match self {
             Self::PostNorm(layer) => layer.collect(&LayerNames::new(family, index), into),
-            Self::PreNorm(layer) => layer.collect(&PreNormNames::new(index), into),
+            Self::PreNorm(layer) => layer.collect(&PreNormNames::new(family, index), into),
         }
     }
 }
@@ -70,7 +70,7 @@ impl PostNorm {
         // DistilBERT drops attention probabilities but not the attention output.
         let after_attention = if a.family == Family::DistilBert { 0.0 } else { a.dropout };
         Self {
-            attention: SelfAttention::new(joint, a),
+            attention: SelfAttention::new(joint, None, a),
             attention_output,
             attention_norm: weights.norm(&names.attention_norm, a.hidden, a.epsilon, device),
             inner: weights.linear(&names.inner, a.hidden, a.intermediate, device),
@@ -95,6 +95,7 @@ impl PostNorm {
             Activation::Gelu => feed_forward(&self.inner, &self.outer, x.clone(), precision),
             Activation::GeluTanh => linear_for_norm(&self.outer, gelu_approximate(inner()), precision),
             Activation::Relu => linear_for_norm(&self.outer, relu(inner()), precision),
+            Activation::Silu => linear_for_norm(&self.outer, silu(inner()), precision),
         };
         residual_norm(&self.output_norm, self.epsilon, fed, x, second)
     }
@@ -120,30 +121,52 @@ pub(crate) struct PreNorm {
     outer: Linear,
     attention_dropout: Dropout,
     feed_dropout: Dropout,
+    /// Widths of query, key and value.
     #[module(skip)]
-    epsilon: f64,
+    widths: [usize; 3],
+    #[module(skip)]
+    gate: Gate,
+    #[module(skip)]
+    norms: NormKind,
+}
+
+/// A list of names with their shares of a layer's features.
+fn with_widths<'a>(names: &'a [String], widths: &[usize]) -> Vec<(&'a str, usize)> {
+    match names {
+        [one] => vec![(one, widths.iter().sum())],
+        all => all.iter().map(String::as_str).zip(widths.iter().copied()).collect(),
+    }
 }
 
 impl PreNorm {
     fn new(a: &Architecture, index: usize, weights: &mut Weights, device: &Device) -> Self {
-        let names = PreNormNames::new(index);
-        let joint = weights.linear_without_bias(&names.joint, a.hidden, 3 * a.hidden, device);
+        let names = PreNormNames::new(a.family, index);
+        let width = a.heads * a.head;
+        let key_width = a.grouped.map_or(width, |grouped| grouped.key_heads * a.head);
+        let widths = [width, key_width, key_width];
+        let biased = a.grouped.is_some_and(|grouped| grouped.biased);
+        let joint = weights.parts(&with_widths(&names.joint, &widths), a.hidden, biased, device);
+        let normed = a.grouped.is_some_and(|grouped| grouped.norms);
+        let head_norms = normed.then(|| names.head_norms.map(|name| weights.scale(&name, a.head, device)));
+        let halves = with_widths(&names.inner, &[a.intermediate; 2]);
         Self {
             attention_norm: names.attention_norm.map(|name| weights.norm_without_shift(&name, a.hidden, a.epsilon, device)),
-            attention: SelfAttention::new(joint, a),
-            attention_output: weights.linear_without_bias(&names.attention_output, a.hidden, a.hidden, device),
+            attention: SelfAttention::new(joint, head_norms, a),
+            attention_output: weights.linear_without_bias(&names.attention_output, width, a.hidden, device),
             feed_norm: weights.norm_without_shift(&names.feed_norm, a.hidden, a.epsilon, device),
-            inner: weights.linear_without_bias(&names.inner, a.hidden, 2 * a.intermediate, device),
+            inner: weights.parts(&halves, a.hidden, false, device),
             outer: weights.linear_without_bias(&names.outer, a.intermediate, a.hidden, device),
             attention_dropout: DropoutConfig::new(a.attention_dropout).init(),
             feed_dropout: DropoutConfig::new(a.dropout).init(),
-            epsilon: a.epsilon,
+            widths,
+            gate: if a.activation == Activation::Silu { Gate::Silu } else { Gate::Gelu },
+            norms: NormKind::of(a),
         }
     }
 
     fn forward(&self, x: Tensor<2>, mask: &Mask, precision: Precision, read: Option<&[i32]>) -> Tensor<2> {
         let normal = match &self.attention_norm {
-            Some(attention_norm) => norm(attention_norm, self.epsilon, x.clone()),
+            Some(attention_norm) => self.norms.apply(attention_norm, x.clone()),
             None => x.clone(),
         };
         let attended = self.attention.forward(normal, mask, precision);
@@ -153,18 +176,21 @@ impl PreNorm {
             layers::dropout(x, probability)
         };
         let x = x + dropped(&self.attention_dropout, linear(&self.attention_output, attended, precision));
-        let inner = linear(&self.inner, norm(&self.feed_norm, self.epsilon, x.clone()), precision);
-        x + linear(&self.outer, dropped(&self.feed_dropout, layers::gated_gelu(inner)), precision)
+        let inner = linear(&self.inner, self.norms.apply(&self.feed_norm, x.clone()), precision);
+        x + linear(&self.outer, dropped(&self.feed_dropout, layers::gated(inner, self.gate)), precision)
     }
 
     fn collect(&self, names: &PreNormNames, into: &mut Collector) {
         if let (Some(name), Some(norm)) = (&names.attention_norm, &self.attention_norm) {
             into.norm(name, norm);
         }
-        into.linear(&names.joint, &self.attention.joint);
+        into.parts(&with_widths(&names.joint, &self.widths), &self.attention.joint);
+        for (name, scale) in names.head_norms.iter().zip(self.attention.head_norms.iter().flatten()) {
+            into.param(format!("{name}.weight"), scale);
+        }
         into.linear(&names.attention_output, &self.attention_output);
         into.norm(&names.feed_norm, &self.feed_norm);
-        into.linear(&names.inner, &self.inner);
+        into.parts(&with_widths(&names.inner, &[self.inner.weight.dims()[1] / 2; 2]), &self.inner);
         into.linear(&names.outer, &self.outer);
     }
 }
@@ -177,7 +203,26 @@ fn rows_of(states: Tensor<2>, read: Option<&[i32]>) -> Tensor<2> {
     }
 }
 
-/// `norm(x)`.
+/// How the norms of a network are computed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NormKind {
+    /// Whether the mean is taken out first.
+    centered: bool,
+    epsilon: f64,
+}
+
+impl NormKind {
+    pub(crate) fn of(a: &Architecture) -> Self {
+        Self { centered: a.family != Family::Decoder, epsilon: a.epsilon }
+    }
+
+    /// `norm(x)`.
+    pub(crate) fn apply(self, of: &LayerNorm, x: Tensor<2>) -> Tensor<2> {
+        if self.centered { norm(of, self.epsilon, x) } else { layers::rms_norm(x, of.gamma.val(), self.epsilon) }
+    }
+}
+
+/// `norm(x)` of a norm that takes the mean out.
 pub(crate) fn norm(norm: &LayerNorm, epsilon: f64, x: Tensor<2>) -> Tensor<2> {
     layers::norm(x, norm.gamma.val(), norm.beta.as_ref().map(|beta| beta.val()), epsilon)
 }

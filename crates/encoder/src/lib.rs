@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`Encoder`] | network, tokenizer and settings together: load, save, embed texts |
 //! | [`Network`] | the burn module: [`TokenBatch`] in, rows on the device out |
-//! | [`Architecture`], `transformer`, `layer`, `attention` | BERT, DistilBERT, RoBERTa, MPNet and ModernBERT in one implementation |
+//! | [`Architecture`], `transformer`, `layer`, `attention` | BERT, DistilBERT, RoBERTa, MPNet, ModernBERT and decoders in one implementation |
 //! | `static_embedding`, `tiny` | embedding bags, and the built-in encoder made from a collection's own words |
 //! | `states`, [`Pooling`] | hidden states without padding, and from them to one vector |
 //! | [`Settings`], `folder`, `save` | sentence-transformers model folders, both layouts read, the verbose one written |

@@ -9,22 +9,41 @@
 //! | feed-forward | `intermediate.dense`, `output.dense` | `ffn.lin1`, `ffn.lin2` | as BERT |
 //! | its norm | `output.LayerNorm` | `output_layer_norm` | as BERT |
 //!
-//! ModernBERT has parts of its own: [`PreNormNames`].
+//! ModernBERT and decoders have parts of their own: [`PreNormNames`].
 
 use crate::architecture::Family;
 
-pub(crate) const WORD: &str = "embeddings.word_embeddings.weight";
 pub(crate) const POSITION: &str = "embeddings.position_embeddings.weight";
 pub(crate) const TOKEN_TYPE: &str = "embeddings.token_type_embeddings.weight";
 pub(crate) const EMBEDDING_NORM: &str = "embeddings.LayerNorm";
 pub(crate) const RELATIVE: &str = "encoder.relative_attention_bias.weight";
-/// ModernBERT's.
-pub(crate) const MODERN_WORD: &str = "embeddings.tok_embeddings.weight";
-pub(crate) const MODERN_NORM: &str = "embeddings.norm";
-pub(crate) const FINAL_NORM: &str = "final_norm";
 /// Of a ModernBERT reranker's head.
 pub(crate) const HEAD_NORM: &str = "head.norm";
 pub(crate) const BAG: &str = "embedding.weight";
+
+/// Names outside the layers of a transformer.
+#[derive(Clone, Copy)]
+pub(crate) struct Outside {
+    pub(crate) word: &'static str,
+    /// Of the embeddings.
+    pub(crate) norm: Option<&'static str>,
+    /// Behind the last layer.
+    pub(crate) final_norm: Option<&'static str>,
+}
+
+impl Outside {
+    pub(crate) fn of(family: Family) -> Self {
+        match family {
+            Family::ModernBert => {
+                Self { word: "embeddings.tok_embeddings.weight", norm: Some("embeddings.norm"), final_norm: Some("final_norm") }
+            }
+            Family::Decoder => Self { word: "embed_tokens.weight", norm: None, final_norm: Some("norm") },
+            Family::Bert | Family::DistilBert | Family::Roberta | Family::Mpnet => {
+                Self { word: "embeddings.word_embeddings.weight", norm: Some(EMBEDDING_NORM), final_norm: None }
+            }
+        }
+    }
+}
 
 /// Prefixes that wrap the encoder in files of task models, sentence-transformers dumps and other exporters.
 const PREFIXES: [&str; 6] = ["0.auto_model.", "model.", "bert.", "roberta.", "mpnet.", "distilbert."];
@@ -49,7 +68,9 @@ pub(crate) fn canonical(name: &str) -> String {
 
 /// True for tensors of task heads and for buffers, which an encoder does not need.
 pub(crate) fn is_ignored(canonical: &str) -> bool {
-    canonical == "embeddings.position_ids" || HEADS.iter().any(|head| canonical.starts_with(head))
+    canonical == "embeddings.position_ids"
+        || canonical.ends_with("rotary_emb.inv_freq")
+        || HEADS.iter().any(|head| canonical.starts_with(head))
 }
 
 /// As [`is_ignored`], but keeps the pooler, which is a part of a BERT reranker.
@@ -69,7 +90,7 @@ pub(crate) fn prefix(family: Family) -> &'static str {
         Family::DistilBert => "distilbert.",
         Family::Roberta => "roberta.",
         Family::Mpnet => "mpnet.",
-        Family::ModernBert => "model.",
+        Family::ModernBert | Family::Decoder => "model.",
     }
 }
 
@@ -108,7 +129,7 @@ impl LayerNames {
                 "ffn.lin2",
                 "output_layer_norm",
             ],
-            Family::ModernBert => unreachable!("its layers have other parts: `PreNormNames`"),
+            Family::ModernBert | Family::Decoder => unreachable!("their layers have other parts: `PreNormNames`"),
             Family::Mpnet => [
                 "attention.attn.q",
                 "attention.attn.k",
@@ -135,29 +156,44 @@ impl LayerNames {
     }
 }
 
-/// Prefixes of the parts of one layer of a ModernBERT; `.weight` follows.
+/// Prefixes of the parts of one layer of a ModernBERT or a decoder; `.weight` and, where there is one, `.bias` follow.
 pub(crate) struct PreNormNames {
-    /// None in the first layer, which reads the embeddings behind their norm.
+    /// None in the first layer of a ModernBERT, which reads the embeddings behind their norm.
     pub(crate) attention_norm: Option<String>,
-    /// Query, key and value as one.
-    pub(crate) joint: String,
+    /// Query, key and value, as one or as three.
+    pub(crate) joint: Vec<String>,
+    /// Of the heads of query and key, where they have norms.
+    pub(crate) head_norms: [String; 2],
     pub(crate) attention_output: String,
     pub(crate) feed_norm: String,
-    /// Of both halves.
-    pub(crate) inner: String,
+    /// Both halves, as one or as two, that of the gate first.
+    pub(crate) inner: Vec<String>,
     pub(crate) outer: String,
 }
 
 impl PreNormNames {
-    pub(crate) fn new(layer: usize) -> Self {
+    pub(crate) fn new(family: Family, layer: usize) -> Self {
         let full = |part: &str| format!("layers.{layer}.{part}");
-        Self {
-            attention_norm: (layer > 0).then(|| full("attn_norm")),
-            joint: full("attn.Wqkv"),
-            attention_output: full("attn.Wo"),
-            feed_norm: full("mlp_norm"),
-            inner: full("mlp.Wi"),
-            outer: full("mlp.Wo"),
+        let head_norms = ["self_attn.q_norm", "self_attn.k_norm"].map(full);
+        match family {
+            Family::Decoder => Self {
+                attention_norm: Some(full("input_layernorm")),
+                joint: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(full).into(),
+                head_norms,
+                attention_output: full("self_attn.o_proj"),
+                feed_norm: full("post_attention_layernorm"),
+                inner: ["mlp.gate_proj", "mlp.up_proj"].map(full).into(),
+                outer: full("mlp.down_proj"),
+            },
+            _ => Self {
+                attention_norm: (layer > 0).then(|| full("attn_norm")),
+                joint: vec![full("attn.Wqkv")],
+                head_norms,
+                attention_output: full("attn.Wo"),
+                feed_norm: full("mlp_norm"),
+                inner: vec![full("mlp.Wi")],
+                outer: full("mlp.Wo"),
+            },
         }
     }
 }

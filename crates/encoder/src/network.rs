@@ -163,8 +163,9 @@ impl Network {
                 let shape = transformer.architecture();
                 // Composed attention has the scores of every head with all tokens of the text.
                 let scores = if self.packs(device) { 0 } else { shape.heads * shape.max_length() };
-                let inner = if shape.family == Family::ModernBert { 2 * shape.intermediate } else { shape.intermediate };
-                inner.max(3 * shape.hidden).max(scores)
+                let gated = matches!(shape.family, Family::ModernBert | Family::Decoder);
+                let inner = if gated { 2 * shape.intermediate } else { shape.intermediate };
+                inner.max(3 * shape.heads * shape.head).max(scores)
             }
             Body::Static(bag) => bag.dimension(),
         };

@@ -54,6 +54,7 @@ pub(crate) fn head_names(family: Family) -> [&'static str; 2] {
         Family::Roberta | Family::Mpnet => ["classifier.dense", "classifier.out_proj"],
         Family::DistilBert => ["pre_classifier", "classifier"],
         Family::ModernBert => ["head.dense", "classifier"],
+        Family::Decoder => unreachable!("refused where heads are read: `cross_encoder::folder`"),
     }
 }
 

@@ -144,15 +144,7 @@ fn modules(is_static: bool, normalize: bool) -> Value {
 /// `config_sentence_transformers.json`. Readers fail on null prompts, so an absent prompt is an empty string.
 fn prompts(encoder: &Encoder) -> Value {
     let settings = &encoder.settings;
-    let mut prompts = Map::new();
-    prompts.insert("query".to_owned(), json!(settings.query_prompt));
-    prompts.insert("document".to_owned(), json!(settings.document_prompt));
-    for (name, text) in &settings.prompts {
-        // Names that stand for documents too would contradict a prompt that was changed since.
-        if !["query", "document", "passage", "corpus"].contains(&name.as_str()) {
-            prompts.insert(name.clone(), json!(text));
-        }
-    }
+    let prompts: Map<String, Value> = settings.named_prompts().into_iter().map(|(name, text)| (name.to_owned(), json!(text))).collect();
     let default = settings.default_prompt.as_ref().filter(|name| prompts.contains_key(*name));
     json!({
         "__version__": {"sentence_transformers": "3.0.0", "transformers": "4.41.0", "pytorch": "2.3.0"},
@@ -183,10 +175,11 @@ impl Encoder {
             Similarity::Cosine => "cosine",
             Similarity::Dot => "inner product",
         };
-        let pooling = match self.network.is_static() {
-            // An embedding bag takes texts of any length.
-            true => "Mean of token vectors".to_owned(),
-            false => format!("Pooling: {:?}; texts are cut at {} tokens", self.network.pooling(), settings.document_length),
+        let pooling = match (self.network.is_static(), self.tokenizer.longest_row()) {
+            // An embedding bag takes texts of any length, unless its tokenizer cuts them.
+            (true, None) => "Mean of token vectors".to_owned(),
+            (true, Some(longest)) => format!("Mean of token vectors; texts are cut at {longest} tokens"),
+            (false, _) => format!("Pooling: {:?}; texts are cut at {} tokens", self.network.pooling(), settings.document_length),
         };
         text.push_str(&format!(
             "# Dense retriever\n\nMaps texts to {} numbers{}; compare them by {comparison}. {pooling}. \

@@ -22,6 +22,9 @@ pub enum Similarity {
     Dot,
 }
 
+/// Names under which a folder may have the prompt of documents, as `encode_document` looks for them.
+const OF_DOCUMENTS: [&str; 3] = ["document", "passage", "corpus"];
+
 /// How an encoder is used. Changing `pooling` or `normalize` takes effect through `Encoder::configure`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -84,7 +87,7 @@ impl Settings {
             Some(_) => return Err(keys.wrong("default_prompt_name", "null or the name of a prompt")),
         };
         self.query_prompt = self.prompt(&["query"]);
-        self.document_prompt = self.prompt(&["document", "passage", "corpus"]);
+        self.document_prompt = self.prompt(&OF_DOCUMENTS);
         self.similarity = match config.get("similarity_fn_name") {
             None | Some(Value::Null) => Similarity::Cosine,
             Some(Value::String(name)) if name == "cosine" => Similarity::Cosine,
@@ -92,6 +95,22 @@ impl Settings {
             Some(_) => return Err(keys.wrong("similarity_fn_name", "\"cosine\" or \"dot\"")),
         };
         Ok(())
+    }
+
+    /// All prompts by name, as a folder is to have them: those of queries and documents as they are now, the others as they came. Where
+    /// the prompt of documents is another than the folder's, every name of it has the new one, so that none contradicts it.
+    pub(crate) fn named_prompts(&self) -> Vec<(&str, &str)> {
+        let (query, document) = (self.query_prompt.as_str(), self.document_prompt.as_str());
+        let changed = document != self.prompt(&OF_DOCUMENTS);
+        let mut named = vec![("query", query), ("document", document)];
+        for (name, text) in &self.prompts {
+            match name.as_str() {
+                "query" | "document" => {}
+                name if changed && OF_DOCUMENTS.contains(&name) => named.push((name, document)),
+                name => named.push((name, text.as_str())),
+            }
+        }
+        named
     }
 
     fn prompt(&self, names: &[&str]) -> String {
@@ -169,6 +188,20 @@ mod tests {
         let both = json!({"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true});
         assert!(read_pooling(path, &both).unwrap_err().to_string().contains("pooling_mode_max_tokens"));
         assert!(read_pooling(path, &json!({"pooling_mode": ["cls", "max"]})).is_err());
+    }
+
+    #[test]
+    fn every_prompt_keeps_its_name_when_it_is_saved() {
+        let mut settings = Settings::plain(Pooling::Mean, true, 8);
+        let prompts = json!({"query": "q: ", "passage": "p: ", "corpus": "c: ", "sts": "s: "});
+        settings.read_prompts(Path::new("c.json"), &json!({"prompts": prompts, "default_prompt_name": "passage"})).unwrap();
+        let came = [("query", "q: "), ("document", "p: "), ("corpus", "c: "), ("passage", "p: "), ("sts", "s: ")];
+        assert_eq!(settings.named_prompts(), came);
+        (settings.query_prompt, settings.document_prompt) = ("ask: ".to_owned(), "text: ".to_owned());
+        let changed = [("query", "ask: "), ("document", "text: "), ("corpus", "text: "), ("passage", "text: "), ("sts", "s: ")];
+        assert_eq!(settings.named_prompts(), changed);
+        // A folder without names says for both sides what holds now.
+        assert_eq!(Settings::plain(Pooling::Mean, true, 8).named_prompts(), [("query", ""), ("document", "")]);
     }
 
     #[test]

@@ -11,13 +11,13 @@ use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Embedding, LayerNorm};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use kernels::layers::{self, AttentionShape, Precision, Sequences};
+use kernels::layers::{self, AttentionShape, Precision, Sequences, Window};
 
 use crate::architecture::{Architecture, Family};
 use crate::attention::{Mask, Seen, Turns, active, padding_bias, relative_buckets, window_bias};
 use crate::batch::TokenBatch;
-use crate::layer::{Layer, norm, residual_norm};
-use crate::names;
+use crate::layer::{Layer, NormKind, residual_norm};
+use crate::names::{self, Outside};
 use crate::states::{States, Token};
 use crate::weights::{Collector, Weights};
 
@@ -28,7 +28,8 @@ pub(crate) struct Transformer {
     /// None where positions are turns of query and key.
     position: Option<Param<Tensor<2>>>,
     token_type: Option<Param<Tensor<2>>>,
-    norm: LayerNorm,
+    /// Of the embeddings; decoders have none.
+    norm: Option<LayerNorm>,
     dropout: Dropout,
     relative: Option<Param<Tensor<2>>>,
     layers: Vec<Layer>,
@@ -45,20 +46,19 @@ impl Transformer {
     /// Takes its tensors out of `weights`, which notes what is missing or of another shape.
     pub(crate) fn new(architecture: &Architecture, weights: &mut Weights, device: &Device) -> Self {
         let a = architecture;
-        let modern = a.family == Family::ModernBert;
-        let word = if modern { names::MODERN_WORD } else { names::WORD };
+        let names = Outside::of(a.family);
         Self {
-            word: Embedding { weight: weights.table(word, a.vocabulary, a.hidden, device) },
+            word: Embedding { weight: weights.table(names.word, a.vocabulary, a.hidden, device) },
             position: a.rotary.is_none().then(|| weights.table(names::POSITION, a.positions, a.hidden, device)),
             token_type: (a.token_types > 0).then(|| weights.table(names::TOKEN_TYPE, a.token_types, a.hidden, device)),
-            norm: match modern {
-                true => weights.norm_without_shift(names::MODERN_NORM, a.hidden, a.epsilon, device),
-                false => weights.norm(names::EMBEDDING_NORM, a.hidden, a.epsilon, device),
-            },
+            norm: names.norm.map(|name| match a.family {
+                Family::ModernBert => weights.norm_without_shift(name, a.hidden, a.epsilon, device),
+                _ => weights.norm(name, a.hidden, a.epsilon, device),
+            }),
             dropout: DropoutConfig::new(a.embedding_dropout).init(),
             relative: (a.relative_buckets > 0).then(|| weights.table(names::RELATIVE, a.relative_buckets, a.heads, device)),
             layers: (0..a.layers).map(|layer| Layer::new(a, layer, weights, device)).collect(),
-            final_norm: modern.then(|| weights.norm_without_shift(names::FINAL_NORM, a.hidden, a.epsilon, device)),
+            final_norm: names.final_norm.map(|name| weights.norm_without_shift(name, a.hidden, a.epsilon, device)),
             architecture: a.clone(),
             precision: Precision::F32,
         }
@@ -96,7 +96,7 @@ impl Transformer {
 
     /// Whether texts are packed on this device, and attention fused.
     pub(crate) fn packs(&self, device: &Device) -> bool {
-        layers::attends(device, self.architecture.hidden / self.architecture.heads)
+        layers::attends(device, self.architecture.head)
     }
 
     /// States of all tokens as they lie, or of one of each text; with attention fused, or composed of tensor operations.
@@ -120,7 +120,7 @@ impl Transformer {
             x = layer.forward(x, masks.of(index), self.precision, read);
         }
         if let Some(final_norm) = &self.final_norm {
-            x = norm(final_norm, self.architecture.epsilon, x);
+            x = NormKind::of(&self.architecture).apply(final_norm, x);
         }
         (x, sequences)
     }
@@ -129,7 +129,7 @@ impl Transformer {
     fn masks(&self, batch: &TokenBatch, sequences: &Arc<Sequences>, device: &Device, fused: bool) -> Masks<'_> {
         let (heads, precision) = (self.architecture.heads, self.precision);
         let places = fused.then(|| sequences.on_device(device));
-        let seen = |window: Option<usize>| match &places {
+        let seen = |window: Option<Window>| match &places {
             Some(places) => {
                 let shape = AttentionShape { sequences: sequences.clone(), heads, window, precision };
                 Seen::Places { places: places.clone(), relative: self.by_distance(sequences.width()).map(Box::new), shape }
@@ -145,16 +145,16 @@ impl Transformer {
         let Some(rotary) = &self.architecture.rotary else {
             return Masks { everywhere: Some(Mask { seen: seen(None), turns: None }), window: None, which: None };
         };
-        let head = self.architecture.hidden / heads;
+        let head = self.architecture.head;
         let positions = Turns::positions(sequences, device);
-        let mask = |base: f64, window: Option<usize>| {
+        let mask = |base: f64, everywhere: bool| {
             let turns = Turns { angles: Turns::angles(batch.width(), head, base, device), positions: positions.clone() };
-            Mask { seen: seen(window), turns: Some(turns) }
+            Mask { seen: seen(self.architecture.window(everywhere)), turns: Some(turns) }
         };
         let has = |everywhere: bool| rotary.everywhere.contains(&everywhere);
         Masks {
-            everywhere: has(true).then(|| mask(rotary.base, None)),
-            window: has(false).then(|| mask(rotary.window_base, Some(rotary.window))),
+            everywhere: has(true).then(|| mask(rotary.base, true)),
+            window: has(false).then(|| mask(rotary.window_base, false)),
             which: Some(&rotary.everywhere),
         }
     }
@@ -165,8 +165,13 @@ impl Transformer {
             if sequences.is_packed() { Cow::Borrowed(numbers) } else { Cow::Owned(batch.padded(numbers)) }
         }
         let words = layers::embedding(self.word.weight.val(), &lying(batch.ids(), batch, sequences));
-        let Some(position) = &self.position else {
-            return layers::dropout(norm(&self.norm, self.architecture.epsilon, words), active(&self.dropout, device));
+        let norms = NormKind::of(&self.architecture);
+        let (Some(position), Some(norm)) = (&self.position, &self.norm) else {
+            let words = match &self.norm {
+                Some(norm) => norms.apply(norm, words),
+                None => words,
+            };
+            return layers::dropout(words, active(&self.dropout, device));
         };
         // Padding stands at the end, so token i of a row always has position `first + i`.
         let mut shift = position.val().narrow(0, self.architecture.first_position, batch.width());
@@ -178,7 +183,7 @@ impl Transformer {
         if let (Some(table), Some(types)) = (&self.token_type, types) {
             shift = shift + one_hot(&lying(types, batch, sequences), self.architecture.token_types, device).matmul(table.val());
         }
-        let sum = residual_norm(&self.norm, self.architecture.epsilon, words, shift, 0.0);
+        let sum = residual_norm(norm, self.architecture.epsilon, words, shift, 0.0);
         layers::dropout(sum, active(&self.dropout, device))
     }
 
@@ -207,8 +212,8 @@ impl Transformer {
     }
 
     pub(crate) fn collect(&self, into: &mut Collector) {
-        let modern = self.architecture.family == Family::ModernBert;
-        into.param((if modern { names::MODERN_WORD } else { names::WORD }).to_owned(), &self.word.weight);
+        let names = Outside::of(self.architecture.family);
+        into.param(names.word.to_owned(), &self.word.weight);
         if let Some(position) = &self.position {
             into.param(names::POSITION.to_owned(), position);
         }
@@ -218,12 +223,14 @@ impl Transformer {
         if let Some(table) = &self.relative {
             into.param(names::RELATIVE.to_owned(), table);
         }
-        into.norm(if modern { names::MODERN_NORM } else { names::EMBEDDING_NORM }, &self.norm);
+        if let (Some(name), Some(norm)) = (names.norm, &self.norm) {
+            into.norm(name, norm);
+        }
         for (index, layer) in self.layers.iter().enumerate() {
             layer.collect(self.architecture.family, index, into);
         }
-        if let Some(final_norm) = &self.final_norm {
-            into.norm(names::FINAL_NORM, final_norm);
+        if let (Some(name), Some(final_norm)) = (names.final_norm, &self.final_norm) {
+            into.norm(name, final_norm);
         }
     }
 }
@@ -272,7 +279,7 @@ mod tests {
         let architecture = Architecture::from_config(Path::new("config.json"), &config).unwrap();
         let a = &architecture;
         let mut shapes = vec![
-            (names::WORD.to_owned(), vec![a.vocabulary, a.hidden]),
+            (Outside::of(a.family).word.to_owned(), vec![a.vocabulary, a.hidden]),
             (names::POSITION.to_owned(), vec![a.positions, a.hidden]),
             (names::RELATIVE.to_owned(), vec![a.relative_buckets, a.heads]),
         ];
@@ -302,21 +309,43 @@ mod tests {
         let architecture = Architecture::from_config(Path::new("config.json"), &config).unwrap();
         let a = &architecture;
         let mut shapes = vec![
-            (names::MODERN_WORD.to_owned(), vec![a.vocabulary, a.hidden]),
-            (format!("{}.weight", names::MODERN_NORM), vec![a.hidden]),
-            (format!("{}.weight", names::FINAL_NORM), vec![a.hidden]),
+            ("embeddings.tok_embeddings.weight".to_owned(), vec![a.vocabulary, a.hidden]),
+            ("embeddings.norm.weight".to_owned(), vec![a.hidden]),
+            ("final_norm.weight".to_owned(), vec![a.hidden]),
         ];
         for layer in 0..a.layers {
-            let names = PreNormNames::new(layer);
+            let names = PreNormNames::new(a.family, layer);
             let norms = names.attention_norm.iter().chain([&names.feed_norm]);
             shapes.extend(norms.map(|name| (format!("{name}.weight"), vec![a.hidden])));
             let linear = [
-                (&names.joint, [3 * a.hidden, a.hidden]),
+                (&names.joint[0], [3 * a.hidden, a.hidden]),
                 (&names.attention_output, [a.hidden, a.hidden]),
-                (&names.inner, [2 * a.intermediate, a.hidden]),
+                (&names.inner[0], [2 * a.intermediate, a.hidden]),
                 (&names.outer, [a.hidden, a.intermediate]),
             ];
             shapes.extend(linear.map(|(name, shape)| (format!("{name}.weight"), shape.to_vec())));
+        }
+        Transformer::new(&architecture, &mut by_formula(shapes), device)
+    }
+
+    /// A decoder of weights from -1 to 1, with heads in groups that are wider together than the states, each with a norm.
+    fn decoder(device: &Device) -> Transformer {
+        let config = json!({
+            "model_type": "qwen3", "vocab_size": 40, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 10, "intermediate_size": 32, "max_position_embeddings": 160, "rope_theta": 50.0,
+        });
+        let architecture = Architecture::from_config(Path::new("config.json"), &config).unwrap();
+        let a = &architecture;
+        let mut shapes = vec![("embed_tokens.weight".to_owned(), vec![a.vocabulary, a.hidden]), ("norm.weight".to_owned(), vec![a.hidden])];
+        for layer in 0..a.layers {
+            let names = PreNormNames::new(a.family, layer);
+            let mut shape = |name: &str, shape: &[usize]| shapes.push((format!("{name}.weight"), shape.to_vec()));
+            names.attention_norm.iter().chain([&names.feed_norm]).for_each(|name| shape(name, &[a.hidden]));
+            names.head_norms.iter().for_each(|name| shape(name, &[a.head]));
+            names.joint.iter().zip([4, 2, 2]).for_each(|(name, heads)| shape(name, &[heads * a.head, a.hidden]));
+            shape(&names.attention_output, &[a.hidden, a.heads * a.head]);
+            names.inner.iter().for_each(|name| shape(name, &[a.intermediate, a.hidden]));
+            shape(&names.outer, &[a.hidden, a.intermediate]);
         }
         Transformer::new(&architecture, &mut by_formula(shapes), device)
     }
@@ -373,6 +402,16 @@ mod tests {
         states_and_slopes(&modern_bert(device), joint, device, fused)
     }
 
+    /// The same of a decoder, with the gradient of query, key and value in front of norms and groups.
+    fn with_groups(device: &Device, fused: bool) -> [Vec<f32>; 2] {
+        let device = &device.clone().autodiff();
+        let joint = |network: &Transformer| match &network.layers[1] {
+            Layer::PreNorm(layer) => layer.attention.joint.weight.val(),
+            Layer::PostNorm(_) => panic!("a decoder's layers"),
+        };
+        states_and_slopes(&decoder(device), joint, device, fused)
+    }
+
     #[track_caller]
     fn assert_near([states, slopes]: [Vec<f32>; 2], [expected, expected_slopes]: [Vec<f32>; 2]) {
         for (got, expected, share) in [(&states, &expected, 1e-5), (&slopes, &expected_slopes, 1e-4)] {
@@ -407,7 +446,9 @@ mod tests {
     #[track_caller]
     fn assert_spared(device: &Device, fused: bool, precision: Precision, share: f32) {
         let device = &device.clone().autodiff();
-        for (made, token) in [mpnet, modern_bert].into_iter().flat_map(|made| [Token::First, Token::Last].map(|token| (made, token))) {
+        for (made, token) in
+            [mpnet, modern_bert, decoder].into_iter().flat_map(|made| [Token::First, Token::Last].map(|token| (made, token)))
+        {
             let [all, spared] = [false, true].map(|spared| one_each(made(device), device, token, fused, spared, precision));
             for (part, (got, expected)) in spared.iter().zip(&all).enumerate() {
                 let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
@@ -460,9 +501,28 @@ mod tests {
     }
 
     #[test]
+    fn heads_in_groups_are_the_same_fused_and_composed() {
+        assert_near(with_groups(&Device::flex(), true), with_groups(&Device::flex(), false));
+    }
+
+    #[test]
+    fn a_token_of_a_decoder_sees_none_behind_it() {
+        let device = &Device::flex();
+        let network = decoder(device);
+        let states = |tokens: &[u32]| network.forward(&TokenBatch::new(&[tokens], 0), device).padded(tokens.len()).into_data();
+        let (short, long) = (states(&[3, 9, 14]), states(&[3, 9, 14, 27]));
+        let [short, long]: [Vec<f32>; 2] = [short, long].map(|data| data.iter::<f32>().collect());
+        let largest = short.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+        assert!(short.iter().zip(&long).all(|(a, b)| (a - b).abs() <= 1e-5 * largest));
+        let turned: Vec<f32> = states(&[9, 3, 14]).iter::<f32>().collect();
+        assert!(short.iter().zip(&turned).any(|(a, b)| (a - b).abs() > 0.1 * largest));
+    }
+
+    #[test]
     fn positions_are_the_same_on_a_software_gpu() {
         let Some(device) = kernels::test_gpu() else { return };
         assert_near(with_relative_positions(&device, true), with_relative_positions(&Device::flex(), false));
         assert_near(with_turns_and_windows(&device, true), with_turns_and_windows(&Device::flex(), false));
+        assert_near(with_groups(&device, true), with_groups(&Device::flex(), false));
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Files hold linear weights as `[out, in]` (PyTorch) and burn holds `[in, out]`; both transpositions are here and
 //! nowhere else. Every parameter is made from explicit data, so none is lazy (a lazy one would share its pending state
-//! with every clone). A [`Weights`] gathers all problems before it fails, because users fix a checkpoint only once.
+//! with every clone). A [`Weights`] gathers all problems before it fails, because users fix a checkpoint only once, and makes nothing
+//! of a size that only a configuration asks for: a parameter whose tensor is missing or of another shape is one number, until
+//! [`Weights::finish`] refuses the whole.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -103,22 +105,26 @@ impl Weights {
         self.tensors.get(name).map(|values| values.shape.as_slice())
     }
 
-    /// The values of `name`, or zeros of the right size after noting the problem.
-    fn take(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
+    /// How many tensors there are to take.
+    pub(crate) fn count(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// The values of `name`; none after noting the problem.
+    fn take(&mut self, name: &str, shape: &[usize]) -> Option<Vec<f32>> {
         match self.tensors.remove(name) {
-            Some(values) if values.shape == shape => return values.data,
+            Some(values) if values.shape == shape => return Some(values.data),
             Some(values) => {
                 self.problems.misshapen.push((name.to_owned(), values.shape, shape.to_vec()));
             }
             None => self.problems.missing.push(name.to_owned()),
         }
-        vec![0.0; shape.iter().product()]
+        None
     }
 
     /// A table `[rows, width]`, kept in its orientation.
     pub(crate) fn table(&mut self, name: &str, rows: usize, width: usize, device: &Device) -> Param<Tensor<2>> {
-        let data = self.take(name, &[rows, width]);
-        Param::from_data(TensorData::new(data, [rows, width]), device)
+        parameter(self.take(name, &[rows, width]), [rows, width], device)
     }
 
     /// A linear layer from `input` to `output` features with bias.
@@ -128,34 +134,45 @@ impl Weights {
 
     /// A linear layer without bias.
     pub(crate) fn linear_without_bias(&mut self, prefix: &str, input: usize, output: usize, device: &Device) -> Linear {
-        let stored = self.take(&format!("{prefix}.weight"), &[output, input]);
-        Linear { weight: Param::from_data(TensorData::new(transposed(&stored, output, input), [input, output]), device), bias: None }
+        self.parts(&[(prefix, output)], input, false, device)
     }
 
     /// Linear layers of the same input, `output` features each, as one.
     pub(crate) fn side_by_side(&mut self, prefixes: &[&str], input: usize, output: usize, device: &Device) -> Linear {
-        let all = prefixes.len() * output;
-        let stored: Vec<f32> = prefixes.iter().flat_map(|prefix| self.take(&format!("{prefix}.weight"), &[output, input])).collect();
-        let bias: Vec<f32> = prefixes.iter().flat_map(|prefix| self.take(&format!("{prefix}.bias"), &[output])).collect();
-        Linear {
-            weight: Param::from_data(TensorData::new(transposed(&stored, all, input), [input, all]), device),
-            bias: Some(Param::from_data(TensorData::new(bias, [all]), device)),
-        }
+        let parts: Vec<_> = prefixes.iter().map(|prefix| (*prefix, output)).collect();
+        self.parts(&parts, input, true, device)
+    }
+
+    /// Linear layers of the same input, each with so many features, as one, with biases or without.
+    pub(crate) fn parts(&mut self, parts: &[(&str, usize)], input: usize, biased: bool, device: &Device) -> Linear {
+        let all = parts.iter().map(|(_, output)| output).sum();
+        let mut gather = |tensor: &str, inner: &[usize]| -> Option<Vec<f32>> {
+            let shape = |output: usize| -> Vec<usize> { std::iter::once(output).chain(inner.iter().copied()).collect() };
+            // All are asked for before one that is not there ends it, so that all problems are noted.
+            let taken: Vec<_> = parts.iter().map(|(prefix, output)| self.take(&format!("{prefix}.{tensor}"), &shape(*output))).collect();
+            Some(taken.into_iter().collect::<Option<Vec<_>>>()?.concat())
+        };
+        let stored = gather("weight", &[input]).map(|stored| transposed(&stored, all, input));
+        let bias = biased.then(|| parameter(gather("bias", &[]), [all], device));
+        Linear { weight: parameter(stored, [input, all], device), bias }
+    }
+
+    /// A scale for each of `width` features.
+    pub(crate) fn scale(&mut self, prefix: &str, width: usize, device: &Device) -> Param<Tensor<1>> {
+        parameter(self.take(&format!("{prefix}.weight"), &[width]), [width], device)
     }
 
     /// A layer norm over `width` features.
     pub(crate) fn norm(&mut self, prefix: &str, width: usize, epsilon: f64, device: &Device) -> LayerNorm {
         let mut norm = self.norm_without_shift(prefix, width, epsilon, device);
-        let bias = self.take(&format!("{prefix}.bias"), &[width]);
-        norm.beta = Some(Param::from_data(TensorData::new(bias, [width]), device));
+        norm.beta = Some(parameter(self.take(&format!("{prefix}.bias"), &[width]), [width], device));
         norm
     }
 
     /// A layer norm that only scales.
     pub(crate) fn norm_without_shift(&mut self, prefix: &str, width: usize, epsilon: f64, device: &Device) -> LayerNorm {
-        let weight = self.take(&format!("{prefix}.weight"), &[width]);
         let mut norm = LayerNormConfig::new(width).with_epsilon(epsilon).init(device);
-        norm.gamma = Param::from_data(TensorData::new(weight, [width]), device);
+        norm.gamma = self.scale(prefix, width, device);
         norm.beta = None;
         norm
     }
@@ -168,6 +185,15 @@ impl Weights {
         }
         Err(EncoderError::Tensors { origin: self.origin, problems: Box::new(self.problems) })
     }
+}
+
+/// A parameter of `shape`, or of one number where its tensor was not to be had: no network is made of it.
+fn parameter<const D: usize>(values: Option<Vec<f32>>, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
+    let data = match values {
+        Some(values) => TensorData::new(values, shape.to_vec()),
+        None => TensorData::new(vec![0.0f32], vec![1; D]),
+    };
+    Param::from_data(data, device)
 }
 
 /// The files that hold the weights of `folder`: one, or the shards of the index in order of name.
@@ -248,20 +274,27 @@ impl Collector {
         self.side_by_side(&[prefix], linear);
     }
 
-    /// The parts of a linear layer under their own names.
+    /// The parts of a linear layer, of one width, under their own names.
     pub(crate) fn side_by_side(&mut self, prefixes: &[&str], linear: &Linear) {
+        let output = linear.weight.dims()[1] / prefixes.len();
+        self.parts(&prefixes.iter().map(|prefix| (*prefix, output)).collect::<Vec<_>>(), linear);
+    }
+
+    /// The parts of a linear layer, each with so many features, under their own names.
+    pub(crate) fn parts(&mut self, parts: &[(&str, usize)], linear: &Linear) {
         let weight = linear.weight.val();
         let [input, all] = weight.dims();
-        let output = all / prefixes.len();
-        let values = weight.into_data().try_into_vec_as::<f32>().expect("every float type converts to f32");
-        let stored = transposed(&values, input, all);
-        for (prefix, part) in prefixes.iter().zip(stored.chunks_exact(output * input)) {
-            self.tensors.push((format!("{prefix}.weight"), TensorData::new(part.to_vec(), [output, input])));
-        }
-        let Some(bias) = &linear.bias else { return };
-        let bias = bias.val().into_data().try_into_vec_as::<f32>().expect("every float type converts to f32");
-        for (prefix, part) in prefixes.iter().zip(bias.chunks_exact(output)) {
-            self.tensors.push((format!("{prefix}.bias"), TensorData::new(part.to_vec(), [output])));
+        let numbers = |data: TensorData| data.try_into_vec_as::<f32>().expect("every float type converts to f32");
+        let stored = transposed(&numbers(weight.into_data()), input, all);
+        let bias = linear.bias.as_ref().map(|bias| numbers(bias.val().into_data()));
+        let mut first = 0;
+        for &(prefix, output) in parts {
+            let part = stored[first * input..(first + output) * input].to_vec();
+            self.tensors.push((format!("{prefix}.weight"), TensorData::new(part, [output, input])));
+            if let Some(bias) = &bias {
+                self.tensors.push((format!("{prefix}.bias"), TensorData::new(bias[first..first + output].to_vec(), [output])));
+            }
+            first += output;
         }
     }
 
@@ -307,6 +340,26 @@ mod tests {
             assert!(message.contains(part), "{message}");
         }
         assert!(!message.contains("pooler"));
+    }
+
+    #[test]
+    fn sizes_that_no_file_has_are_named_and_not_made() {
+        let device = Device::flex();
+        let given = [("a.weight", vec![2, 3]), ("d.weight", vec![3])];
+        let mut weights = Weights::from_tensors(
+            "memory",
+            given.map(|(name, shape)| (name.to_owned(), TensorData::new(vec![1.0f32; shape.iter().product()], shape))),
+        );
+        // A table of 2^62 numbers has no size in bytes.
+        let huge = 1usize << 31;
+        weights.table("a.weight", huge, huge, &device);
+        weights.linear("b", huge, huge, &device);
+        weights.side_by_side(&["c", "d"], 3, huge, &device);
+        weights.norm("e", huge, 1e-12, &device);
+        let EncoderError::Tensors { problems, .. } = weights.finish().unwrap_err() else { panic!("another error") };
+        let misshapen = [("a.weight".to_owned(), vec![2, 3], vec![huge, huge]), ("d.weight".to_owned(), vec![3], vec![huge, 3])];
+        assert_eq!(problems.misshapen, misshapen);
+        assert_eq!(problems.missing, ["b.weight", "b.bias", "c.weight", "c.bias", "d.bias", "e.weight", "e.bias"]);
     }
 
     #[test]

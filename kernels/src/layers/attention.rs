@@ -228,16 +228,17 @@ impl<'a> Inputs<'a> {
     /// Keys that some query of a block sees, as columns of its scores: whole vectors.
     fn columns(&self, place: &Place, begin: usize, count: usize) -> Range<usize> {
         let Some(window) = self.attending.shape.window else { return 0..place.keys.next_multiple_of(ROUND) };
-        let end = (begin + count + window).min(place.keys).next_multiple_of(ROUND);
-        (begin.saturating_sub(window) / ROUND * ROUND).min(end)..end
+        let end = window.seen(begin + count - 1, place.keys).end.next_multiple_of(ROUND);
+        (window.seen(begin, place.keys).start / ROUND * ROUND).min(end)..end
     }
 
     /// Which of these columns are keys that a query sees.
     fn seen(&self, place: &Place, query: usize, columns: &Range<usize>) -> Range<usize> {
         let keys = place.keys.min(columns.end) - columns.start.min(place.keys);
         let Some(window) = self.attending.shape.window else { return 0..keys };
-        let end = (query + window + 1).saturating_sub(columns.start).min(keys);
-        query.saturating_sub(window).saturating_sub(columns.start).min(end)..end
+        let seen = window.seen(query, place.keys);
+        let end = seen.end.saturating_sub(columns.start).min(keys);
+        seen.start.saturating_sub(columns.start).min(end)..end
     }
 
     /// A head's numbers of the joint tensor from some place on.

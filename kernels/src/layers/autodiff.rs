@@ -12,6 +12,8 @@ use burn::tensor::DType;
 use super::attention::Attending;
 use super::embedding::{Extent, Factors};
 use super::extension::{Layers, Passes};
+use super::gate::Gate;
+use super::heads::Heads;
 use super::mask::Dropout;
 use super::mixed::Leaves;
 use super::norm::Norm;
@@ -134,6 +136,27 @@ impl<B: Passes> Backward<B, 3> for MixedLinear {
 }
 
 #[derive(Debug)]
+struct SpreadHeads;
+
+impl<B: Passes> Backward<B, 3> for SpreadHeads {
+    /// Projection and scales where heads have norms, for nothing else reads them; then angles and positions.
+    type State = (Option<[NodeId; 3]>, FloatTensor<B>, IntTensor<B>, Heads);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let (nodes, angles, positions, heads) = ops.state;
+        let gradient = gradients.consume::<B>(&ops.node);
+        let kept = nodes.map(|nodes| nodes.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node)));
+        let [projection, query, key] = kept.unwrap_or_else(|| [(); 3].map(|()| gradient.clone()));
+        let (projection, query, key) = B::heads_backward(gradient, projection, query, key, angles, positions, heads);
+        for (parent, result) in ops.parents.into_iter().zip([projection, query, key]) {
+            if let Some(parent) = parent {
+                gradients.register::<B>(parent.id, result);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
 struct Gelu;
 
 impl<B: Passes> Backward<B, 1> for Gelu {
@@ -149,16 +172,17 @@ impl<B: Passes> Backward<B, 1> for Gelu {
 }
 
 #[derive(Debug)]
-struct GatedGelu;
+struct Gated;
 
-impl<B: Passes> Backward<B, 1> for GatedGelu {
-    type State = NodeId;
+impl<B: Passes> Backward<B, 1> for Gated {
+    type State = (NodeId, Gate);
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state);
+        let (input, gate) = ops.state;
+        let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(input);
         let gradient = gradients.consume::<B>(&ops.node);
         if let [Some(parent)] = ops.parents {
-            gradients.register::<B>(parent.id, B::gated_gelu_gradient(gradient, input));
+            gradients.register::<B>(parent.id, B::gated_gradient(gradient, input, gate));
         }
     }
 }
@@ -302,6 +326,30 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
         }
     }
 
+    fn heads_layer(
+        projection: FloatTensor<Self>,
+        query_scale: FloatTensor<Self>,
+        key_scale: FloatTensor<Self>,
+        angles: FloatTensor<Self>,
+        positions: IntTensor<Self>,
+        heads: Heads,
+    ) -> FloatTensor<Self> {
+        let nodes = [projection.node(), query_scale.node(), key_scale.node()];
+        let angles = angles.into_primitive();
+        match SpreadHeads.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let kept = heads.normed.then(|| [&projection, &query_scale, &key_scale].map(|tensor| prepared.checkpoint(tensor)));
+                let [projection, query, key] = [projection, query_scale, key_scale].map(|tensor| tensor.into_primitive());
+                let output = B::heads_layer(projection, query, key, angles.clone(), positions.clone(), heads);
+                prepared.finish((kept, angles, positions, heads), output)
+            }
+            OpsKind::UnTracked(prepared) => {
+                let [projection, query, key] = [projection, query_scale, key_scale].map(|tensor| tensor.into_primitive());
+                prepared.finish(B::heads_layer(projection, query, key, angles, positions, heads))
+            }
+        }
+    }
+
     fn embedding_layer(table: FloatTensor<Self>, ids: IntTensor<Self>, lists: IntTensor<Self>, extent: Extent) -> FloatTensor<Self> {
         let node = table.node();
         let output = B::embedding_layer(table.into_primitive(), ids, lists.clone(), extent);
@@ -387,13 +435,13 @@ impl<B: Layers + Passes, C: CheckpointStrategy> Layers for Autodiff<B, C> {
         }
     }
 
-    fn gated_gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
-        match GatedGelu.prepare::<C>([input.node()]).compute_bound().stateful() {
+    fn gated_layer(input: FloatTensor<Self>, gate: Gate) -> FloatTensor<Self> {
+        match Gated.prepare::<C>([input.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
                 let kept = prepared.checkpoint(&input);
-                prepared.finish(kept, B::gated_gelu_layer(input.into_primitive()))
+                prepared.finish((kept, gate), B::gated_layer(input.into_primitive(), gate))
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(B::gated_gelu_layer(input.into_primitive())),
+            OpsKind::UnTracked(prepared) => prepared.finish(B::gated_layer(input.into_primitive(), gate)),
         }
     }
 

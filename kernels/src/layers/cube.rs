@@ -10,7 +10,9 @@ mod attention;
 mod columns;
 mod embedding;
 mod feed_forward;
+mod gate;
 mod gelu;
+mod heads;
 mod mask;
 mod mixed;
 mod norm;
@@ -33,6 +35,8 @@ use burn_cubecl::tensor::CubeTensor;
 use super::attention::Attending;
 use super::embedding::{Extent, Factors};
 use super::extension::{Layers, Passes};
+use super::gate::Gate;
+use super::heads::Heads;
 use super::mask::Dropout;
 use super::mixed::Leaves;
 use super::norm::Norm;
@@ -124,6 +128,17 @@ impl Layers for CubeBackend {
         rotary::turned(joint, angles, positions, turning)
     }
 
+    fn heads_layer(
+        projection: FloatTensor<Self>,
+        query_scale: FloatTensor<Self>,
+        key_scale: FloatTensor<Self>,
+        angles: FloatTensor<Self>,
+        positions: IntTensor<Self>,
+        heads: Heads,
+    ) -> FloatTensor<Self> {
+        heads::forward(projection, [query_scale, key_scale], angles, positions, heads)
+    }
+
     fn embedding_layer(table: FloatTensor<Self>, ids: IntTensor<Self>, _lists: IntTensor<Self>, _extent: Extent) -> FloatTensor<Self> {
         Self::float_select(table, 0, ids)
     }
@@ -170,8 +185,8 @@ impl Layers for CubeBackend {
         gelu::forward(input)
     }
 
-    fn gated_gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
-        gelu::gated(input)
+    fn gated_layer(input: FloatTensor<Self>, gate: Gate) -> FloatTensor<Self> {
+        gate::forward(input, gate)
     }
 
     fn log_sum_exp_layer(input: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -227,6 +242,18 @@ impl Passes for CubeBackend {
         attending: Attending,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         attention::backward(in_f32(gradient), joint, relative, [output, logarithms], places, &attending).into()
+    }
+
+    fn heads_backward(
+        gradient: FloatTensor<Self>,
+        projection: FloatTensor<Self>,
+        query_scale: FloatTensor<Self>,
+        key_scale: FloatTensor<Self>,
+        angles: FloatTensor<Self>,
+        positions: IntTensor<Self>,
+        heads: Heads,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        heads::backward(in_f32(gradient), projection, [query_scale, key_scale], angles, positions, heads).into()
     }
 
     fn list_sums(
@@ -287,8 +314,8 @@ impl Passes for CubeBackend {
         gelu::backward(gradient, input)
     }
 
-    fn gated_gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self> {
-        gelu::gated_backward(gradient, input)
+    fn gated_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, gate: Gate) -> FloatTensor<Self> {
+        gate::backward(gradient, input, gate)
     }
 
     fn log_sum_exp_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, logarithms: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -340,6 +367,6 @@ impl Passes for CubeBackend {
         kept: FloatTensor<Self>,
         norm: Norm,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        norm::backward(gradient, gamma, kept, norm.dropout).into()
+        norm::backward(gradient, gamma, kept, norm).into()
     }
 }

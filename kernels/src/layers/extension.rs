@@ -14,12 +14,14 @@ use burn_flex::FlexTensor;
 use super::attention::Attending;
 use super::cube::kept_by_norm;
 use super::embedding::{Extent, Factors};
+use super::gate::Gate;
+use super::heads::Heads;
 use super::mask::Dropout;
 use super::mixed::Leaves;
 use super::norm::Norm;
 use super::rotary::Turning;
 use super::softmax::Scaled;
-use super::{attention, dropout, embedding, feed_forward, gelu, linear, mixed, norm, normalize, rotary, softmax};
+use super::{attention, dropout, embedding, feed_forward, gate, gelu, heads, linear, mixed, norm, normalize, rotary, softmax};
 
 /// The layers on one backend.
 #[backend_extension(Cube, Flex, Fusion, Autodiff)]
@@ -38,6 +40,17 @@ pub(crate) trait Layers: Backend {
     #[fusion(dtype = joint, shape = joint)]
     fn rotary_layer(joint: FloatTensor<Self>, angles: FloatTensor<Self>, positions: IntTensor<Self>, turning: Turning)
     -> FloatTensor<Self>;
+
+    /// Heads in groups as attention reads them: normed by their scales where they have norms (the scales are not looked at otherwise), turned, and spread. The format stays.
+    #[fusion(meta = |projection, _query_scale, _key_scale, _angles, _positions, heads| with_shape(projection, [projection.shape[0], heads.grouping.joint_width()]))]
+    fn heads_layer(
+        projection: FloatTensor<Self>,
+        query_scale: FloatTensor<Self>,
+        key_scale: FloatTensor<Self>,
+        angles: FloatTensor<Self>,
+        positions: IntTensor<Self>,
+        heads: Heads,
+    ) -> FloatTensor<Self>;
 
     /// Rows of the table by their numbers; `lists` for the gradient, the numbers of [`embedding::Lists`], whose extent comes along.
     #[fusion(meta = |table, ids, _lists, _extent| with_shape(table, [ids.shape[0], table.shape[1]]))]
@@ -82,8 +95,8 @@ pub(crate) trait Layers: Backend {
     fn gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// Rows have both halves side by side.
-    #[fusion(meta = |input| with_shape(input, [input.shape[0], input.shape[1] / 2]))]
-    fn gated_gelu_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
+    #[fusion(meta = |input, _gate| with_shape(input, [input.shape[0], input.shape[1] / 2]))]
+    fn gated_layer(input: FloatTensor<Self>, gate: Gate) -> FloatTensor<Self>;
 
     #[fusion(meta = |input| with_shape(input, [input.shape[0], 1]))]
     fn log_sum_exp_layer(input: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -140,6 +153,22 @@ pub(crate) trait Passes: Backend {
         places: IntTensor<Self>,
         attending: Attending,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The gradients of the projection and of both scales, in f32. Where there are no norms, neither projection nor scales are looked at, and the gradients of the latter are a number that means nothing.
+    #[fusion(meta = |gradient, _projection, _query_scale, _key_scale, _angles, _positions, heads| (
+        gradient_of(&with_shape(gradient, [gradient.shape[0], heads.grouping.width()])),
+        gradient_of(&with_shape(gradient, heads.scale_shape())),
+        gradient_of(&with_shape(gradient, heads.scale_shape())),
+    ))]
+    fn heads_backward(
+        gradient: FloatTensor<Self>,
+        projection: FloatTensor<Self>,
+        query_scale: FloatTensor<Self>,
+        key_scale: FloatTensor<Self>,
+        angles: FloatTensor<Self>,
+        positions: IntTensor<Self>,
+        heads: Heads,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// Sums over lists of rows, `[height, columns]`.
     #[fusion(meta = |input, _factors, _lists, extent, _which| with_shape(input, [extent.height, input.shape[1]]))]
@@ -207,8 +236,8 @@ pub(crate) trait Passes: Backend {
     fn gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// The gradient of the input.
-    #[fusion(meta = |_gradient, input| input.clone())]
-    fn gated_gelu_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self>;
+    #[fusion(meta = |_gradient, input, _gate| input.clone())]
+    fn gated_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>, gate: Gate) -> FloatTensor<Self>;
 
     /// The gradient of the input.
     #[fusion(meta = |_gradient, input, _logarithms| input.clone())]
@@ -303,6 +332,17 @@ impl Layers for Flex {
         rotary::turned(joint, &angles, &positions, turning)
     }
 
+    fn heads_layer(
+        projection: FlexTensor,
+        query_scale: FlexTensor,
+        key_scale: FlexTensor,
+        angles: FlexTensor,
+        positions: FlexTensor,
+        heads: Heads,
+    ) -> FlexTensor {
+        heads::forward(&projection, [&query_scale, &key_scale], &angles, &positions, heads)
+    }
+
     fn embedding_layer(table: FlexTensor, ids: FlexTensor, _lists: FlexTensor, _extent: Extent) -> FlexTensor {
         embedding::rows(table, ids)
     }
@@ -343,8 +383,8 @@ impl Layers for Flex {
         gelu::forward(input)
     }
 
-    fn gated_gelu_layer(input: FlexTensor) -> FlexTensor {
-        gelu::gated(&input)
+    fn gated_layer(input: FlexTensor, gate: Gate) -> FlexTensor {
+        gate::forward(&input, gate)
     }
 
     fn log_sum_exp_layer(input: FlexTensor) -> FlexTensor {
@@ -390,6 +430,18 @@ impl Passes for Flex {
         attending: Attending,
     ) -> (FlexTensor, FlexTensor) {
         attention::backward(&gradient, &joint, &relative, &logarithms, &attending)
+    }
+
+    fn heads_backward(
+        gradient: FlexTensor,
+        projection: FlexTensor,
+        query_scale: FlexTensor,
+        key_scale: FlexTensor,
+        angles: FlexTensor,
+        positions: FlexTensor,
+        heads: Heads,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        heads::backward(&gradient, &projection, [&query_scale, &key_scale], &angles, &positions, heads).into()
     }
 
     fn list_sums(input: FlexTensor, factors: FlexTensor, lists: FlexTensor, extent: Extent, which: Factors) -> FlexTensor {
@@ -442,8 +494,8 @@ impl Passes for Flex {
         gelu::backward(gradient, &input)
     }
 
-    fn gated_gelu_gradient(gradient: FlexTensor, input: FlexTensor) -> FlexTensor {
-        gelu::gated_backward(&gradient, input)
+    fn gated_gradient(gradient: FlexTensor, input: FlexTensor, gate: Gate) -> FlexTensor {
+        gate::backward(&gradient, input, gate)
     }
 
     fn log_sum_exp_gradient(gradient: FlexTensor, input: FlexTensor, logarithms: FlexTensor) -> FlexTensor {
@@ -490,6 +542,6 @@ impl Passes for Flex {
         kept: FlexTensor,
         norm: Norm,
     ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
-        norm::backward(gradient, &gamma, &kept, norm.dropout).into()
+        norm::backward(gradient, &gamma, &kept, norm).into()
     }
 }

@@ -39,7 +39,7 @@ fn tail<L: Lanes>(a: f32) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn gelu<L: Lanes>(x: f32) -> f32 {
+pub(super) fn gelu<L: Lanes>(x: f32) -> f32 {
     let a = x.abs();
     // Not `min`, which would lose NaN.
     let a = if a > FARTHEST { FARTHEST } else { a };
@@ -49,7 +49,7 @@ fn gelu<L: Lanes>(x: f32) -> f32 {
 
 /// P(X < x) + x times the density at x.
 #[inline(always)]
-fn slope<L: Lanes>(x: f32) -> f32 {
+pub(super) fn slope<L: Lanes>(x: f32) -> f32 {
     let a = x.abs();
     let far = a > FARTHEST;
     let (bell, fit) = tail::<L>(if far { FARTHEST } else { a });
@@ -85,57 +85,9 @@ pub(super) fn backward(gradient: FlexTensor, input: &FlexTensor) -> FlexTensor {
     gradient
 }
 
-/// `gelu(left) x right` of rows that have both halves side by side, `[rows, 2 width]`: `[rows, width]`.
-pub(super) fn gated(input: &FlexTensor) -> FlexTensor {
-    let input = input.to_contiguous();
-    let [rows, width] = [input.layout().shape()[0], input.layout().shape()[1] / 2];
-    let mut output = vec![0.0; rows * width];
-    output
-        .par_chunks_mut(width.max(1))
-        .zip(numbers(&input).par_chunks(2 * width.max(1)))
-        .with_min_len(CHUNK / width.max(1) + 1)
-        .for_each(|(output, input)| row_gated(output, input));
-    tensor(output, [rows, width])
-}
-
-/// The gradient of both halves.
-pub(super) fn gated_backward(gradient: &FlexTensor, input: FlexTensor) -> FlexTensor {
-    let gradient = gradient.to_contiguous();
-    let shape = [input.layout().shape()[0], input.layout().shape()[1]];
-    let mut input = owned(input, shape);
-    let width = shape[1] / 2;
-    input
-        .storage_mut::<f32>()
-        .par_chunks_mut(2 * width.max(1))
-        .zip(numbers(&gradient).par_chunks(width.max(1)))
-        .with_min_len(CHUNK / width.max(1) + 1)
-        .for_each(|(input, gradient)| row_gated_backward(input, gradient));
-    input
-}
-
-widest!(fn row_gated(output: &mut [f32], input: &[f32]) = row_gated_body);
-widest!(fn row_gated_backward(input: &mut [f32], gradient: &[f32]) = row_gated_backward_body);
 widest!(fn in_place(numbers: &mut [f32]) = in_place_body);
 widest!(fn beside(output: &mut [f32], input: &[f32]) = beside_body);
 widest!(fn times_slope(gradient: &mut [f32], input: &[f32]) = times_slope_body);
-
-#[inline(always)]
-fn row_gated_body<L: Lanes>(output: &mut [f32], input: &[f32]) {
-    let (left, right) = input.split_at(output.len());
-    for place in 0..output.len() {
-        output[place] = gelu::<L>(left[place]) * right[place];
-    }
-}
-
-#[inline(always)]
-fn row_gated_backward_body<L: Lanes>(input: &mut [f32], gradient: &[f32]) {
-    let (left, right) = input.split_at_mut(gradient.len());
-    for place in 0..gradient.len() {
-        let (x, gate) = (left[place], right[place]);
-        left[place] = gradient[place] * gate * slope::<L>(x);
-        right[place] = gradient[place] * gelu::<L>(x);
-    }
-}
 
 #[inline(always)]
 fn in_place_body<L: Lanes>(numbers: &mut [f32]) {

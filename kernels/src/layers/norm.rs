@@ -1,4 +1,5 @@
-//! Dropout, residual connection and layer norm (Ba et al. 2016, arXiv 1607.06450) on the CPU, one row at a time while it is in the cache.
+//! Dropout, residual connection and norm on the CPU, one row at a time while it is in the cache: layer norm (Ba et al. 2016, arXiv 1607.06450), or by the root mean square alone (Zhang and Sennrich 2019,
+//! arXiv 1910.07467).
 
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
@@ -22,6 +23,8 @@ pub(crate) struct Norm {
     pub(crate) biased: bool,
     /// Whether there is neither dropout nor a residual; what comes in its place is not looked at.
     pub(crate) alone: bool,
+    /// Whether the mean of a row is taken from it first, as layer norm does.
+    pub(crate) centered: bool,
 }
 
 /// What a row is computed with.
@@ -32,6 +35,7 @@ struct Of<'a> {
     epsilon: f64,
     dropout: Option<Dropout>,
     alone: bool,
+    centered: bool,
 }
 
 /// `norm(dropout(input + bias) + residual)`, or without dropout and residual, in the memory of `input` when nothing else uses it. When asked to, keeps what the backward pass needs: the rows before scale and
@@ -47,7 +51,8 @@ pub(super) fn forward(
     let [residual, gamma, beta] = [residual, gamma, beta].map(FlexTensor::to_contiguous);
     let shape = [input.layout().shape()[0], input.layout().shape()[1]];
     let input = if norm.biased { biased(input, bias) } else { input };
-    let norm = Of { gamma: numbers(&gamma), beta: numbers(&beta), epsilon: norm.epsilon, dropout: norm.dropout, alone: norm.alone };
+    let Norm { epsilon, dropout, alone, centered, .. } = norm;
+    let norm = Of { gamma: numbers(&gamma), beta: numbers(&beta), epsilon, dropout, alone, centered };
     let mut output = super::owned(input, shape);
     let mut kept = vec![0.0; shape[0] * if save { shape[1] + 1 } else { 1 }];
     let (normal, inverse) = kept.split_at_mut(if save { shape[0] * shape[1] } else { 0 });
@@ -98,9 +103,11 @@ fn rows_forward_body<L: Lanes>(output: &mut [f32], residual: &[f32], inverse: &m
                 }
             }
         }
-        let mean = total::<L>(row) / width as f32;
-        for x in row.iter_mut() {
-            *x -= mean;
+        if norm.centered {
+            let mean = total::<L>(row) / width as f32;
+            for x in row.iter_mut() {
+                *x -= mean;
+            }
         }
         let variance = f64::from(dot::<L>(row, row)) / width as f64;
         let factor = (1.0 / (variance + norm.epsilon).sqrt()) as f32;
@@ -118,13 +125,14 @@ fn rows_forward_body<L: Lanes>(output: &mut [f32], residual: &[f32], inverse: &m
 }
 
 /// Gradients of input, residual, scale and shift.
-pub(super) fn backward(gradient: FlexTensor, gamma: &FlexTensor, kept: &FlexTensor, dropout: Option<Dropout>) -> [FlexTensor; 4] {
+pub(super) fn backward(gradient: FlexTensor, gamma: &FlexTensor, kept: &FlexTensor, norm: Norm) -> [FlexTensor; 4] {
+    let Norm { dropout, centered, .. } = norm;
     let gamma = gamma.to_contiguous();
     let shape = [gradient.layout().shape()[0], gradient.layout().shape()[1]];
     let (normal, inverse) = numbers(kept).split_at(shape[0] * shape[1]);
     let mut residual = super::owned(gradient, shape);
     let mut input = vec![0.0; if dropout.is_some() { shape[0] * shape[1] } else { 0 }];
-    let norm = Of { gamma: numbers(&gamma), beta: &[], epsilon: 0.0, dropout, alone: true };
+    let norm = Of { gamma: numbers(&gamma), beta: &[], epsilon: 0.0, dropout, alone: true, centered };
     let size = (ROWS * shape[1]).max(1);
     let sums: Vec<Vec<f32>> = {
         let rows = residual.storage_mut::<f32>().par_chunks_mut(size).zip(normal.par_chunks(size));
@@ -172,7 +180,7 @@ fn rows_backward_body<L: Lanes>(
             shift[column] += row[column];
             row[column] *= gamma[column];
         }
-        let mean = total::<L>(row) / width as f32;
+        let mean = if norm.centered { total::<L>(row) / width as f32 } else { 0.0 };
         let slope = dot::<L>(row, normal) / width as f32;
         for column in 0..width {
             row[column] = inverse * (row[column] - times_plus::<L>(normal[column], slope, mean));

@@ -36,7 +36,7 @@ fn probabilities(query: &[f64], key: &[f64], attention: &Attention<'_>, at: [usi
     let query = vector(query, place);
     let scores: Vec<f64> = (0..shape.sequences.lengths()[row])
         .map(|token| {
-            if shape.window.is_some_and(|window| place.abs_diff(token) > window) {
+            if shape.window.is_some_and(|window| !window.seen(place, shape.sequences.width()).contains(&token)) {
                 return f64::NEG_INFINITY;
             }
             let bias = attention.relative.map_or(0.0, |relative| relative[attention.bias(head, place, token)]);

@@ -79,7 +79,7 @@ fn same_bits_without_a_graph(device: &Device, precision: Precision) {
         let mixed = fused_attention([input(1), input(2), input(3)], None, &shape, mask);
         let (mixed, residual) = (mixed.into_dispatch(), input(4).into_dispatch());
         let [bias, gamma, beta] = [7, 5, 6].map(|seed| vector(seed).into_dispatch());
-        let norm = Norm { epsilon: 1e-12, dropout: mask, biased: true, alone: false };
+        let norm = Norm { epsilon: 1e-12, dropout: mask, biased: true, alone: false, centered: true };
         let norm = <Dispatch as Layers>::residual_norm(mixed, bias, residual, gamma, beta, norm);
         let dropped = <Dispatch as Layers>::dropout_layer(norm, dropout);
         super::gelu(Tensor::from_dispatch(dropped)).into_data()
@@ -132,7 +132,7 @@ fn check_norm(rows: usize, width: usize, dropout: Option<Dropout>, device: &Devi
         let [gamma, beta] = [gamma, beta].map(|line| vector(line).into_dispatch());
         let (input, residual) = (input.into_dispatch(), residual.into_dispatch());
         let bias = Tensor::<1>::from_data(TensorData::new(bias.clone(), [width]), device).into_dispatch();
-        let norm = Norm { epsilon: 1e-5, dropout, biased, alone: false };
+        let norm = Norm { epsilon: 1e-5, dropout, biased, alone: false, centered: true };
         Tensor::from_dispatch(<Dispatch as Layers>::residual_norm(input, bias, residual, gamma, beta, norm))
     });
     let input: Vec<f32> = input.iter().enumerate().map(|(at, x)| if biased { x + bias[at % width] } else { *x }).collect();
@@ -285,7 +285,7 @@ fn inputs_are_left_alone(device: &Device) {
     super::residual_norm(input.clone(), input.clone(), line.clone(), line.clone(), 1e-5, 0.5);
     super::dropout(input.clone(), 0.5);
     super::normalize(input.clone());
-    super::gated_gelu(input.clone());
+    super::gated(input.clone(), super::Gate::Silu);
     super::norm(input.clone(), line, None, 1e-5);
     let targets = Tensor::<1, Int>::zeros([40], (device, DType::I32));
     let mask = input.clone().greater_elem(0.3).bool_and(input.clone().lower_elem(0.4));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::CrossEncoder;
 use crate::architecture::{Architecture, Family, Keys};
 use crate::error::EncoderError;
-use crate::folder::{COPIED, is_reranker, optional_json, read, read_length, read_tokenizer};
+use crate::folder::{COPIED, Limits, check_layers, is_reranker, optional_json, read, read_tokenizer};
 use crate::pair_network::{Head, PairNetwork, ignored};
 use crate::save::{full_precision, serialize, whole, write_file, write_json};
 use crate::weights::Weights;
@@ -23,9 +23,10 @@ impl CrossEncoder {
         let architecture = Architecture::from_config(&path, &config)?;
         let head = head(&keys, &architecture)?;
         let weights = Weights::read_but(&folder, ignored(architecture.family))?;
+        check_layers(&folder, &architecture, &weights)?;
         let network = PairNetwork::build(&architecture, head, weights, device)?;
-        let (max_length, lowercase) = read_length(&folder, architecture.max_length())?;
-        let tokenizer = read_tokenizer(&folder.join("tokenizer.json"), lowercase, false)?;
+        let limits = Limits::read(&folder, architecture.max_length())?;
+        let (tokenizer, _) = read_tokenizer(&folder, limits.lowercase, false)?;
         let tokenizer_config = optional_json(&folder.join("tokenizer_config.json"))?.unwrap_or_else(|| json!({}));
         let mut files = Vec::new();
         for name in COPIED.iter().filter(|name| !WRITTEN.contains(name)) {
@@ -34,7 +35,7 @@ impl CrossEncoder {
                 files.push(((*name).to_owned(), read(&path)?));
             }
         }
-        Self::assemble(network, tokenizer, &folder, max_length, config, tokenizer_config, files)
+        Self::assemble(network, tokenizer, &folder, limits.plain, config, tokenizer_config, files)
     }
 
     /// Writes a folder that transformers and sentence-transformers open: complete or not at all. A model that is there is replaced.
@@ -171,6 +172,9 @@ pub(super) fn head(keys: &Keys<'_>, architecture: &Architecture) -> Result<Head,
                 _ => return Err(keys.wrong("classifier_pooling", "\"cls\" or \"mean\"")),
             };
             ("classifier_dropout", 0.0)
+        }
+        Family::Decoder => {
+            return Err(keys.wrong("model_type", "that of an encoder (bert, distilbert, roberta, xlm-roberta, camembert, mpnet, modernbert): rerankers out of decoders are not built"));
         }
     };
     let dropout = match text(field) {

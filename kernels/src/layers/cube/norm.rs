@@ -1,4 +1,4 @@
-//! Dropout, residual connection and layer norm on GPUs.
+//! Dropout, residual connection and norm on GPUs: layer norm, or by the root mean square alone.
 //!
 //! [`LANES`] units share a row and [`ROWS`] rows a cube. Each unit adds up its part and then, behind one barrier, all parts, in one order. The gradients of scale and shift are
 //! sums over rows (`columns`).
@@ -15,7 +15,6 @@ use burn_cubecl::tensor::CubeTensor;
 use super::columns::{DOWN, Division, LANES, SUMMED, gather, summed, total, totals};
 use super::mask::{factor, row_key, words};
 use super::{UNITS, cubes, empty, matrix, vector_width};
-use crate::layers::mask::Dropout;
 use crate::layers::norm::Norm;
 
 /// Rows of a cube.
@@ -63,6 +62,7 @@ fn norm_kernel<N: Size>(
     #[comptime] biased: bool,
     #[comptime] dropped: bool,
     #[comptime] alone: bool,
+    #[comptime] centered: bool,
     #[comptime] keeping: bool,
 ) {
     let (rows, width) = (rows as usize, width as usize);
@@ -98,9 +98,12 @@ fn norm_kernel<N: Size>(
             column += LANES;
         }
     }
-    sums[unit] = across(sum);
-    sync_cube();
-    let mean = Vector::new(gathered(&sums, first) / count);
+    let mut mean = Vector::<f32, N>::from_int(0);
+    if comptime!(centered) {
+        sums[unit] = across(sum);
+        sync_cube();
+        mean = Vector::new(gathered(&sums, first) / count);
+    }
 
     let mut square = Vector::<f32, N>::from_int(0);
     if row < rows {
@@ -167,6 +170,7 @@ fn norm_backward_kernel<N: Size>(
     key_low: u32,
     key_high: u32,
     #[comptime] dropped: bool,
+    #[comptime] centered: bool,
 ) {
     let (rows, width) = (rows as usize, width as usize);
     let count = f32::cast_from((width * N::value()) as u32);
@@ -192,7 +196,10 @@ fn norm_backward_kernel<N: Size>(
     sums[unit] = across(sum);
     slopes[unit] = across(slope);
     sync_cube();
-    let mean = Vector::new(gathered(&sums, first) / count);
+    let mut mean = Vector::<f32, N>::from_int(0);
+    if comptime!(centered) {
+        mean = Vector::new(gathered(&sums, first) / count);
+    }
     let slope = Vector::new(gathered(&slopes, first) / count);
 
     if row < rows {
@@ -292,6 +299,7 @@ pub(super) fn forward(inputs: [CubeTensor; 5], norm: Norm, keeping: bool) -> (Cu
                 norm.biased,
                 norm.dropout.is_some(),
                 norm.alone,
+                norm.centered,
                 keeping,
             );
         }
@@ -300,7 +308,8 @@ pub(super) fn forward(inputs: [CubeTensor; 5], norm: Norm, keeping: bool) -> (Cu
 }
 
 /// Gradients of input, residual, scale and shift.
-pub(super) fn backward(gradient: CubeTensor, gamma: CubeTensor, kept: CubeTensor, dropout: Option<Dropout>) -> [CubeTensor; 4] {
+pub(super) fn backward(gradient: CubeTensor, gamma: CubeTensor, kept: CubeTensor, norm: Norm) -> [CubeTensor; 4] {
+    let Norm { dropout, centered, .. } = norm;
     let [gradient, gamma] = [gradient, gamma].map(into_contiguous);
     let [rows, width] = matrix(&gradient);
     let residual = empty(&gradient, [rows, width]);
@@ -331,6 +340,7 @@ pub(super) fn backward(gradient: CubeTensor, gamma: CubeTensor, kept: CubeTensor
                 low,
                 high,
                 dropout.is_some(),
+                centered,
             );
             columns_kernel::launch_unchecked(
                 &client,

@@ -10,7 +10,7 @@ use crate::layers::attention::Attending;
 use crate::layers::extension::Layers;
 use crate::layers::mask::Dropout;
 use crate::layers::reference::{self, keep};
-use crate::layers::{AttentionShape, Precision, Sequences};
+use crate::layers::{AttentionShape, Precision, Sequences, Window};
 
 pub(super) fn fused_attention(
     inputs: [Tensor<2>; 3],
@@ -57,8 +57,8 @@ pub(super) fn packed(heads: usize, lengths: Vec<usize>) -> AttentionShape {
     AttentionShape { sequences: Sequences::packed(lengths).into(), heads, window: None, precision: Precision::F32 }
 }
 
-/// The shape where a query sees so many tokens on each side.
-pub(super) fn within(window: usize, shape: AttentionShape) -> AttentionShape {
+/// The shape where a query sees so much.
+pub(super) fn within(window: Window, shape: AttentionShape) -> AttentionShape {
     AttentionShape { window: Some(window), ..shape }
 }
 
@@ -131,7 +131,8 @@ fn attention_within_a_window_agrees_with_the_reference() {
     let device = Device::flex().autodiff();
     let mut pattern = 0;
     for width in [2, 17, 33, 65, 130] {
-        for window in [0, 1, 15, 16, 31, 64, 200] {
+        let around = [0, 1, 15, 16, 31, 64, 200].map(Window::around);
+        for window in around.into_iter().chain([Window::CAUSAL, Window::of(16, 1), Window::of(0, 40)]) {
             pattern += 1;
             let dropout = (pattern % 2 == 0).then(|| Dropout::new(0.3, pattern as u64));
             let lengths = lengths(pattern, 3, width);
@@ -139,19 +140,24 @@ fn attention_within_a_window_agrees_with_the_reference() {
             check_attention(&within(window, padded(2, width, lengths)), 8, dropout, false, &device);
         }
     }
-    check_attention(&within(64, packed(3, vec![500, 0, 70, 1])), 32, None, false, &device);
+    for window in [Window::around(64), Window::CAUSAL] {
+        check_attention(&within(window, packed(3, vec![500, 0, 70, 1])), 32, None, false, &device);
+    }
 }
 
 #[test]
 fn a_window_over_all_tokens_changes_no_bit() {
-    let run = |window: usize| {
+    let run = |window: Window| {
         let joint = Tensor::<2>::from_data(TensorData::new(random(40 * 24, 1), [40, 24]), &Device::flex());
         let shape = within(window, packed(2, vec![33, 7]));
         let places = shape.sequences.on_device(&joint.device());
         crate::layers::attention(joint, None, places, shape, 0.0).into_data()
     };
-    assert_eq!(run(32), run(1000));
-    assert_ne!(run(31), run(1000));
+    let all = run(Window::around(1000));
+    assert_eq!(run(Window::around(32)), all);
+    assert_ne!(run(Window::around(31)), all);
+    assert_eq!(run(Window::of(32, 1000)), all);
+    assert_ne!(run(Window::CAUSAL), all);
 }
 
 #[test]
@@ -272,7 +278,12 @@ fn attention_agrees_with_the_reference_on_a_software_gpu() {
     check_attention(&padded(2, 200, vec![200, 0, 150]), 64, Some(Dropout::new(0.3, 1)), true, &autodiff);
     check_attention(&packed(2, vec![7, 200, 0, 150, 1]), 4, None, true, &autodiff);
     // Windows that end within a block of keys and between two, and queries that see no token.
-    for (window, dropout) in [(20, None), (64, Some(Dropout::new(0.3, 2)))] {
+    for (window, dropout) in [
+        (Window::around(20), None),
+        (Window::around(64), Some(Dropout::new(0.3, 2))),
+        (Window::CAUSAL, None),
+        (Window::of(40, 3), Some(Dropout::new(0.3, 3))),
+    ] {
         check_attention(&within(window, packed(2, vec![7, 200, 0, 150, 1])), 32, dropout, false, &autodiff);
         check_attention(&within(window, padded(2, 200, vec![200, 0, 50])), 32, dropout, false, &autodiff);
     }
@@ -288,9 +299,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn attention_of_any_shape(rows in 1usize..5, width in 1usize..90, heads in 1usize..5, size in 1usize..40, seed in 0u64..1000, drop in any::<bool>(), relative in any::<bool>(), window in prop::option::of(0usize..100)) {
+    fn attention_of_any_shape(rows in 1usize..5, width in 1usize..90, heads in 1usize..5, size in 1usize..40, seed in 0u64..1000, drop in any::<bool>(), relative in any::<bool>(), window in prop::option::of((0usize..100, 0usize..100))) {
         let lengths: Vec<usize> = (0..rows).map(|row| (seed as usize * 31 + row * 17) % (width + 1)).collect();
         let shape = if seed % 3 == 0 { padded(heads, width, lengths) } else { packed(heads, lengths) };
+        let window = window.map(|(before, behind)| Window::of(before, behind));
         let shape = AttentionShape { window, ..shape };
         let relative = relative && shape.sequences.width() > 0 && window.is_none();
         check_attention(&shape, size, drop.then(|| Dropout::new(0.2, seed)), relative, &Device::flex().autodiff());

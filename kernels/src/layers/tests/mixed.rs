@@ -8,7 +8,7 @@ use super::{close, differentiate, doubles, random, same_bits_without_a_graph, ve
 use crate::layers::extension::Layers;
 use crate::layers::mask::Dropout;
 use crate::layers::mixed::Leaves;
-use crate::layers::{self, AttentionShape, Precision, reference};
+use crate::layers::{self, AttentionShape, Precision, Window, reference};
 
 /// Rounded to 16-bit floats.
 fn halves(numbers: &[f32]) -> Vec<f64> {
@@ -272,7 +272,15 @@ fn mixed_attention_rounds_its_operands() {
             }
         }
     }
-    check_mixed_attention(&within(9, packed(3, vec![40, 1, 0, 33])), 7, Some(Dropout::new(0.3, 9)), false, 1.0, DType::F32, &device);
+    check_mixed_attention(
+        &within(Window::around(9), packed(3, vec![40, 1, 0, 33])),
+        7,
+        Some(Dropout::new(0.3, 9)),
+        false,
+        1.0,
+        DType::F32,
+        &device,
+    );
     views_and_empty_sequences(&Device::flex(), Precision::Mixed);
     same_bits_without_a_graph(&Device::flex(), Precision::Mixed);
     // What 16 bits cannot hold becomes their largest: one key, so its value is what comes out.
@@ -302,7 +310,9 @@ fn attention_by_matrix_units_on_a_software_gpu() {
             check_mixed_attention(&packed(heads, lengths), size, dropout, relative, 1.0, DType::F16, &autodiff);
         }
     }
-    for (window, dropout) in [(20, None), (64, dropout(4))] {
+    for (window, dropout) in
+        [(Window::around(20), None), (Window::around(64), dropout(4)), (Window::CAUSAL, None), (Window::of(40, 3), dropout(5))]
+    {
         check_mixed_attention(&within(window, packed(2, vec![7, 200, 0, 150, 1])), 32, dropout, false, 1.0, DType::F32, &autodiff);
         check_mixed_attention(&within(window, padded(2, 200, vec![200, 0, 50])), 32, dropout, false, 1e-9, DType::F32, &autodiff);
     }

@@ -4,7 +4,7 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
 use super::{close, differentiate, doubles, fused_and_plain, random};
 use crate::layers::reference::{self, keep};
-use crate::layers::{Precision, cross_entropy, gated_gelu, log_sum_exp, norm, normalize, rotary};
+use crate::layers::{Gate, Grouping, Precision, cross_entropy, gated, log_sum_exp, norm, normalize, rms_norm, rotary, spread_heads};
 
 /// Scores as they are, over a temperature of .01, and with excluded cells, which weigh nothing.
 fn check_log_sum_exp(device: &Device) {
@@ -188,20 +188,139 @@ fn check_norm_alone(device: &Device) {
     }
 }
 
-fn check_gated_gelu(device: &Device) {
-    for (rows, width) in [(1, 1), (3, 5), (33, 64), (70, 1000)] {
-        let input: Vec<f32> = random(rows * 2 * width, 1).iter().map(|x| 3.0 * x).collect();
+/// Rows of usual, large and small size, values and gradients.
+fn check_rms_norm(device: &Device) {
+    for (rows, width) in [(1, 1), (3, 5), (33, 64), (65, 384), (100, 31), (700, 128)] {
+        let size = |row: usize| [1.0, 1e4, 1e-2, 0.0][row % 4];
+        let input: Vec<f32> = random(rows * width, 1).iter().enumerate().map(|(at, x)| x * size(at / width)).collect();
+        let outer: Vec<f32> = random(rows * width, 2).iter().enumerate().map(|(at, x)| x * size(at / width)).collect();
+        let gamma = random(width, 3);
+        let leaves = [(input.as_slice(), [rows, width]), (&gamma, [1, width])];
+        let (got, [to_input, to_gamma]) = differentiate(device, leaves, &outer, |[x, gamma]| rms_norm(x, gamma.reshape([width]), 1e-5));
+        let [x, outer, gamma] = [&input, &outer, &gamma].map(|numbers| doubles(numbers));
+        let (mut expected, mut slopes, mut scales) = (Vec::new(), Vec::new(), vec![0.0; width]);
+        for (row, outer) in x.chunks(width).zip(outer.chunks(width)) {
+            let by = 1.0 / (row.iter().map(|x| x * x).sum::<f64>() / width as f64 + 1e-5).sqrt();
+            let along = (0..width).map(|at| outer[at] * gamma[at] * row[at] * by).sum::<f64>() / width as f64;
+            expected.extend((0..width).map(|at| row[at] * by * gamma[at]));
+            slopes.extend((0..width).map(|at| by * (outer[at] * gamma[at] - row[at] * by * along)));
+            (0..width).for_each(|at| scales[at] += outer[at] * row[at] * by);
+        }
+        close("norm by the root mean square", &got, &expected, 2e-6);
+        close("gradient of its input", &to_input, &slopes, 1e-5);
+        let largest = scales.iter().fold(1.0f64, |largest, x| largest.max(x.abs()));
+        close("gradient of its scale", &to_gamma, &scales, 1e-5 * largest);
+    }
+}
+
+/// Values and gradients; the projection also in 16 bits where the device has them.
+fn check_heads(device: &Device) {
+    for (heads, key_heads, head, normed) in [(4, 2, 6, true), (3, 1, 4, true), (2, 2, 80, false), (6, 3, 2, false), (16, 8, 128, true)] {
+        // More tokens than a task of the CPU or a part of a GPU's sum has.
+        let positions: Vec<usize> = (0..75).map(|token| token * 7 % 41).collect();
+        let (tokens, base) = (positions.len(), 100.0);
+        let (width, joint) = ((heads + 2 * key_heads) * head, 3 * heads * head);
+        let (input, outer) = (random(tokens * width, 1), random(tokens * joint, 2));
+        let scales = [3, 4].map(|seed| random(head, seed));
+        let grouping = Grouping { heads, key_heads, head, epsilon: 1e-6 };
+        let known = 41;
+        let turned = |x: Tensor<2>, norms: Option<[Tensor<1>; 2]>, precision: Precision| {
+            let device = x.device();
+            let angles = Tensor::<2>::from_data(TensorData::new(angles(known, head, base), [known, head]), (&device, DType::F32));
+            let numbers: Vec<i32> = positions.iter().map(|&position| position as i32).collect();
+            let positions = Tensor::<1, Int>::from_data(TensorData::new(numbers, [tokens]), (&device, DType::I32));
+            spread_heads(x, norms, angles, positions, grouping, precision)
+        };
+        let (outer_numbers, input_numbers) = (outer.clone(), input.clone());
+        let leaves_of_input = (input_numbers.as_slice(), [tokens, width]);
+        let leaves = [(input.as_slice(), [tokens, width]), (&scales[0], [1, head]), (&scales[1], [1, head])];
+        let (got, gradients) = differentiate(device, leaves, &outer, |[x, query, key]| {
+            let norms = normed.then(|| [query.clone(), key.clone()].map(|scale| scale.reshape([head])));
+            // So that both have a gradient in any case.
+            turned(x, norms, Precision::F32) + (query.sum() + key.sum()).mul_scalar(0.0).unsqueeze()
+        });
+        let [x, outer] = [&input, &outer].map(|numbers| doubles(numbers));
+        let wide = scales.each_ref().map(|scale| doubles(scale));
+        // What attention would read if nothing were turned; turning is the reference's, and so is turning back.
+        let outer = reference::rotary(&outer, &positions, heads, base, -1.0);
+        let mut straight = Vec::new();
+        let (mut to_input, mut to_scales) = (vec![0.0; x.len()], [vec![0.0; head], vec![0.0; head]]);
+        for at in 0..tokens * 3 * heads {
+            let (token, part, own) = (at / (3 * heads), at / heads % 3, at % heads);
+            let source = if part == 0 { own } else { heads + (part - 1) * key_heads + own / (heads / key_heads) };
+            let first = token * width + source * head;
+            let (row, outer) = (&x[first..first + head], &outer[at * head..][..head]);
+            if part == 2 || !normed {
+                straight.extend(row);
+                (0..head).for_each(|i| to_input[first + i] += outer[i]);
+                continue;
+            }
+            let by = 1.0 / (row.iter().map(|x| x * x).sum::<f64>() / head as f64 + 1e-6).sqrt();
+            straight.extend((0..head).map(|i| row[i] * by * wide[part][i]));
+            let along = (0..head).map(|i| outer[i] * wide[part][i] * row[i] * by).sum::<f64>() / head as f64;
+            for i in 0..head {
+                to_input[first + i] += by * (outer[i] * wide[part][i] - row[i] * by * along);
+                to_scales[part][i] += outer[i] * row[i] * by;
+            }
+        }
+        let expected = reference::rotary(&straight, &positions, heads, base, 1.0);
+        close("heads", &got, &expected, 5e-6);
+        for (got, expected) in gradients.iter().zip([&to_input, &to_scales[0], &to_scales[1]]) {
+            close("gradient of heads", got, expected, 2e-5 * expected.iter().fold(1.0f64, |largest, x| largest.max(x.abs())));
+        }
+        let plain = device.clone().without_autodiff();
+        let projection = Tensor::<2>::from_data(TensorData::new(input, [tokens, width]), &plain);
+        let norms =
+            || normed.then(|| scales.each_ref().map(|scale| Tensor::<1>::from_data(TensorData::new(scale.clone(), [head]), &plain)));
+        let same = turned(projection.clone(), norms(), Precision::F32).into_data();
+        assert_eq!(same.iter::<f32>().collect::<Vec<_>>(), got, "without a graph");
+        if !super::super::on_cpu(device) && Precision::Mixed.check(device).is_ok() {
+            let half = turned(projection.cast(DType::F16), norms(), Precision::Mixed);
+            assert_eq!(half.dtype(), DType::F16);
+            let half: Vec<f32> = half.cast(DType::F32).into_data().iter::<f32>().collect();
+            let largest = expected.iter().fold(1.0f64, |largest, x| largest.max(x.abs()));
+            // Numbers, their partners and the result are rounded by up to 2^-11.
+            let near = |what: &str, got: &[f32], expected: &[f64], largest: f64| {
+                for (at, (got, expected)) in got.iter().zip(expected).enumerate() {
+                    let error = (f64::from(*got) - expected).abs();
+                    assert!(error <= (expected.abs() + 3.0 * largest) / 2048.0, "{what}[{at}]: {got}, expected {expected}");
+                }
+            };
+            near("16 bits", &half, &expected, largest);
+            let (_, [gradient]) = differentiate(device, [leaves_of_input], &outer_numbers, |[x]| {
+                let scales = scales.each_ref().map(|scale| Tensor::<1>::from_data(TensorData::new(scale.clone(), [head]), device));
+                turned(x.cast(DType::F16), normed.then_some(scales), Precision::Mixed).cast(DType::F32)
+            });
+            let largest = to_input.iter().fold(1.0f64, |largest, x| largest.max(x.abs()));
+            near("gradient in 16 bits", &gradient, &to_input, 2.0 * largest);
+        }
+    }
+}
+
+fn check_gates(device: &Device) {
+    let share = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let silu = |x: f64| x * share(x);
+    let silu_slope = |x: f64| share(x) * (1.0 + x * share(-x));
+    type Function<'a> = &'a dyn Fn(f64) -> f64;
+    let gates: [(Gate, Function<'_>, Function<'_>); 2] =
+        [(Gate::Gelu, &reference::gelu, &reference::gelu_slope), (Gate::Silu, &silu, &silu_slope)];
+    for ((rows, width), (gate, function, slope)) in
+        [(1, 1), (3, 5), (33, 64), (70, 1000)].into_iter().flat_map(|shape| gates.map(|gate| (shape, gate)))
+    {
+        // Of SiLU also far from zero, where GELU is a line.
+        let far = if gate == Gate::Silu { 20.0 } else { 3.0 };
+        let input: Vec<f32> = random(rows * 2 * width, 1).iter().map(|x| far * x).collect();
         let outer = random(rows * width, 2);
         let (mut expected, mut slopes) = (Vec::new(), Vec::new());
         for (row, outer) in doubles(&input).chunks(2 * width).zip(doubles(&outer).chunks(width)) {
             let (left, right) = row.split_at(width);
-            expected.extend(left.iter().zip(right).map(|(&x, gate)| reference::gelu(x) * gate));
-            slopes.extend((0..width).map(|at| outer[at] * right[at] * reference::gelu_slope(left[at])));
-            slopes.extend((0..width).map(|at| outer[at] * reference::gelu(left[at])));
+            expected.extend(left.iter().zip(right).map(|(&x, gate)| function(x) * gate));
+            slopes.extend((0..width).map(|at| outer[at] * right[at] * slope(left[at])));
+            slopes.extend((0..width).map(|at| outer[at] * function(left[at])));
         }
-        fused_and_plain(device, (&input, [rows, 2 * width]), &outer, [&expected, &slopes], gated_gelu);
+        fused_and_plain(device, (&input, [rows, 2 * width]), &outer, [&expected, &slopes], |x| gated(x, gate));
     }
-    assert_eq!(gated_gelu(Tensor::zeros([0, 6], device)).dims(), [0, 3]);
+    assert_eq!(gated(Tensor::zeros([0, 6], device), Gate::Gelu).dims(), [0, 3]);
 }
 
 /// Angles of `positions` positions for heads of a width, cosines then sines.
@@ -254,7 +373,9 @@ fn check_rotary(device: &Device) {
 fn norms_gates_and_turns() {
     let device = Device::flex().autodiff();
     check_norm_alone(&device);
-    check_gated_gelu(&device);
+    check_rms_norm(&device);
+    check_heads(&device);
+    check_gates(&device);
     check_rotary(&device);
 }
 
@@ -263,7 +384,9 @@ fn norms_gates_and_turns_on_a_software_gpu() {
     if let Some(device) = crate::test_gpu() {
         let device = device.autodiff();
         check_norm_alone(&device);
-        check_gated_gelu(&device);
+        check_rms_norm(&device);
+        check_heads(&device);
+        check_gates(&device);
         check_rotary(&device);
     }
 }

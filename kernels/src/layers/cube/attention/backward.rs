@@ -10,6 +10,7 @@ use burn_cubecl::cubecl::prelude::*;
 use super::distances::{Parts, add_block, clear, leave, sums_at};
 use super::pieces::{bias, bias_at, first_step, known_block, last_step, load, mix, place, products, sees, store};
 use super::{SIDE, slab};
+use crate::layers::Window;
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
 
@@ -76,7 +77,7 @@ pub(super) fn query_kernel(
     #[comptime] block: usize,
     #[comptime] dropped: bool,
     #[comptime] biased: bool,
-    #[comptime] window: Option<usize>,
+    #[comptime] window: Option<Window>,
 ) {
     let own = comptime!(block / SIDE);
     let numbers = comptime!(size.div_ceil(SIDE));
@@ -207,7 +208,7 @@ pub(super) fn key_kernel(
     #[comptime] block: usize,
     #[comptime] dropped: bool,
     #[comptime] biased: bool,
-    #[comptime] window: Option<usize>,
+    #[comptime] window: Option<Window>,
 ) {
     let own = comptime!(block / SIDE);
     let numbers = comptime!(size.div_ceil(SIDE));
@@ -246,7 +247,8 @@ pub(super) fn key_kernel(
     load(joint, &mut value_slab, base + 2 * hidden, stride, begin, keys, size, block);
     let nearest = bias_at(task % heads, width);
 
-    for step in first_step(begin, block, window)..last_step(begin, queries, block, block, window) {
+    let seen_from = comptime!(window.map(Window::reversed));
+    for step in first_step(begin, block, seen_from)..last_step(begin, queries, block, block, seen_from) {
         let first = step * block;
         load(joint, &mut query_slab, base, stride, first, queries, size, block);
         load(gradient, &mut gradient_slab, single, hidden, first, queries, size, block);

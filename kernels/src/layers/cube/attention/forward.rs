@@ -9,6 +9,7 @@ use burn_cubecl::cubecl::prelude::*;
 
 use super::pieces::{bias, bias_at, first_step, given_block, last_step, load, mix, products, sees, store};
 use super::{LEAST, SIDE, slab};
+use crate::layers::Window;
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
 
@@ -33,7 +34,7 @@ pub(super) fn attention_kernel(
     #[comptime] block: usize,
     #[comptime] dropped: bool,
     #[comptime] biased: bool,
-    #[comptime] window: Option<usize>,
+    #[comptime] window: Option<Window>,
 ) {
     let own = comptime!(block / SIDE);
     let numbers = comptime!(size.div_ceil(SIDE));

@@ -8,6 +8,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
 use super::SIDE;
+use crate::layers::Window;
 
 /// Copies `block` vectors from `first` on into a slab, zeros for those from `end` on.
 #[cube]
@@ -154,26 +155,26 @@ pub(super) fn bias(relative: &[f32], at: usize, query: usize, key: usize, querie
     added
 }
 
-/// Whether a query and a key are within each other's window, if there is one.
+/// Whether a key is within a query's window, if there is one.
 #[cube]
-pub(super) fn sees(query: usize, key: usize, #[comptime] window: Option<usize>) -> bool {
+pub(super) fn sees(query: usize, key: usize, #[comptime] window: Option<Window>) -> bool {
     let mut seen = true;
     if comptime!(window.is_some()) {
-        let reach = comptime!(window.unwrap_or(0));
-        seen = query <= key + reach;
-        if key > query + reach {
+        let (before, behind) = comptime!(window.map_or((0, 0), |window| (window.before(), window.behind())));
+        seen = query <= key + before;
+        if key > query + behind {
             seen = false;
         }
     }
     seen
 }
 
-/// The first block of `columns` rows of the other side that a block of rows from `begin` on has to meet.
+/// The first block of `columns` rows of the other side that a block of rows from `begin` on has to meet, within the window of these rows.
 #[cube]
-pub(super) fn first_step(begin: usize, #[comptime] columns: usize, #[comptime] window: Option<usize>) -> usize {
+pub(super) fn first_step(begin: usize, #[comptime] columns: usize, #[comptime] window: Option<Window>) -> usize {
     let mut first = 0usize;
     if comptime!(window.is_some()) {
-        let reach = comptime!(window.unwrap_or(0));
+        let reach = comptime!(window.map_or(0, Window::before));
         if begin > reach {
             first = (begin - reach) / columns;
         }
@@ -188,11 +189,11 @@ pub(super) fn last_step(
     count: usize,
     #[comptime] rows: usize,
     #[comptime] columns: usize,
-    #[comptime] window: Option<usize>,
+    #[comptime] window: Option<Window>,
 ) -> usize {
     let mut last = count;
     if comptime!(window.is_some()) {
-        last = min(count, begin + comptime!(rows + window.unwrap_or(0)));
+        last = min(count, begin + comptime!(rows + window.map_or(0, Window::behind)));
     }
     last.div_ceil(columns)
 }

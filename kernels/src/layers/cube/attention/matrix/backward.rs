@@ -12,6 +12,7 @@ use burn_cubecl::cubecl::prelude::*;
 use super::super::distances::{add_block, clear, leave, sums_at};
 use super::super::pieces::{bias, bias_at, first_step, known_block, last_step, place, sees};
 use super::{ALIGNMENT, SURVEYORS, Tile, fill, left, mix, product, write, zeros};
+use crate::layers::Window;
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
 use crate::layers::cube::mixed::held;
@@ -196,7 +197,7 @@ pub(in super::super) fn query_kernel<N: Size>(
     #[comptime] tile: Tile,
     #[comptime] dropped: bool,
     #[comptime] biased: bool,
-    #[comptime] window: Option<usize>,
+    #[comptime] window: Option<Window>,
 ) {
     let (m, n) = comptime!((tile.one.m, tile.one.n));
     let columns = comptime!(tile.columns());
@@ -342,7 +343,7 @@ pub(in super::super) fn key_kernel<N: Size>(
     #[comptime] tile: Tile,
     #[comptime] dropped: bool,
     #[comptime] biased: bool,
-    #[comptime] window: Option<usize>,
+    #[comptime] window: Option<Window>,
 ) {
     let (m, n) = comptime!((tile.one.m, tile.one.n));
     let columns = comptime!(tile.columns());
@@ -393,7 +394,8 @@ pub(in super::super) fn key_kernel<N: Size>(
     let nearest = bias_at(task % heads, width);
     sync_cube();
 
-    for step in first_step(begin, columns, window)..last_step(begin, queries, rows, columns, window) {
+    let seen_from = comptime!(window.map(Window::reversed));
+    for step in first_step(begin, columns, seen_from)..last_step(begin, queries, rows, columns, seen_from) {
         let first = step * columns;
         fill::<f16, N>(joint, &mut slab, 0usize, base, stride, first, queries, 1.0f32, false, columns, size, tile);
         fill::<f32, N>(gradient, &mut slab, columns, single, hidden, first, queries, by, true, columns, size, tile);

@@ -12,6 +12,7 @@ use burn_cubecl::cubecl::prelude::*;
 use super::super::LEAST;
 use super::super::pieces::{bias, bias_at, first_step, given_block, last_step, sees};
 use super::{ALIGNMENT, Tile, fill, left, mix, product, write, zeros};
+use crate::layers::Window;
 use crate::layers::cube::gelu::exponential;
 use crate::layers::cube::mask::{factor, row_key};
 use crate::layers::cube::mixed::held;
@@ -38,7 +39,7 @@ pub(in super::super) fn attention_kernel<N: Size>(
     #[comptime] tile: Tile,
     #[comptime] dropped: bool,
     #[comptime] biased: bool,
-    #[comptime] window: Option<usize>,
+    #[comptime] window: Option<Window>,
 ) {
     let (m, n) = comptime!((tile.one.m, tile.one.n));
     let columns = comptime!(tile.columns());
