@@ -1,4 +1,5 @@
-//! `generate` and `relabel` against an endpoint that plays what endpoints do: kills, budgets, keys, and what training makes of the rows.
+//! `generate` and `relabel` against an endpoint that plays what endpoints do: kills, budgets, keys, answers that nobody can read, and what training
+//! makes of the rows.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -231,6 +232,7 @@ fn wrong_requests_are_told_before_anybody_is_asked() {
     }
     let model = ["--model", "stand-in", "--output", "fresh"];
     // What finds passages is looked at before the first query is paid for.
+    let strong = ["--strong-model", "x", "--endpoint", &double.url];
     let gecko = |more: &[&'static str]| [&["generate", "--kind", "gecko", "--data", "data", "--endpoint", &double.url][..], more].concat();
     for (arguments, part) in [
         (vec!["generate", "--kind", "queries", "--data", "data", "--endpoint", "http://me:pw@host/v1"], "in the environment"),
@@ -260,6 +262,14 @@ fn wrong_requests_are_told_before_anybody_is_asked() {
                 &double.url,
             ],
             "--strong-key-variable is missing",
+        ),
+        (
+            [&["relabel", "--data", "data", "--negatives", "empty.jsonl"][..], &strong, &["--strong-temperature", "3"]].concat(),
+            "--strong-temperature 3: expected 0 to 2",
+        ),
+        (
+            [&["relabel", "--data", "data", "--negatives", "empty.jsonl"][..], &strong, &["--strong-body", r#"{"n":2}"#]].concat(),
+            "--strong-body: the field `n` is 2",
         ),
         (
             vec![
@@ -316,6 +326,111 @@ fn a_job_without_rows_says_so() {
     assert!(!line.contains("nothing is both"), "{line}");
     let attributes = job["prompts"][1]["parts"]["attributes"].as_str().unwrap();
     assert!(attributes.contains("\"query_type\""), "{job}");
+}
+
+/// A job whose every answer is of another form ends before it is all paid, in one line that says what came and what to do; the same command goes on once
+/// the server is mended.
+#[test]
+fn a_model_that_gives_no_json_ends_the_job_early() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let gecko =
+        ["generate", "--kind", "gecko", "--data", "data", "--documents", "100", "--concurrency", "2", "--output", "job", "--model", "m"];
+    let double = Double::start(|_| Play::Says("Sure! Here is a query on it."));
+    let (code, line) = failure(folder.path(), &[&gecko[..], &["--endpoint", &double.url]].concat());
+    assert_eq!(code, 1, "{line}");
+    for part in [
+        "questions in a row (queries) have no answer that can be read",
+        "it is not the JSON asked for",
+        "(it begins `Sure! Here is a query on it.`)",
+        "response_format",
+        "of 100 have no answer yet",
+        "rejected.jsonl",
+        "the same command goes on with the rest",
+    ] {
+        assert!(line.contains(part), "expected {part:?} in: {line}");
+    }
+    // Forty questions, each sent back once, and the one that was under way.
+    assert!((80..=82).contains(&double.requests()), "{}", double.requests());
+    assert!(rows(&folder.path().join("job/rejected.jsonl")).len() >= 80);
+    let mended = Double::start(|_| Play::Good);
+    let told = json(folder.path(), &[&gecko[..], &["--endpoint", &mended.url, "--json"]].concat());
+    assert!(told["rows"].as_u64().unwrap() >= 40 && told["open"] == 0, "{told}");
+}
+
+/// What a server makes of prompts that it cuts is said while the job is at work, once, and stands in what it came to.
+#[test]
+fn cut_prompts_are_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    // Of a hundred words and more, of which no tokenizer makes two tokens.
+    let path = folder.path().join("data/corpus.jsonl");
+    let begin = "\"text\": \"a ";
+    let longer = format!("\"text\": \"{}a ", "it is told of many of them ".repeat(20));
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace(begin, &longer)).unwrap();
+    let said = r#"{"choices":[{"message":{"content":"what is it about animals"}}],"usage":{"prompt_tokens":2,"completion_tokens":5}}"#;
+    let double = Double::start(move |_| Play::Status(200, None, said));
+    let output = trainer(folder.path()).args(writing(&double, "job")).arg("--json").output().unwrap();
+    let text = stderr(&output);
+    let warnings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("warning: ")).collect();
+    assert_eq!(warnings.len(), 1, "{text}");
+    assert!(warnings[0].contains("counted 2 tokens in a prompt of ") && warnings[0].contains("OLLAMA_CONTEXT_LENGTH"), "{text}");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["notes"], serde_json::json!(warnings), "{text}");
+}
+
+/// Each of two models is asked as the flags say for it, in one job: what the second gets is its own where it is said, and the first's where it is not.
+/// Neither changes what is asked: with other flags a job goes on, and asks nobody again.
+#[test]
+fn two_models_are_asked_each_in_its_own_way() {
+    const KEY: &str = "sk-two-models-0123456789abcdef";
+    let folder = tempfile::tempdir().unwrap();
+    animals(&folder.path().join("data"));
+    let train = fs::read_to_string(folder.path().join("data/qrels/train.tsv")).unwrap();
+    let queries = train.lines().skip(1).take(4).map(|row| row[1..row.find('\t').unwrap()].parse::<usize>().unwrap());
+    let list = |query: usize| {
+        let run = |rank: usize| format!("q{query} Q0 d{} {rank} {} run\n", (query + rank) % 144, 9 - rank);
+        [run(1), run(2)].concat()
+    };
+    fs::write(folder.path().join("run.trec"), queries.map(list).collect::<String>()).unwrap();
+    let double = Double::start(|_| Play::Says(r#"{"relevant": [1]}"#));
+    let own = ["relabel", "--data", "data", "--negatives", "run.trec", "--endpoint", &double.url, "--model", "cheap"];
+    let shared = ["--strong-model", "strong", "--temperature", "0.25", "--body", r#"{"top_p":0.5}"#, "--json", "--output"];
+    // What the cheap model was sent, and the strong one.
+    let run = |output: &str, more: &[&str]| {
+        let before = double.requests();
+        json(folder.path(), &[&own[..], &shared, &[output], more].concat());
+        let bodies: Vec<Value> = double.records().split_off(before).into_iter().map(|record| record.request.body).collect();
+        bodies.into_iter().partition::<Vec<Value>, _>(|body| body["model"] == "cheap")
+    };
+    let like = |bodies: &[Value], temperature: f64, top_p: &Value, effort: &Value| {
+        let right = |body: &Value| body["temperature"] == temperature && body["top_p"] == *top_p && body["reasoning_effort"] == *effort;
+        assert!(bodies.len() == 4 && bodies.iter().all(right), "{bodies:?}");
+    };
+    let (half, high, none) = (Value::from(0.5), Value::from("high"), Value::Null);
+    let other = ["--strong-temperature", "1", "--strong-body", r#"{"reasoning_effort":"high","max_tokens":4000}"#];
+    let (cheap, strong) = run("other", &other);
+    like(&cheap, 0.25, &half, &none);
+    like(&strong, 1.0, &none, &high);
+    assert!(cheap.iter().all(|body| body["max_tokens"] == 1024) && strong.iter().all(|body| body["max_tokens"] == 4000));
+    let job: Value = serde_json::from_str(&fs::read_to_string(folder.path().join("other/job.json")).unwrap()).unwrap();
+    let settings = |which: &str| (&job["settings"][which]["temperature"], &job["settings"][which]["body"]);
+    assert_eq!(settings("sampling"), (&Value::from(0.25), &serde_json::json!({ "top_p": 0.5 })));
+    assert_eq!(settings("strong_sampling"), (&Value::from(1.0), &serde_json::json!({ "reasoning_effort": "high", "max_tokens": 4000 })));
+    assert_eq!(run("other", &[]), (Vec::new(), Vec::new()), "nothing is asked again");
+    let (cheap, strong) = run("shared", &[]);
+    like(&cheap, 0.25, &half, &none);
+    like(&strong, 0.25, &half, &none);
+
+    // It stands in job.json as the other body does, and may carry a key no more than that.
+    let before = double.requests();
+    for body in [format!(r#"{{"user":"{KEY}"}}"#), KEY.to_owned()] {
+        let mut command = trainer(folder.path());
+        let output = command.env("OPENAI_API_KEY", KEY).args(own).args(shared).args(["key", "--strong-body", &body]).output().unwrap();
+        let said = stderr(&output);
+        assert!(output.status.code() == Some(2) && said.contains("--strong-body carries the key") && !said.contains(KEY), "{said}");
+    }
+    assert!(double.requests() == before && !folder.path().join("key").exists());
 }
 
 /// All that is relevant in builtin:demo, by text.

@@ -135,6 +135,8 @@ pub(crate) struct Reply {
     /// Whether the answer ended because it was as long as it may be.
     pub(crate) cut: bool,
     pub(crate) usage: Option<Usage>,
+    /// Tokens of the prompt that the endpoint had cached, where it says so: part of its count with some, beside it with others.
+    pub(crate) cached: u64,
     /// Mean natural log-probability of the answer's tokens.
     pub(crate) logprob: Option<f64>,
 }
@@ -232,7 +234,7 @@ pub(crate) fn reply(body: &str, hide: impl Fn(&str) -> String) -> Result<Reply, 
         let what = if calls { "a call of a tool, which it was not given, and no answer" } else { "an empty answer" };
         return none(Why::Empty, format!("the model gave {what} ({finished})"));
     }
-    Ok(Reply { text, cut, usage, logprob: mean_logprob(&choice["logprobs"]["content"]) })
+    Ok(Reply { text, cut, usage, cached: cached(&response["usage"]), logprob: mean_logprob(&choice["logprobs"]["content"]) })
 }
 
 /// Whether a field is more than a way to say that there is nothing.
@@ -280,6 +282,19 @@ fn usage(counted: &Value) -> Option<Usage> {
     ((both || total > 0) && usage.cost() > 0).then_some(usage)
 }
 
+/// What was read from a cache or written to one, under all the names that endpoints have for it. More than there was does no harm: who asks wants to
+/// know how large a prompt can have been.
+fn cached(counted: &Value) -> u64 {
+    let told = [
+        &counted["prompt_tokens_details"]["cached_tokens"],
+        &counted["input_tokens_details"]["cached_tokens"],
+        &counted["prompt_cache_hit_tokens"],
+        &counted["cache_read_input_tokens"],
+        &counted["cache_creation_input_tokens"],
+    ];
+    told.into_iter().filter_map(count).fold(0, u64::saturating_add)
+}
+
 /// A whole number from 0, however it is written.
 fn count(value: &Value) -> Option<u64> {
     // Above 2^53 a float is no count any more.
@@ -304,9 +319,14 @@ pub(crate) fn error_message(body: &str, hide: impl Fn(&str) -> String) -> String
             [error.get("message"), error.get("detail"), error.get("msg"), Some(error)].into_iter().flatten().find_map(Value::as_str);
         found.map(str::to_owned)
     });
-    let text = hide(&text.unwrap_or_else(|| body.to_owned()));
-    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match flat.char_indices().nth(300) {
+    brief(&hide(&text.unwrap_or_else(|| body.to_owned())), 300)
+}
+
+/// A text as one line of so many characters at most. What terminals take for commands is left out.
+pub(crate) fn brief(text: &str, characters: usize) -> String {
+    let parts = text.split(|it: char| it.is_whitespace() || it.is_control()).filter(|part| !part.is_empty());
+    let flat = parts.collect::<Vec<_>>().join(" ");
+    match flat.char_indices().nth(characters) {
         Some((end, _)) => format!("{}…", &flat[..end]),
         None => flat,
     }
@@ -334,10 +354,11 @@ mod tests {
     fn a_response_is_taken_apart() {
         let body = r#"{"choices":[{"message":{"content":"a b"},"finish_reason":"length","logprobs":{"content":[{"logprob":-1},{"logprob":-2.0}]}}],
             "usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
-        let expected = Reply { text: "a b".into(), cut: true, usage: Some(Usage { prompt: 3, answer: 2, total: 5 }), logprob: Some(-1.5) };
+        let usage = Some(Usage { prompt: 3, answer: 2, total: 5 });
+        let expected = Reply { text: "a b".into(), cut: true, usage, cached: 0, logprob: Some(-1.5) };
         assert_eq!(reply(body).unwrap(), expected);
         let bare = reply(r#"{"choices":[{"message":{"content":"no"},"finish_reason":"max_tokens"}]}"#).unwrap();
-        assert_eq!(bare, Reply { text: "no".into(), cut: true, usage: None, logprob: None });
+        assert_eq!(bare, Reply { text: "no".into(), cut: true, usage: None, cached: 0, logprob: None });
         // A refusal is no answer: it would become a query or a passage.
         for message in [r#"{"content":null,"refusal":"I cannot."}"#, r#"{"content":[{"type":"refusal","refusal":"I cannot."}]}"#] {
             let refused = reply(&format!(r#"{{"choices":[{{"message":{message},"finish_reason":"stop"}}]}}"#)).unwrap_err();
@@ -430,6 +451,25 @@ mod tests {
         }
     }
 
+    /// It is told beside the count, and changes no cost.
+    #[test]
+    fn what_was_cached_is_read_under_every_name() {
+        for (more, cached) in [
+            (json!({}), 0),
+            (json!({ "prompt_tokens_details": null }), 0),
+            (json!({ "prompt_tokens_details": { "cached_tokens": 900, "audio_tokens": 0 } }), 900),
+            (json!({ "input_tokens_details": { "cached_tokens": "900" } }), 900),
+            (json!({ "prompt_cache_hit_tokens": 900, "prompt_cache_miss_tokens": 3 }), 900),
+            (json!({ "cache_read_input_tokens": 900, "cache_creation_input_tokens": 50 }), 950),
+            (json!({ "cache_read_input_tokens": -1, "prompt_tokens_details": [1] }), 0),
+        ] {
+            let mut usage = json!({ "prompt_tokens": 3, "completion_tokens": 2 });
+            usage.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let reply = reply(&json!({ "choices": [{ "message": { "content": "a" } }], "usage": usage }).to_string()).unwrap();
+            assert_eq!((reply.cached, reply.usage.map(Usage::cost)), (cached, Some(5)), "{more}");
+        }
+    }
+
     #[test]
     fn a_body_sets_neither_what_is_ours_nor_an_endless_answer() {
         let sampling = |body: Value| Sampling { max_answer_tokens: 100, body: body.as_object().unwrap().clone(), ..Sampling::default() };
@@ -466,6 +506,8 @@ mod tests {
         assert_eq!(error_message(r#"{"error":"bad model"}"#), "bad model");
         assert_eq!(error_message(r#"{"detail":"nothing here"}"#), "nothing here");
         assert_eq!(error_message("<p>502\n Bad</p>"), "<p>502 Bad</p>");
+        assert_eq!(brief("  \u{1b}[31mone\ttwo\r\n three ", 11), "[31mone two…");
+        assert_eq!((brief("one two", 7), brief(" \n", 7)), ("one two".to_owned(), String::new()));
         assert_eq!(error_message(&"é".repeat(400)).chars().count(), 301);
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn drive<T: Sync, R: Send>(
                     unanswered.lock().unwrap_or_else(PoisonError::into_inner).push((at, why));
                 }
                 // An endpoint that refuses a question works: others it may take.
-                Err(Halt::Refused(why)) => {
+                Err(Halt::Refused { why, .. }) => {
                     in_a_row.store(0, Ordering::SeqCst);
                     unanswered.lock().unwrap_or_else(PoisonError::into_inner).push((at, why));
                 }
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(driven.unanswered.len(), 50);
         assert!(driven.stop.is_none());
 
-        let refused = |_: &usize| Err::<(), _>(Halt::Refused("too long".into()));
+        let refused = |_: &usize| Err::<(), _>(Halt::Refused { why: "too long".into(), paid: false });
         let driven = drive(1, &units, refused, &|| (), &|_| panic!("it goes on"));
         assert!(driven.stop.is_none() && driven.unanswered.len() == 100);
 

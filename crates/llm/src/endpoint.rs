@@ -219,7 +219,8 @@ impl Endpoint {
         Failure { trouble, message: self.hidden(&format!("{error}{}", remedy(cause))), charge, after: None }
     }
 
-    fn hidden(&self, text: &str) -> String {
+    /// A message without the key.
+    pub(crate) fn hidden(&self, text: &str) -> String {
         self.key.as_ref().map_or_else(|| text.to_owned(), |key| key.hidden_in(text))
     }
 }

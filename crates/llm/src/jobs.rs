@@ -28,6 +28,8 @@ pub trait Progress: Sync {
     fn begin(&self, stage: &str, units: usize);
     /// One of them ended.
     fn done(&self);
+    /// Something is wrong with the answers as a whole; the job goes on.
+    fn warn(&self, warning: &str);
 }
 
 /// What every job works with.
@@ -149,7 +151,14 @@ impl Context<'_> {
     /// Works on units in parallel and tells of it.
     fn each<U: Sync, R: Send>(&self, stage: &str, units: &[U], work: impl Fn(&U) -> Result<R, Halt> + Sync) -> Driven<R> {
         self.progress.begin(stage, units.len());
-        drive(self.concurrency, units, work, &|| self.progress.done(), &|why| self.session.close(why))
+        let done = || {
+            self.progress.done();
+            // At once: whoever hears of it may not want to pay for the rest.
+            if let Some(warning) = self.session.untold() {
+                self.progress.warn(warning);
+            }
+        };
+        drive(self.concurrency, units, work, &done, &|why| self.session.close(why))
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`Limits`], [`Spent`] | the budget: set aside before, settled after |
 //! | `journal` | every request and answer, on disk before anything depends on it |
 //! | [`Session`], [`Model`] | one question: from the journal, else from the endpoint, and repaired once |
+//! | `form`, `cuts` | what all answers together tell: that a model never gives the form asked for, that an endpoint cuts prompts |
 //! | [`Prompt`], [`prompts`], [`Attributes`] | what is asked; ours are files of this crate |
 //! | [`Quality`], `words` | what a written text must be; what a word is, with and without blanks |
 //! | [`jobs`] | queries, triples, negatives, gecko, relabel: questions, checks, rows |
@@ -20,9 +21,11 @@
 mod answers;
 mod budget;
 mod chat;
+mod cuts;
 mod drive;
 mod endpoint;
 mod error;
+mod form;
 pub mod jobs;
 mod journal;
 mod key;

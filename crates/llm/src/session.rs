@@ -2,10 +2,11 @@
 //! where the answer has not the form asked for.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -19,8 +20,10 @@ use crate::{
     answers,
     budget::{self, Budget, Lack, Limits, Past, Spent},
     chat::{self, Message, Role, Sampling, Usage},
+    cuts::{self, Cuts},
     endpoint::{Charge, Endpoint, Failure, Trouble},
     error::LlmError,
+    form::{Form, Unread},
     journal::{Answer, Journal},
     prompt::Prompt,
     prompts,
@@ -40,6 +43,8 @@ const ODD_ANSWERS: u32 = 2;
 const PASSED_OVER: u32 = 2;
 /// A count of more than so many times what was set aside is nonsense.
 const BELIEVED: u64 = 100;
+/// Characters of an answer that a message shows at most.
+const EXCERPT: usize = 80;
 
 /// A model that answers, and how.
 #[derive(Debug, Clone)]
@@ -95,8 +100,8 @@ pub(crate) struct Judged<T> {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(crate) enum Halt {
-    /// To this question, which the endpoint does not take; others it may.
-    Refused(String),
+    /// To this question, which the endpoint does not take, or the model does not answer; others it may. `paid` where the model has worked for that.
+    Refused { why: String, paid: bool },
     /// To this question, after every attempt.
     Unanswered(String),
     /// The whole job stops.
@@ -112,6 +117,8 @@ pub enum Stop {
     Interrupted,
     /// The endpoint will not answer.
     Endpoint(String),
+    /// The model answers, and nothing that it says can be read.
+    Unreadable(String),
     /// A file could not be written.
     File(LlmError),
 }
@@ -131,6 +138,14 @@ pub struct Session {
     repair: Prompt,
     /// Requests refused, by model.
     refused: Mutex<HashMap<String, u32>>,
+    /// Whether answers have the form asked for.
+    form: Form,
+    /// Whether prompts are counted in full.
+    cuts: Cuts,
+    /// That they are not: said once.
+    warning: OnceLock<String>,
+    /// Whether somebody was told.
+    warned: AtomicBool,
 }
 
 impl Session {
@@ -163,6 +178,10 @@ impl Session {
             barred: AtomicBool::default(),
             repair,
             refused: Mutex::default(),
+            form: Form::default(),
+            cuts: Cuts::default(),
+            warning: OnceLock::new(),
+            warned: AtomicBool::default(),
         })
     }
 
@@ -180,6 +199,16 @@ impl Session {
     /// Answers that the journal holds.
     pub fn answers(&self) -> usize {
         self.journal.len()
+    }
+
+    /// What is wrong with the answers of this run as a whole, in one line, if something seems to be.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.get().map(String::as_str)
+    }
+
+    /// The same, to the first who asks once it is there.
+    pub(crate) fn untold(&self) -> Option<&str> {
+        self.warning().filter(|_| !self.warned.swap(true, Ordering::SeqCst))
     }
 
     /// From now on only the journal answers. A budget that is used up leaves the requests that it was used up by.
@@ -223,7 +252,39 @@ impl Session {
         question: &Question<'_>,
         check: impl Fn(&Answer) -> Result<T, Fault>,
     ) -> Result<Judged<T>, Halt> {
-        self.judged(question, &question.id(model), check, |id, messages, repair| self.answer(model, question, id, messages, repair))
+        let (asked_now, can_be_read) = (Cell::new(false), Cell::new(true));
+        let check = |answer: &Answer| {
+            let checked = check(answer);
+            can_be_read.set(!matches!(checked, Err(Fault::Form(_))));
+            checked
+        };
+        let judged = self.judged(question, &question.id(model), check, |id, messages, repair| {
+            if let Some(known) = self.find(model, id) {
+                return Ok(known);
+            }
+            if let Some((unread, last)) = self.form.hopeless(question.stage) {
+                return Err(Halt::Stop(unreadable(model, question.stage, unread, &last)));
+            }
+            asked_now.set(true);
+            self.answer(model, question, id, messages, repair)
+        });
+        let begins = |text: &str| chat::brief(&model.endpoint.hidden(text), EXCERPT);
+        match &judged {
+            // Out of the journal too: it shows that the model can.
+            Ok(_) if can_be_read.get() => self.form.read(question.stage),
+            Ok(Judged { unused, .. }) => {
+                if let Some(Unused { reason, answer, .. }) = unused.last() {
+                    let last = Unread { reason: reason.clone(), begins: begins(&answer.text), cut: answer.cut };
+                    self.form.unread(question.stage, asked_now.get(), last);
+                }
+            }
+            // No text at all, or what a moderation took away.
+            Err(Halt::Refused { why, paid: true }) => {
+                self.form.unread(question.stage, true, Unread { reason: why.clone(), begins: String::new(), cut: false });
+            }
+            Err(_) => {}
+        }
+        judged
     }
 
     fn answer(
@@ -235,9 +296,6 @@ impl Session {
         repair: Option<&Prompt>,
     ) -> Result<Answer, Halt> {
         let longest = model.sampling.longest_answer();
-        if let Some(known) = self.find(model, id) {
-            return Ok(known);
-        }
         let seed = u32::from_str_radix(&id[..7], 16).unwrap_or_default();
         let body = chat::request(&model.name, messages, &model.sampling, seed);
         let (mut tries, mut failures, mut odd, mut passed_over) = (0, 0, 0, 0);
@@ -264,13 +322,18 @@ impl Session {
             let failure = match outcome {
                 Ok(Ok(reply)) => {
                     turn.answered();
+                    let usage = reply.usage.filter(|usage| believed(*usage).is_some());
+                    // What was sent before, whole or but for its end, may be cached, and some count nothing of that.
+                    if tries == 0 && repair.is_none() {
+                        self.look_for_cuts(model, question, usage.map_or(0, |it| it.prompt), reply.cached);
+                    }
                     let answer = Answer {
                         text: reply.text,
                         cut: reply.cut,
                         max_answer_tokens: longest,
                         logprob: reply.logprob,
                         asked_logprob: model.sampling.logprobs,
-                        usage: reply.usage.filter(|usage| believed(*usage).is_some()),
+                        usage,
                         charged,
                         stage: question.stage.to_owned(),
                         model: model.name.clone(),
@@ -298,10 +361,10 @@ impl Session {
                 Trouble::Fatal => return Err(stop_at(model, &message)),
                 Trouble::Request => {
                     turn.answered();
-                    return Err(self.refused(model, message, REFUSALS));
+                    return Err(self.refused(model, message, REFUSALS, charged));
                 }
-                Trouble::Forbidden => return Err(self.refused(model, message, FORBIDDEN)),
-                Trouble::Odd if odd + 1 >= ODD_ANSWERS => return Err(self.refused(model, message, REFUSALS)),
+                Trouble::Forbidden => return Err(self.refused(model, message, FORBIDDEN, charged)),
+                Trouble::Odd if odd + 1 >= ODD_ANSWERS => return Err(self.refused(model, message, REFUSALS, charged)),
                 Trouble::Odd => odd += 1,
                 // The endpoint has too much to do, and this request has not failed; but where others are answered again and again, what is said to it is
                 // said to this one alone (that it is too large, say), and nobody else is to wait for it.
@@ -345,15 +408,34 @@ impl Session {
     }
 
     /// A request was refused. That stops the job where a model has refused many and never answered: it is not these requests that it does not take.
-    fn refused(&self, model: &Model, message: String, most: u32) -> Halt {
+    fn refused(&self, model: &Model, message: String, most: u32, charged: u64) -> Halt {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let count = refused.entry(model.name.clone()).or_default();
         *count += 1;
         if *count < most || self.budget.known(&model.name).answered {
-            return Halt::Refused(message);
+            return Halt::Refused { why: message, paid: charged > 0 };
         }
         let hint = "check the model's name, the longest answer and the fields added to requests";
         stop_at(model, &format!("it has refused {count} requests and answered none, the last with {message}; {hint}"))
+    }
+
+    /// Looks whether a prompt was `counted` with fewer tokens than it must have, what was `cached` included, and takes down what to say of it.
+    fn look_for_cuts(&self, model: &Model, question: &Question<'_>, counted: u64, cached: u64) {
+        // Not counted, or said already.
+        if counted == 0 || self.warning.get().is_some() {
+            return;
+        }
+        let fewest = cuts::fewest_tokens(question.prompt, &question.messages);
+        if self.cuts.seen(&model.name, fewest, counted.saturating_add(cached)) {
+            let characters: usize = question.messages.iter().map(|message| message.content.chars().count()).sum();
+            let (name, url) = (&model.name, model.endpoint.url());
+            // Of several who find it at once the first has said it.
+            let _ = self.warning.set(format!(
+                "model {name} at {url} counted {counted} tokens in a prompt of {characters} characters: the server seems to cut prompts, and answers \
+                 then are to other questions; raise its context length (Ollama: OLLAMA_CONTEXT_LENGTH, llama.cpp: -c) or show less (--depth, \
+                 --passages, --candidates, --document-words), in another --output, as what was answered is not asked again"
+            ));
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -426,8 +508,65 @@ fn stop_at(model: &Model, why: &str) -> Halt {
     Halt::Stop(Stop::Endpoint(format!("model {} at {}: {why}", model.name, model.endpoint.url())))
 }
 
+/// The end of a job whose answers cannot be read: how many, the last of them, and what to do.
+fn unreadable(model: &Model, stage: &str, unread: u32, last: &Unread) -> Stop {
+    let Unread { reason, begins, cut } = last;
+    let shown = if begins.is_empty() { String::new() } else { format!(" (it begins `{begins}`)") };
+    let help = match cut {
+        true => "give answers more room (--max-answer-tokens), or have the model think less (--body)",
+        false => {
+            "look at the server's chat template, the model and the prompt (--prompt); where JSON is asked for, \
+             --body '{\"response_format\":{\"type\":\"json_object\"}}' helps with many servers"
+        }
+    };
+    let (name, url) = (&model.name, model.endpoint.url());
+    Stop::Unreadable(format!(
+        "model {name} at {url}: {unread} questions in a row ({stage}) have no answer that can be read, and none before them had one; the last: \
+         {reason}{shown}; {help}"
+    ))
+}
+
 impl From<LlmError> for Halt {
     fn from(error: LlmError) -> Self {
         Self::Stop(Stop::File(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::*;
+
+    fn model(name: &str, sampling: Sampling) -> Model {
+        let endpoint = Endpoint::new("http://localhost:1/v1", None, Duration::from_secs(1)).unwrap();
+        Model { endpoint: Arc::new(endpoint), name: name.to_owned(), sampling }
+    }
+
+    /// The journals that there are hold answers under these: what is asked has the id that it had, however it is sampled, and everything else that
+    /// is asked has another.
+    #[test]
+    fn a_question_keeps_its_id() {
+        let prompt = Prompt::builtin("p", "about {{query}}");
+        let sources = json!({ "query": "q0", "passages": ["d1"] });
+        let question = Question { stage: "verdicts", prompt: &prompt, messages: prompt.filled(&[("query", "foxes")]), sources, sample: 0 };
+        let plain = model("m", Sampling::default());
+        let known = "8f6fa4dca73e87bf1eac69ad684d5e16";
+        assert_eq!(question.id(&plain), known);
+        let body = Map::from_iter([("reasoning_effort".to_owned(), json!("high"))]);
+        let other = Sampling { temperature: 1.0, max_answer_tokens: 9, logprobs: true, body };
+        assert_eq!(question.id(&model("m", other)), known);
+
+        let longer = Prompt::builtin("p", "tell me about {{query}}");
+        let ids = [
+            question.id(&model("n", Sampling::default())),
+            Question { stage: "second verdicts", ..question.clone() }.id(&plain),
+            Question { prompt: &longer, ..question.clone() }.id(&plain),
+            Question { messages: prompt.filled(&[("query", "hens")]), ..question.clone() }.id(&plain),
+            Question { sources: json!({ "query": "q1" }), ..question.clone() }.id(&plain),
+            Question { sample: 1, ..question.clone() }.id(&plain),
+        ];
+        let all: std::collections::HashSet<&str> = ids.iter().map(String::as_str).chain([known]).collect();
+        assert_eq!(all.len(), 7, "{ids:?}");
     }
 }

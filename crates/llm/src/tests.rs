@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod budget;
+mod counts;
 #[path = "../examples/endpoint/double.rs"]
 mod double;
 mod jobs;
@@ -9,6 +10,7 @@ mod key;
 mod refusals;
 mod relabel;
 mod resume;
+mod unreadable;
 
 use std::{
     path::Path,
@@ -36,6 +38,7 @@ struct Silent;
 impl Progress for Silent {
     fn begin(&self, _: &str, _: usize) {}
     fn done(&self) {}
+    fn warn(&self, _: &str) {}
 }
 
 fn model(double: &Double) -> Model {

@@ -2,7 +2,8 @@
 //! arXiv 2403.20327).
 //!
 //! The paper scores passages by relevance classification and by the likelihood of the query given the passage, and ranks by the sum of
-//! reciprocal ranks. Chat endpoints do not give the likelihood of a given text, so that the second score is asked for as well.
+//! reciprocal ranks. Chat endpoints do not give the likelihood of a given text, so that the second score is asked for as well. It scores each passage
+//! for itself; here one question shows all that were retrieved, in an order that is no part of the method.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -87,7 +88,7 @@ impl Gecko {
         let open = known.iter().filter(|judged| judged.is_none()).count() as u64;
         let written = self.written(context, known, &mut Outcome::default());
         for (written, found) in self.units(written, retrieve)?.iter().filter(|unit| unit.1.len() >= 2) {
-            let shown = context.shuffled(found, &written.query);
+            let shown = self.shown(context, written, found);
             for which in 0..STAGES.len() {
                 let question = self.score_question(context, which, written.seed, (&written.task, &written.query), &shown);
                 estimate.add_to(context, &self.judge, &question);
@@ -198,7 +199,7 @@ impl Gecko {
 
     /// The candidates by the sum of the reciprocal ranks that both scores give them.
     fn judge(&self, context: &Context<'_>, written: &Written, found: &[u32]) -> Result<Ranked, Halt> {
-        let shown = context.shuffled(found, &written.query);
+        let shown = self.shown(context, written, found);
         let mut ranked = Ranked { order: Vec::new(), shown, answers: Vec::new(), unused: Vec::new() };
         if found.len() < 2 {
             return Ok(ranked);
@@ -222,6 +223,20 @@ impl Gecko {
         Ok(ranked)
     }
 
+    /// The passages of a query as the model sees them, in an order that says nothing: a function of which they are, not of how they were ranked. So a
+    /// retriever that ranks the same ones otherwise asks nothing anew.
+    fn shown(&self, context: &Context<'_>, written: &Written, found: &[u32]) -> Vec<u32> {
+        // Earlier versions shuffled them as they were ranked: what was asked so is answered.
+        let as_ranked = context.shuffled(found, &written.query);
+        let question = self.score_question(context, 0, written.seed, (&written.task, &written.query), &as_ranked);
+        if context.session.has(&self.judge, &question) {
+            return as_ranked;
+        }
+        let mut sorted = found.to_vec();
+        sorted.sort_unstable();
+        context.shuffled(&sorted, &written.query)
+    }
+
     fn query_question(&self, context: &Context<'_>, document: u32) -> Question<'_> {
         Question {
             stage: "queries",
@@ -232,7 +247,15 @@ impl Gecko {
         }
     }
 
-    fn score_question(&self, context: &Context<'_>, which: usize, seed: u32, (task, query): (&str, &str), shown: &[u32]) -> Question<'_> {
+    /// What is asked about the passages of a query that was written for `seed`.
+    pub(crate) fn score_question(
+        &self,
+        context: &Context<'_>,
+        which: usize,
+        seed: u32,
+        (task, query): (&str, &str),
+        shown: &[u32],
+    ) -> Question<'_> {
         let prompt = &self.score_prompts[which];
         let (passages, count) = (context.numbered(shown), shown.len().to_string());
         Question {

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+use rand::seq::SliceRandom;
 use serde_json::json;
 
 use super::{
@@ -342,4 +343,80 @@ fn gecko_chooses_among_candidates() {
     let before = double.requests();
     fewer.run(&context, &retrieve).unwrap();
     assert_eq!(double.requests() - before, 4, "as estimated");
+}
+
+/// A retriever that ranks the same passages otherwise, as one does that was trained a little more: nothing is paid again, in whatever order they come.
+#[test]
+fn gecko_asks_nothing_anew_where_ranks_swap() {
+    let (folder, double) = (tempfile::tempdir().unwrap(), Double::start(|_| Play::Good));
+    let (collection, session, model) = (animals(), session(folder.path(), Limits::default()), model(&double));
+    let (context, job) = (context(&session, &model, &collection), gecko(&model, vec![0, 2, 4]));
+    let shown = |found: [u32; 4]| {
+        let retrieve = |texts: &[String], _: usize| Ok(texts.iter().map(|_| found.to_vec()).collect());
+        let (estimate, before) = (job.estimate(&context, &retrieve).unwrap(), double.requests());
+        let outcome = job.run(&context, &retrieve).unwrap();
+        assert_eq!(outcome.rows.len(), 3, "{:?}", outcome.rejected);
+        let passages: Vec<_> = outcome.rows.iter().map(|row| row["passages"].clone()).collect();
+        (estimate.requests as usize, double.requests() - before, passages)
+    };
+    // The cat takes the owl's place for its own query, the owl stands third for the others.
+    let (_, asked, first) = shown([5, 1, 0, 2]);
+    assert_eq!((asked, double.requests()), (9, 9));
+    for found in [[1, 5, 0, 2], [0, 1, 2, 5], [5, 1, 2, 0], [2, 0, 1, 5]] {
+        // Of the cat's own query, which it is not found for, the last is another one now and then.
+        let same = found[3] == 2;
+        let (estimate, asked, again) = shown(found);
+        assert_eq!(estimate, asked, "{found:?}");
+        assert_eq!(again[..2], first[..2], "{found:?}");
+        assert!(if same { asked == 0 && again == first } else { asked <= 2 }, "{found:?}: {asked}");
+    }
+}
+
+/// Versions before this one showed passages shuffled as they were ranked. Their answers serve as long as the ranks are those; with others the passages are
+/// asked about once more, and from then on whatever the ranks.
+#[test]
+fn gecko_goes_on_with_what_earlier_versions_asked() {
+    let (double, collection, seed) = (Double::start(|_| Play::Good), animals(), 1);
+    let (model, alone, old) = (model(&double), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let job = gecko(&model, vec![0, 2]);
+    let run = |folder: &std::path::Path, found: [u32; 4]| {
+        let (session, before) = (session(folder, Limits::default()), double.requests());
+        let retrieve = |texts: &[String], _: usize| Ok(texts.iter().map(|_| found.to_vec()).collect());
+        let outcome = job.run(&Context { seed, ..context(&session, &model, &collection) }, &retrieve).unwrap();
+        assert_eq!(outcome.rows.len(), 2, "{:?}", outcome.rejected);
+        (outcome.rows, double.requests() - before)
+    };
+    let found = [5, 2, 0, 1];
+    let (rows, asked) = run(alone.path(), found);
+    assert_eq!(asked, 6);
+
+    // The journal of an earlier version: the same queries, and questions about passages in its order.
+    let journal = std::fs::read_to_string(alone.path().join("journal.jsonl")).unwrap();
+    let queries = journal.lines().filter(|line| line.contains("\"stage\":\"queries\""));
+    std::fs::write(old.path().join("journal.jsonl"), queries.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let session_of_old = session(old.path(), Limits::default());
+    let context_of_old = Context { seed, ..context(&session_of_old, &model, &collection) };
+    let mut orders = Vec::new();
+    for (row, document) in rows.iter().zip([0, 2]) {
+        let (task, query) = (row["task"].as_str().unwrap(), row["text"].as_str().unwrap());
+        let mut order = found.to_vec();
+        order.shuffle(&mut prompts::random(seed, query));
+        for which in 0..2 {
+            let question = job.score_question(&context_of_old, which, document, (task, query), &order);
+            session_of_old.ask(&job.judge, &question, |_| Ok(())).unwrap();
+        }
+        orders.push(json!(order.iter().map(|at| format!("d{at}")).collect::<Vec<_>>()));
+    }
+    assert!(orders.iter().zip(&rows).any(|(order, row)| *order != row["passages"]), "another order than that of this version: {orders:?}");
+    drop(session_of_old);
+
+    let (again, asked) = run(old.path(), found);
+    assert_eq!(asked, 0, "what an earlier version has asked is answered");
+    assert_eq!(again.iter().map(|row| row["passages"].clone()).collect::<Vec<_>>(), orders);
+    let swapped = [2, 5, 0, 1];
+    let (_, asked) = run(old.path(), swapped);
+    assert_eq!(asked, 4, "in the order of this version");
+    for found in [swapped, [0, 1, 2, 5], found] {
+        assert_eq!(run(old.path(), found).1, 0, "{found:?}");
+    }
 }

@@ -134,6 +134,38 @@ fn models_of_one_name_are_two() {
     assert!(outcome.rows.len() == 3 && outcome.rows.iter().all(|row| row["decision"] == "neg"), "{:?}", outcome.rows);
 }
 
+/// One model that looks twice, the second time with more thought. Each look is asked as its own settings say, and has an answer of its own.
+#[test]
+fn each_look_is_asked_as_its_model_says() {
+    let double = Double::on(0, oracle(Vec::new()), |_| Play::Good);
+    let folder = tempfile::tempdir().unwrap();
+    let (collection, session, first) = (animals(), session(folder.path(), Limits::default()), model(&double));
+    let sampling = |temperature: f64, body: serde_json::Value| crate::Sampling {
+        temperature,
+        body: body.as_object().unwrap().clone(),
+        ..crate::Sampling::default()
+    };
+    let first = crate::Model { sampling: sampling(0.0, json!({ "top_p": 0.5 })), ..first };
+    let strong = crate::Model { sampling: sampling(1.0, json!({ "reasoning_effort": "high", "max_tokens": 4000 })), ..first.clone() };
+    let method = Method::Verdict { prompt: prompts::relabel(None).unwrap(), strong: Some(strong) };
+    // The hen alone, which is relevant: both are shown the same.
+    let lists = NegativeLists::from_rows(vec![vec![Listed { document: 1, score: None }], Vec::new(), Vec::new()]);
+    let job = Relabel::new(&lists, collection.split("train").unwrap(), 10, 3, method);
+    let context = context(&session, &first, &collection);
+    let outcome = job.run(&context);
+    assert_eq!((outcome.rows.len(), session.answers()), (1, 2), "{:?}", outcome.rows);
+    let bodies: Vec<_> = double.records().into_iter().map(|record| record.request.body).collect();
+    let said = |name: &str| bodies.iter().map(|body| body[name].clone()).collect::<Vec<_>>();
+    assert_eq!(bodies[0]["messages"], bodies[1]["messages"]);
+    assert_eq!(said("temperature"), [json!(0.0), json!(1.0)]);
+    assert_eq!(said("top_p"), [json!(0.5), json!(null)]);
+    assert_eq!(said("reasoning_effort"), [json!(null), json!("high")]);
+    assert_eq!(said("max_tokens"), [json!(512), json!(4000)]);
+    // Known to a run that goes on, however it samples.
+    let estimate = job.estimate(&context);
+    assert_eq!((estimate.requests, estimate.answered), (0, 2));
+}
+
 /// What the first model is sure of stays, where the stronger one gives no answer that can be used on the rest; that is neither negative nor
 /// positive in training.
 #[test]

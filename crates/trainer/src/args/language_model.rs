@@ -184,6 +184,12 @@ pub(crate) struct RelabelArgs {
     /// Name of the environment variable with that endpoint's key [default: the same, on the same host alone]
     #[arg(long, value_name = "VARIABLE", requires = "strong_endpoint")]
     pub(crate) strong_key_variable: Option<String>,
+    /// Its temperature [default: that of --temperature, else 0]
+    #[arg(long, value_name = "X", requires = "strong_model")]
+    pub(crate) strong_temperature: Option<f64>,
+    /// Further fields of its requests, in the place of those of --body, none of which it gets then; {} for no fields at all [default: those of --body]
+    #[arg(long, value_name = "JSON", requires = "strong_model")]
+    pub(crate) strong_body: Option<String>,
     /// The split whose queries are looked at
     #[arg(long, default_value = "train")]
     pub(crate) split: String,

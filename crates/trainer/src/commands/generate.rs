@@ -8,7 +8,7 @@ use llm::{Attributes, LlmError, Model, Prompt, Quality, Sampling, prompts};
 use mining::EmbeddingStore;
 use serde_json::json;
 
-use super::language_model::{self as shared, Desk, file};
+use super::language_model::{self as shared, Asked, Desk, file};
 use crate::args::{GenerateArgs, Kind, WrittenFrom};
 use crate::data::{self, Data};
 use crate::device::{self, Chosen};
@@ -38,7 +38,7 @@ pub(super) fn run(args: &GenerateArgs) -> Result<()> {
     if let Some((flag, _)) = counts.iter().find(|(_, count)| *count == Some(0)) {
         return Err(Usage::new(format!("{flag} 0: expected at least 1")).into());
     }
-    let model = shared::model(own, &own.model, &own.endpoint, &own.key_variable, 0.7, args.logprobs)?;
+    let model = shared::model(own, &Asked::first(own, 0.7, args.logprobs))?;
     let Some(source) = &args.data else { return triples(args, &model) };
     let collection = data::open(source)?;
     match args.kind {

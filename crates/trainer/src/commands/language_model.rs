@@ -18,43 +18,71 @@ use crate::args::LanguageModelArgs;
 use crate::errors::{OrUsage, Usage};
 use crate::{interrupt, output};
 
-/// A model at an endpoint; `temperature` where no flag says another.
-pub(super) fn model(
-    args: &LanguageModelArgs,
-    name: &str,
-    endpoint: &str,
-    variable: &str,
-    temperature: f64,
-    logprobs: bool,
-) -> Result<Model> {
+/// Who is asked, and how, as the flags say it. What two flags can say stands beside the one that does, for messages to name it.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) name: &'a str,
+    /// A URL.
+    pub(super) endpoint: &'a str,
+    /// The environment variable with its key.
+    pub(super) key_variable: &'a str,
+    pub(super) temperature: (&'static str, f64),
+    pub(super) body: (&'static str, Option<&'a str>),
+    /// What another model of the same command gets: it is written down as well, and must not carry this one's key either.
+    pub(super) other_body: (&'static str, Option<&'a str>),
+    pub(super) logprobs: bool,
+}
+
+impl<'a> Asked<'a> {
+    /// The model of the flags that every command has; `temperature` where none says another.
+    pub(super) fn first(args: &'a LanguageModelArgs, temperature: f64, logprobs: bool) -> Self {
+        let body = ("--body", args.body.as_deref());
+        Self {
+            name: &args.model,
+            endpoint: &args.endpoint,
+            key_variable: &args.key_variable,
+            temperature: ("--temperature", args.temperature.unwrap_or(temperature)),
+            body,
+            other_body: body,
+            logprobs,
+        }
+    }
+}
+
+/// A model at an endpoint.
+pub(super) fn model(args: &LanguageModelArgs, asked: &Asked<'_>) -> Result<Model> {
     let wrong = |flag: &str, value: f64, expected: &str| Usage::new(format!("{flag} {value}: expected {expected}"));
     if !(args.timeout > 0.0 && args.timeout <= 86_400.0) {
         return Err(wrong("--timeout", args.timeout, "seconds above 0 and up to a day").into());
     }
-    let temperature = args.temperature.unwrap_or(temperature);
+    let (flag, temperature) = asked.temperature;
     if !(0.0..=2.0).contains(&temperature) {
-        return Err(wrong("--temperature", temperature, "0 to 2").into());
+        return Err(wrong(flag, temperature, "0 to 2").into());
     }
     if args.max_answer_tokens == 0 || args.concurrency == 0 || args.attempts == 0 || args.document_words == 0 {
         return Err(Usage::new("--max-answer-tokens, --concurrency, --attempts and --document-words are at least 1").into());
     }
+    let variable = asked.key_variable;
     let key = Key::from_variable(variable).or_usage()?;
-    let endpoint = Endpoint::new(endpoint, key, Duration::from_secs_f64(args.timeout)).or_usage()?;
-    // Messages show the body, and job.json holds it.
-    if args.body.as_deref().is_some_and(|text| endpoint.key_stands_in(text)) {
-        return Err(Usage::new(format!("--body carries the key of {variable}; that is sent in a header, from the environment")).into());
+    let endpoint = Endpoint::new(asked.endpoint, key, Duration::from_secs_f64(args.timeout)).or_usage()?;
+    // Messages show bodies, and job.json holds them.
+    for (flag, body) in [asked.body, asked.other_body] {
+        if body.is_some_and(|text| endpoint.key_stands_in(text)) {
+            return Err(Usage::new(format!("{flag} carries the key of {variable}; that is sent in a header, from the environment")).into());
+        }
     }
-    let body = match &args.body {
+    let (flag, body) = asked.body;
+    let body = match body {
         None => serde_json::Map::new(),
         Some(text) => serde_json::from_str(text)
-            .map_err(|error| Usage::new(format!("--body {text}: {error}; expected a JSON object, for instance {{\"top_p\":0.9}}")))?,
+            .map_err(|error| Usage::new(format!("{flag} {text}: {error}; expected a JSON object, for instance {{\"top_p\":0.9}}")))?,
     };
-    let sampling = Sampling { temperature, max_answer_tokens: args.max_answer_tokens, logprobs, body };
-    sampling.validate().map_err(|error| Usage::new(format!("--body: {error}")))?;
+    let sampling = Sampling { temperature, max_answer_tokens: args.max_answer_tokens, logprobs: asked.logprobs, body };
+    sampling.validate().map_err(|error| Usage::new(format!("{flag}: {error}")))?;
     if endpoint.key_is_readable_on_the_way() {
         output::note(&format!("warning: the key of {variable} goes to {} unencrypted; use https", endpoint.url()));
     }
-    Ok(Model { endpoint: Arc::new(endpoint), name: name.to_owned(), sampling })
+    Ok(Model { endpoint: Arc::new(endpoint), name: asked.name.to_owned(), sampling })
 }
 
 /// The stage of the prompt that sends an answer back; every job has it.
@@ -189,10 +217,12 @@ impl<'a> Desk<'a> {
         }
         let path = folder.path().join(name);
         let spent = self.session.spent();
+        // The warning was said when it came up.
+        let notes: Vec<&str> = self.session.warning().into_iter().chain(outcome.notes.iter().map(String::as_str)).collect();
         let counts = json!({
             "output": path, "rows": outcome.rows.len(), "rejected": left_out.len(), "reasons": reasons,
             "repaired": sent_back.iter().filter(|it| it.repaired == Some(true)).count(), "units": outcome.units, "open": outcome.open,
-            "requests": spent.requests, "tokens": spent.tokens, "notes": outcome.notes,
+            "requests": spent.requests, "tokens": spent.tokens, "notes": notes,
         });
         let mut job = self.job.clone();
         job["outcome"] = counts.clone();
@@ -225,6 +255,11 @@ impl<'a> Desk<'a> {
             }
             Some(Stop::Interrupted) => Err(anyhow!("interrupted, {left}; go on with the same command")),
             Some(Stop::Endpoint(why)) => Err(anyhow!("{why}; {left}; go on with the same command")),
+            Some(Stop::Unreadable(why)) => Err(anyhow!(
+                "{why}; {left}, {} has what was answered; once it is mended the same command goes on with the rest, and another \
+                 --output asks for all of it anew",
+                rejected.display()
+            )),
             None if outcome.open > 0 => Err(anyhow!("{left}, {} says why; the same command asks for them again", rejected.display())),
             None if outcome.rows.is_empty() && outcome.rejected.is_empty() => {
                 Err(anyhow!("no row came out: there was nothing to ask about"))
@@ -285,6 +320,14 @@ impl Progress for Bars {
     fn done(&self) {
         if let Some(bar) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             bar.inc(1);
+        }
+    }
+
+    fn warn(&self, warning: &str) {
+        let say = || output::note(&format!("warning: {warning}"));
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(bar) => bar.suspend(say),
+            None => say(),
         }
     }
 }
