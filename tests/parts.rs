@@ -122,6 +122,40 @@ fn a_learned_temperature_moves_and_is_logged() {
 }
 
 #[test]
+fn a_learned_temperature_goes_on_where_the_weights_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let temperature = "loss.temperature={ learned = 0.15, min = 0.01, learning_rate = 0.05 }";
+    let with =
+        |out: &str, rounds: &str| train(folder.path(), "in-batch", out, &["train.steps=8", temperature, rounds]).steps("temperature");
+    let goes_on = with("on", "round=[{},{train={restart=false}}]");
+    let again = with("again", "round=[{},{}]");
+    assert_eq!(goes_on[..4], again[..4]);
+    assert!((again[4] - 0.15).abs() < 1e-6, "{again:?}");
+    // A step of Adam from where the first round had got to, whose last step is not in its log.
+    assert!((goes_on[4] / goes_on[3]).ln().abs() < 0.1 && (goes_on[4] - 0.15).abs() > 1e-4, "{goes_on:?}");
+    // A round that names another one begins with that.
+    let named = with("named", "round=[{},{train={restart=false},loss={temperature={learned=0.3}}}]");
+    assert!((named[4] - 0.3).abs() < 1e-6, "{named:?}");
+}
+
+#[test]
+fn a_queue_waits_anew_in_every_round() {
+    let folder = tempfile::tempdir().unwrap();
+    let set =
+        ["train.steps=10", "negatives.source.1.start_after=3", "round=[{},{}]", "train.checkpoint_every=1", "train.keep_checkpoints=11"];
+    train(folder.path(), "memory-bank", "run", &set);
+    let served = || -> Vec<bool> {
+        let log = fs::read_to_string(folder.path().join("run/batches.jsonl")).unwrap();
+        log.lines().map(|line| !serde_json::from_str::<serde_json::Value>(line).unwrap()["queue"].is_null()).collect()
+    };
+    let expected = [false, false, false, true, true].repeat(2);
+    assert_eq!(served(), expected);
+    // Gone on with in the second round, it knows when that began.
+    resume(folder.path(), "run", 6);
+    assert_eq!(served(), expected);
+}
+
+#[test]
 fn a_budget_of_seconds_ends_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let run = train(folder.path(), "in-batch", "run", &["train.seconds=1"]);

@@ -10,6 +10,7 @@
 //! | [`Shortcut`] | how well generated texts can be told from others by their rows alone |
 //! | [`mine()`] | one-shot mining with the semantics of sentence-transformers' `mine_hard_negatives` |
 //! | [`cluster()`], [`Topics`] | clusters of rows; batches whose queries share a topic |
+//! | [`Waiting`] | pairs in line for batches in which no text stands twice |
 //! | [`Queue`], [`momentum_update`] | rows of past steps as further columns; the slow encoder that may fill them |
 //! | [`Retrieval`] | negatives retrieved at every step from documents that stay as they are |
 //! | [`bm25_run`], [`bm25_of_texts`] | the lexical baseline |
@@ -44,6 +45,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod waiting;
 
 pub use candidate::Candidate;
 pub use config::{
@@ -68,3 +70,4 @@ pub use source_report::{SourceReport, rank_histogram};
 pub use sources::bm25::{bm25_of_texts, bm25_run};
 pub use store::{EmbeddingStore, StorePrecision};
 pub use topics::{TopicBatches, TopicDraw, Topics};
+pub use waiting::Waiting;

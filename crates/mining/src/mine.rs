@@ -2,8 +2,8 @@
 //!
 //! The order of operations is theirs: rows of length 1; search to the depth plus the largest number of positives; drop positives; margins
 //! against the lowest positive; highest, then lowest score; keep `depth` survivors, then skip; choose. Identity is exact text, so a copy
-//! of a positive goes, and of several documents with one text only the first takes part. Beyond theirs: everything judged goes, also with
-//! grade 0.
+//! of a positive goes, and of several documents with one text only the first takes part; what is judged for one query goes for all of its text.
+//! Beyond theirs: everything judged goes, also with grade 0.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::candidate::Candidate;
 use crate::chance::{Purpose, generator};
-use crate::config::DrawConfig;
+use crate::config::{DEEPEST, DrawConfig};
 use crate::draws::{self, Draw, DrawContext};
 use crate::error::MiningError;
 use crate::filters::Margin;
@@ -188,7 +188,9 @@ pub fn mine(
     let most_positives = queries.iter().map(|&query| judgments.positives(query).count()).max().unwrap_or(0);
     let depth = options.range_max(most_positives);
     let copies: Vec<u32> = (0..store.len() as u32).filter(|&document| knowledge.class(document) != document).collect();
-    let k = (depth + most_positives).min(store.len() - copies.len());
+    // Found, and dropped, are also the documents of other queries of one text, as far as search goes.
+    let most_together = queries.iter().map(|&query| knowledge.judged_together(query)).max().unwrap_or(0);
+    let k = (depth + most_positives).max((depth + most_together).min(DEEPEST)).min(store.len() - copies.len());
 
     let chooser = Chooser { draw: draws::build(&options.draw), knowledge: &knowledge, options, depth };
     let mut tally = Tally::default();
@@ -230,11 +232,10 @@ impl Chooser<'_> {
         let relative = Margin::new(options.relative_margin.map(f64::from), None);
         let absolute = Margin::new(None, options.absolute_margin.map(f64::from));
         let (max, min) = (options.max_score, options.min_score);
-        let judged: Vec<u32> = knowledge.judged(query).map(|document| knowledge.class(document)).collect();
 
         let mut survivors = Vec::new();
         for ((document, score), rank) in found.zip(1..) {
-            if judged.contains(&knowledge.class(document)) {
+            if knowledge.is_copy_of_judged(query, document) {
                 continue;
             }
             tally.candidates += 1;

@@ -148,9 +148,22 @@ impl Miner {
     /// # Errors
     /// When the configuration makes no sense, a source cannot be opened, or judgments and collection do not belong together.
     pub fn new(config: &NegativesConfig, collection: &Collection, judgments: &Judgments, seed: u64) -> Result<Self, MiningError> {
+        Self::among(config, collection, [judgments; 2], seed)
+    }
+
+    /// As [`Miner::new`] for the queries of the first judgments, where the second are also known: what they judge for a query of the same text as one of these is no negative of that.
+    ///
+    /// # Errors
+    /// As [`Miner::new`].
+    pub fn among(
+        config: &NegativesConfig,
+        collection: &Collection,
+        [judgments, all]: [&Judgments; 2],
+        seed: u64,
+    ) -> Result<Self, MiningError> {
         config.validate()?;
         let keep_nonrelevant = config.filter.iter().any(|filter| matches!(filter, FilterConfig::Judged { keep_nonrelevant: true }));
-        let knowledge = Arc::new(Knowledge::new(collection, judgments, keep_nonrelevant)?);
+        let knowledge = Arc::new(Knowledge::among(collection, [judgments, all], keep_nonrelevant)?);
         let training: Vec<u32> = judgments.queries().collect();
         // Of queries that were written later nobody knows all that is relevant.
         let known = |truth: &&Judgments| training.iter().any(|&query| !truth.judged(query).is_empty());

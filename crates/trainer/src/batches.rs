@@ -216,8 +216,8 @@ impl Assembler {
         let mut blocked = Marks::repeat(&shared, pairs.len());
         for (row, (&(query, positive), negatives)) in pairs.iter().zip(own).enumerate() {
             negatives.iter().for_each(|document| blocked.set(row, place[document], false));
-            // By text, so that copies count: whatever was judged for the query, with grade 0 as well (dropped by a relabelling, refused by a
-            // round trip), the query's own text, and the positive of this row.
+            // By text, so that copies count: whatever was judged for the query or another one of its text, with grade 0 as well (dropped by a
+            // relabelling, refused by a round trip), the query's own text, and the positive of this row.
             texts.copies(query).chain(texts.alike(positive)).for_each(|column| blocked.set(row, column, true));
             blocked.set(row, place[&positive], false);
         }
@@ -330,12 +330,14 @@ mod tests {
                     |document: u32| if document < first { collection.documents.text(document) } else { texts.texts.get(document - first) };
                 let all: Vec<u32> = batch.drawn.iter().flatten().map(|it| it.document).collect();
                 for (row, &(query, positive)) in batch.pairs.iter().enumerate() {
+                    // What is judged for a query is judged for all that are trained on and have its text.
+                    let trained = judgments.queries().filter(|&it| collection.queries.text(it) == collection.queries.text(query));
+                    let known_texts: Vec<&str> = trained.flat_map(|it| judgments.judged(it)).map(|&(other, _)| text(other)).collect();
                     for (column, &document) in batch.columns.iter().enumerate() {
                         let own = batch.drawn[row].iter().any(|it| it.document == document);
                         let foreign =
                             assembler.in_batch && batch.pairs.iter().any(|pair| pair.1 == document) || share && all.contains(&document);
-                        let judged = judgments.judged(query).iter().any(|&(other, _)| text(other) == text(document));
-                        let known = judged || text(document) == collection.queries.text(query);
+                        let known = known_texts.contains(&text(document)) || text(document) == collection.queries.text(query);
                         let expected = document == positive || (own || foreign) && !known;
                         assert_eq!(!batch.blocked.get(row, column), expected, "{recipe}, seed {seed}: {document} for {query}");
                         assert!(!(own && known), "drawn though known");

@@ -31,6 +31,9 @@ pub(crate) struct Position {
     /// The round that weights and negatives belong to, from 0.
     #[serde(default)]
     pub(crate) round: usize,
+    /// The step that it began at.
+    #[serde(default)]
+    pub(crate) round_began: usize,
     /// Versions of the negatives in the rounds before this one.
     #[serde(default)]
     pub(crate) versions: u64,

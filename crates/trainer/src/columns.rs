@@ -28,7 +28,7 @@ const QUEUE: &str = "queue.safetensors";
 pub(crate) enum DocumentSide {
     /// The trained encoder, in the step, with gradient.
     Shared,
-    /// Rows of the start encoder, computed once: only the query side learns.
+    /// Rows of the encoder that the round started from, computed once: only the query side learns.
     Frozen(EmbeddingStore),
     /// The same, and the columns are what the queries of the step retrieve from it (ADORE, Zhan et al. 2021, arXiv 2104.08051).
     Retrieved(Retrieval),
@@ -82,8 +82,8 @@ impl PairScorer for Teacher {
 /// The rows of earlier steps as further columns.
 pub(crate) struct Bank {
     pub(crate) queue: Queue,
-    /// Steps before its rows count: those of an encoder that moves fast mislead.
-    pub(crate) start_after: usize,
+    /// The first step of the run at which its rows count: those of an encoder that moves fast mislead.
+    pub(crate) serves_from: usize,
 }
 
 /// Makes the columns of every step.
@@ -158,7 +158,7 @@ impl Columns {
         let queue_age = self.bank.as_ref().and_then(|bank| bank.queue.age_range());
         if let Some(bank) = &mut self.bank {
             let pushed = embedded.documents.clone();
-            if batch.step >= bank.start_after && !bank.queue.is_empty() {
+            if batch.step >= bank.serves_from && !bank.queue.is_empty() {
                 append(&mut embedded, bank, batch, &self.knowledge, &mut columns)?;
             }
             bank.queue.push(pushed, &batch.columns).context("filling the queue")?;

@@ -160,7 +160,7 @@ pub(crate) struct EncoderConfig {
 pub(crate) enum DocumentEncoder {
     /// The trained one; gradients flow through both sides.
     Shared,
-    /// The one that the run started from, its rows computed once: only the query side learns (ADORE, Zhan et al. 2021, arXiv 2104.08051).
+    /// The one that the round started from, its rows computed once: only the query side learns (ADORE, Zhan et al. 2021, arXiv 2104.08051).
     Frozen,
     /// A moving average of the trained one, without gradient (MoCo, He et al. 2020, arXiv 1911.05722).
     Momentum,

@@ -36,7 +36,7 @@ impl Guide {
         let length = |tokens: &[u32]| tokens.len() as u32;
         let tokens = Arc::clone(rows.tokens());
         let ids = 0..(data.documents() + generated) as u32;
-        let path = folder.join(kept_rows::name("documents", rows.network(), ids.clone().map(|id| tokens.document(id))));
+        let path = folder.join(kept_rows::name("documents", rows.document_network(), ids.clone().map(|id| tokens.document(id))));
         let mut documents = AllTexts { rows, lengths: ids.map(|id| length(tokens.document(id))).collect(), queries: false };
         let documents = documents.encode(&device, &path).context("encoding the documents with the guide")?;
         let ids = 0..data.collection.queries.len() as u32;

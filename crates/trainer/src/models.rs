@@ -4,6 +4,7 @@
 //! first asked for and reads the collection through token rows of its own.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -61,7 +62,15 @@ impl Models {
         Ok(self.rows(Self::round_start_name(config), round)?.network().clone())
     }
 
-    /// Its name.
+    /// The encoder of documents that a round starts from: another one where it goes on from a round whose documents were frozen.
+    ///
+    /// # Errors
+    /// When the model of the round before cannot be read.
+    pub(crate) fn round_documents(&mut self, config: &Config, round: usize) -> Result<Network> {
+        Ok(self.rows(Self::round_start_name(config), round)?.document_network().clone())
+    }
+
+    /// The name of both.
     pub(crate) fn round_start_name(config: &Config) -> &'static str {
         if config.train.restart { START } else { PREVIOUS_ROUND }
     }
@@ -76,21 +85,28 @@ impl Models {
         let rows = match self.opened.remove(&key) {
             Some(rows) => rows,
             None if key == START => Rows::new(self.start.clone(), &self.device, &self.data.tokens),
-            None => self.load(&key, name == PREVIOUS_ROUND)?,
+            None if name == PREVIOUS_ROUND => self.load_round(round - 1)?,
+            None => self.load(&key)?,
         };
         Ok(self.opened.entry(key).or_insert(rows))
     }
 
-    /// `own`: a model of this run, which goes on as it was: a folder has one length for both sides, and says nothing of how it computes.
-    fn load(&self, model: &str, own: bool) -> Result<Rows> {
+    fn load(&self, model: &str) -> Result<Rows> {
         let encoder = Encoder::load(model, &self.device).or_usage()?;
-        if own {
-            let network = encoder.network.with_precision(self.start.precision()).or_usage()?;
-            return Ok(Rows::new(network, &self.device, &self.data.tokens));
-        }
         setup::warn_of_products(model, &encoder.settings, "");
         let tokens = TokenRows::prepare(&self.data.collection, &self.data.side, &encoder.tokenizer, &encoder.settings)?;
         Ok(Rows::new(encoder.network, &self.device, &Arc::new(tokens)))
+    }
+
+    /// What a round of this run ended with, which goes on as it was: a folder has one length for both sides, and says nothing of how it computes.
+    fn load_round(&self, round: usize) -> Result<Rows> {
+        let network = |folder: &Path| -> Result<Network> {
+            let encoder = Encoder::load(&folder.display().to_string(), &self.device).or_usage()?;
+            Ok(encoder.network.with_precision(self.start.precision()).or_usage()?)
+        };
+        let rows = Rows::new(network(&self.folder.round(round))?, &self.device, &self.data.tokens);
+        let documents = self.folder.round_documents(round);
+        Ok(if documents.is_dir() { rows.with_documents(network(&documents)?) } else { rows })
     }
 }
 
@@ -130,5 +146,45 @@ impl Encoders for Views<'_> {
             Some(teacher) => Some(&mut **teacher),
             None => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corpus::Collection;
+
+    use super::*;
+    use crate::side_files::SideFiles;
+
+    #[test]
+    fn documents_that_were_frozen_in_a_round_are_read_by_their_own_encoder_afterwards() {
+        let mut collection = Collection::default();
+        ["one", "two"].iter().for_each(|text| _ = collection.documents.push(text, text).unwrap());
+        collection.queries.push("which", "two").unwrap();
+        let device = Device::flex();
+        let texts = || collection.documents.texts().iter().chain(collection.queries.texts().iter());
+        let [start, queries, documents] = [1, 2, 3].map(|seed| Encoder::tiny(texts(), seed, &device));
+        let data = Arc::new(Data::cached(None, collection.clone(), SideFiles::default(), &start.tokenizer, &start.settings).unwrap());
+        let numbers = |rows: &mut Rows| {
+            let [queries, documents] = [rows.queries(&[0]), rows.documents(&[0, 1])];
+            [queries, documents].map(|rows| rows.unwrap().try_into_vec_as::<f32>().unwrap())
+        };
+        let of = |encoder: &Encoder| numbers(&mut Rows::new(encoder.network.clone(), &device, &data.tokens));
+        let folder = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(folder.path().join("run")).unwrap();
+        let previous = || numbers(Models::new(start.network.clone(), &data, &device, &folder).rows(PREVIOUS_ROUND, 1).unwrap());
+        queries.save(&folder.round(0)).unwrap();
+        assert_eq!(previous(), of(&queries));
+        documents.save(&folder.round_documents(0)).unwrap();
+        let [of_queries, of_documents] = [of(&queries), of(&documents)];
+        assert_eq!(previous(), [of_queries[0].clone(), of_documents[1].clone()]);
+        assert_ne!(of_queries[1], of_documents[1]);
+        // A round of frozen documents that goes on from there keeps them.
+        let mut models = Models::new(start.network.clone(), &data, &device, &folder);
+        let mut config = Config::default();
+        config.train.restart = false;
+        let kept = models.round_documents(&config, 1).unwrap();
+        assert_eq!(numbers(&mut Rows::new(kept, &device, &data.tokens)), of_documents);
+        assert_eq!(numbers(&mut Rows::new(models.round_start(&config, 1).unwrap(), &device, &data.tokens)), of_queries);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use anyhow::{Context, Result};
 use corpus::Judgments;
-use mining::{TopicBatches, Topics};
+use mining::{TopicBatches, Topics, Waiting};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -51,8 +51,7 @@ impl Plan {
             pairs.shuffle(&mut generator(seed, u64::MAX));
             pairs.truncate(limit);
         }
-        let mut visits = HashMap::new();
-        pairs.iter().for_each(|&(query, _)| *visits.entry(query).or_insert(0) += 1);
+        let visits = visits(&pairs);
         Self { pairs, visits, config: batch.clone(), seed, composed: Mutex::new(None), told: Once::new() }
     }
 
@@ -121,7 +120,7 @@ impl Plan {
         for missing in made..self.steps_per_epoch() {
             batches.push(batches[missing % made].clone());
         }
-        Ok(self.numbered(epoch, batches))
+        Ok(numbered(epoch, &self.visits, batches))
     }
 
     /// Pairs that share a text cannot stand in one batch: where few texts have many pairs, batches are short and most pairs never come.
@@ -139,43 +138,35 @@ impl Plan {
             });
         }
     }
+}
 
-    /// Counts each query's visits, so that no two have the same number: a query with two positives comes twice in an epoch, and one of a
-    /// topic that is drawn often any number of times. Without such repetitions the number is the epoch's.
-    fn numbered(&self, epoch: usize, batches: Vec<Vec<(u32, u32)>>) -> Vec<Vec<Turn>> {
-        let mut before: HashMap<u32, u64> = HashMap::new();
-        let mut turn = |(query, positive): (u32, u32)| {
-            let (before, usual) = (before.entry(query).or_insert(0), self.visits.get(&query).copied().unwrap_or(1));
-            // What goes beyond an epoch's usual visits must not be the next epoch's first.
-            let visit = epoch as u64 * usual + *before % usual + ((*before / usual) << 32);
-            *before += 1;
-            Turn { query, positive, visit }
-        };
-        batches.into_iter().map(|batch| batch.into_iter().map(&mut turn).collect()).collect()
-    }
+/// By query: its pairs, which is how often it comes in an epoch of every pair once.
+pub(crate) fn visits(pairs: &[(u32, u32)]) -> HashMap<u32, u64> {
+    let mut visits = HashMap::new();
+    pairs.iter().for_each(|&(query, _)| *visits.entry(query).or_insert(0) += 1);
+    visits
+}
+
+/// Counts each query's visits, of which an epoch has `usual` ones as a rule, so that no two have the same number: a query with two positives comes
+/// twice in an epoch, and one of a topic that is drawn often any number of times. Without such repetitions the number is the epoch's.
+pub(crate) fn numbered(epoch: usize, usual: &HashMap<u32, u64>, batches: Vec<Vec<(u32, u32)>>) -> Vec<Vec<Turn>> {
+    let mut before: HashMap<u32, u64> = HashMap::new();
+    let mut turn = |(query, positive): (u32, u32)| {
+        let (before, usual) = (before.entry(query).or_insert(0), usual.get(&query).copied().unwrap_or(1));
+        // What goes beyond an epoch's usual visits must not be the next epoch's first.
+        let visit = epoch as u64 * usual + *before % usual + ((*before / usual) << 32);
+        *before += 1;
+        Turn { query, positive, visit }
+    };
+    batches.into_iter().map(|batch| batch.into_iter().map(&mut turn).collect()).collect()
 }
 
 /// Fills up to `most` batches in order; a pair whose query or positive text is already in the batch waits for the next one.
 fn without_duplicates(pairs: Vec<(u32, u32)>, size: usize, same_text: &[u32], most: usize) -> Vec<Vec<(u32, u32)>> {
     let mut batches = Vec::new();
-    let mut waiting = std::collections::VecDeque::from(pairs);
+    let mut waiting = Waiting::new(pairs, same_text);
     while !waiting.is_empty() && batches.len() < most {
-        let (mut batch, mut later) = (Vec::with_capacity(size.min(waiting.len())), Vec::new());
-        let (mut queries, mut texts) = (HashSet::new(), HashSet::new());
-        while batch.len() < size {
-            let Some((query, document)) = waiting.pop_front() else { break };
-            if queries.contains(&query) || texts.contains(&same_text[document as usize]) {
-                later.push((query, document));
-            } else {
-                queries.insert(query);
-                texts.insert(same_text[document as usize]);
-                batch.push((query, document));
-            }
-        }
-        for pair in later.into_iter().rev() {
-            waiting.push_front(pair);
-        }
-        batches.push(batch);
+        batches.push(waiting.take(size));
     }
     // Full batches first: those that ran out of pairs go to the end, where the epoch is cut.
     batches.sort_by_key(|batch| batch.len() < size);

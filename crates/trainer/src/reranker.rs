@@ -27,6 +27,7 @@ use crate::data::Data;
 use crate::errors::{OrUsage, Usage};
 use crate::models::{Models, PREVIOUS_ROUND, RETRIEVER, START, Views};
 use crate::output;
+use crate::plan::{self, Turn};
 use crate::rows::Rows;
 use crate::runfolder::{RunFolder, write_whole};
 use crate::setup;
@@ -288,20 +289,17 @@ fn train(
     let per_epoch = pairs.len().div_ceil(settings.lists).max(1);
     let bar = output::progress(settings.steps, "steps of the reranker");
     let mut losses = Vec::with_capacity(settings.steps);
-    let mut shuffled = None;
+    let mut composed: Option<(usize, Vec<Vec<Turn>>)> = None;
     let groups = |step: usize| -> Result<Vec<teacher::Group>> {
-        // The order of an epoch is a function of seed and epoch.
         let (epoch, place) = (step / per_epoch, step % per_epoch);
-        if shuffled.as_ref().is_none_or(|(of, _)| *of != epoch) {
-            let mut order = pairs.clone();
-            order.shuffle(&mut ChaCha8Rng::seed_from_u64(config.train.seed ^ (epoch as u64 + 1) << 32));
-            shuffled = Some((epoch, order));
+        if composed.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            composed = Some((epoch, lists_of_epoch(&pairs, settings.lists, config.train.seed, epoch)));
         }
-        let order = shuffled.as_ref().map_or(&pairs, |it| &it.1);
-        let chosen = order.iter().cycle().skip(place * settings.lists).take(settings.lists.min(order.len()));
-        let lists: Vec<List> = chosen
-            .map(|&(query, positive)| {
-                let drawn = lists.draw(&Visit::new(query, positive, settings.negatives, epoch as u64));
+        let turns = composed.as_ref().map_or(&[][..], |(_, steps)| &steps[place][..]);
+        let lists: Vec<List> = turns
+            .iter()
+            .map(|&Turn { query, positive, visit }| {
+                let drawn = lists.draw(&Visit::new(query, positive, settings.negatives, visit));
                 List { query, documents: std::iter::once(positive).chain(drawn.iter().map(|it| it.document)).collect() }
             })
             .filter(|list| list.documents.len() > 1)
@@ -332,6 +330,16 @@ fn train(
     Ok((model, trained))
 }
 
+/// The lists of an epoch, step by step: every pair once in an order that is a function of seed and epoch, and where the last step has room the first
+/// ones again. Each is a visit of its query with a number of its own, as in the plan of a round, so that no two lists of a query have the same draw.
+fn lists_of_epoch(pairs: &[(u32, u32)], lists: usize, seed: u64, epoch: usize) -> Vec<Vec<Turn>> {
+    let mut order = pairs.to_vec();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ (epoch as u64 + 1) << 32));
+    let size = lists.min(order.len());
+    let step = |step: usize| (0..size).map(|at| order[(step * size + at) % order.len()]).collect();
+    plan::numbered(epoch, &plan::visits(pairs), (0..order.len().div_ceil(size)).map(step).collect())
+}
+
 /// A miner of the lists to train on: uniform draws from what the encoder of the round before finds.
 fn mine(config: &Config, judgments: &Judgments, around: &Surroundings, models: &mut Models, round: usize) -> Result<Miner> {
     let text = format!(
@@ -345,4 +353,31 @@ fn mine(config: &Config, judgments: &Judgments, around: &Surroundings, models: &
     let mut encoders = Views { current, models, round, teacher: None };
     miner.refresh(Moment::default(), &mut encoders).context("mining the lists of the reranker")?;
     Ok(miner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_lists_of_a_query_are_the_same_visit() {
+        // Query 0 has two positives, and the second step of an epoch has room for one pair more.
+        let pairs = [(0, 5), (0, 6), (1, 7), (2, 8), (3, 9)];
+        let mut seen = HashSet::new();
+        for epoch in 0..20 {
+            let steps = lists_of_epoch(&pairs, 3, 7, epoch);
+            assert_eq!(steps.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3]);
+            let turns = steps.concat();
+            let mut once: Vec<(u32, u32)> = turns[..5].iter().map(|turn| (turn.query, turn.positive)).collect();
+            once.sort_unstable();
+            assert_eq!(once, pairs);
+            assert_eq!((turns[5].query, turns[5].positive), (turns[0].query, turns[0].positive));
+            // A query with one positive has the epoch's number, as ever.
+            assert!(turns[..5].iter().all(|turn| turn.query == 0 || turn.visit == epoch as u64));
+            assert!(turns.iter().all(|turn| seen.insert((turn.query, turn.visit))), "epoch {epoch}: {turns:?}");
+        }
+        assert_eq!(lists_of_epoch(&pairs, 16, 7, 0).iter().map(Vec::len).collect::<Vec<_>>(), [5]);
+    }
 }

@@ -15,9 +15,11 @@ use crate::data::TokenRows;
 /// Texts encoded at a time.
 const BLOCK: usize = 128;
 
-/// A frozen snapshot of a network with the token rows it encodes.
+/// A frozen snapshot of a network, or of one for each side, with the token rows it encodes.
 pub(crate) struct Rows {
     network: Network,
+    /// Of documents, where another one reads them.
+    documents: Option<Network>,
     device: Device,
     tokens: Arc<TokenRows>,
     lengths: Vec<u32>,
@@ -26,11 +28,24 @@ pub(crate) struct Rows {
 impl Rows {
     /// `network` without autodiff and dropout, on `device`.
     pub(crate) fn new(network: Network, device: &Device, tokens: &Arc<TokenRows>) -> Self {
-        Self { network, device: device.clone().without_autodiff(), lengths: tokens.document_lengths(), tokens: Arc::clone(tokens) }
+        let device = device.clone().without_autodiff();
+        Self { network, documents: None, device, lengths: tokens.document_lengths(), tokens: Arc::clone(tokens) }
     }
 
+    /// With another network for documents, which reads tokens and is as wide as that of the queries.
+    #[must_use]
+    pub(crate) fn with_documents(self, network: Network) -> Self {
+        Self { documents: Some(network), ..self }
+    }
+
+    /// The network of queries, and of documents where they have none of their own.
     pub(crate) fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// The network of documents.
+    pub(crate) fn document_network(&self) -> &Network {
+        self.documents.as_ref().unwrap_or(&self.network)
     }
 
     /// The texts as the network reads them.
@@ -90,7 +105,7 @@ impl RowEncoder for Rows {
 
     fn documents(&mut self, ids: &[u32]) -> Result<Tensor<2>, EncodeError> {
         let rows: Vec<&[u32]> = ids.iter().map(|&id| self.tokens.document(id)).collect();
-        Ok(self.network.encode(&self.tokens.batch(&rows), &self.device))
+        Ok(self.document_network().encode(&self.tokens.batch(&rows), &self.device))
     }
 
     fn queries(&mut self, ids: &[u32]) -> Result<Tensor<2>, EncodeError> {

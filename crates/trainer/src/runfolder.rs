@@ -131,6 +131,11 @@ impl RunFolder {
         self.root.join("rounds").join(format!("round-{}", round + 1))
     }
 
+    /// The encoder of the documents that a round (from 0) ended with, where it is not the trained one.
+    pub(crate) fn round_documents(&self, round: usize) -> PathBuf {
+        self.root.join("rounds").join(format!("round-{}-documents", round + 1))
+    }
+
     /// What `reranker` and `reranker_end` lie in.
     pub(crate) fn rerankers(&self) -> PathBuf {
         self.root.join("rerankers")

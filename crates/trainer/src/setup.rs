@@ -271,19 +271,25 @@ pub(crate) fn resolve(config: &mut Config, encoder: &Encoder, data: &Data) -> Re
     }
     config.encoder.query_length.get_or_insert(encoder.settings.query_length);
     config.encoder.document_length.get_or_insert(encoder.settings.document_length);
-    check_rounds(config, encoder.network.dimension())
+    check_rounds(config, encoder)
 }
 
 /// What a round would otherwise find out when its turn comes, the rounds before it being trained by then.
-fn check_rounds(config: &Config, width: usize) -> Result<()> {
-    let course = Course::new(config);
+fn check_rounds(config: &Config, encoder: &Encoder) -> Result<()> {
+    let (course, width) = (Course::new(config), encoder.network.dimension());
     for round in 0..course.rounds() {
         let of = config.of_round(round)?;
         let wide = of.loss.matryoshka.iter().find(|&&wide| wide > width);
         let wide = wide.map(|wide| Usage::new(format!("loss.matryoshka names a width of {wide}, and rows of this encoder have {width}")));
         let fault = match wide {
             Some(fault) => Err(fault),
-            None => stage::schedule(&of, &course, round).map(drop),
+            None if of.asks_reranker() && [START, RETRIEVER].contains(&of.reranker.model.as_str()) => CrossEncoder::check_encoder(encoder)
+                .map_err(|fault| Usage::new(format!("{RERANKER_KEY} = {:?}: {fault}", of.reranker.model))),
+            None => Ok(()),
+        };
+        let fault = match fault {
+            Err(fault) => Err(fault),
+            Ok(()) => stage::schedule(&of, &course, round).map(drop),
         };
         fault.map_err(|fault| match config.round.is_empty() {
             true => fault,

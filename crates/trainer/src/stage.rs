@@ -58,11 +58,11 @@ const FEWEST_TOPICS: usize = 8;
 const TOPICS: &str = "topics.json";
 
 impl Stage {
-    /// The parts of a round at its beginning, with the start weights.
+    /// The parts of a round at its beginning, which is step `began` of the run, with the start weights.
     ///
     /// # Errors
     /// When a part cannot be made as configured.
-    pub(crate) fn new(config: Config, round: usize, around: &Surroundings, models: &mut Models) -> Result<Self> {
+    pub(crate) fn new(config: Config, round: usize, began: usize, around: &Surroundings, models: &mut Models) -> Result<Self> {
         let (train, data) = (&config.train, &around.data);
         let mut events = Vec::new();
         let mut judgments = match train.round_trip {
@@ -91,13 +91,21 @@ impl Stage {
         let reranker = reranker.filter(|_| config.is_taught_by_reranker());
         let plan = Arc::new(Plan::new(&judgments, limit, &config.batch, train.seed));
         let mined = plan.judgments(&judgments, data.collection.queries.len());
-        let miner = miner(&config, &mined, data)?;
-        let columns = columns(&config, &miner, reranker, around, models, round)?;
+        let miner = miner(&config, &mined, &around.judgments, data)?;
+        let columns = columns(&config, &miner, reranker, around, models, (round, began))?;
         let optimizer = AdamW::new(AdamWConfig { weight_decay: train.weight_decay, ..AdamWConfig::default() }).or_usage()?;
         let learner = Learner::new(&models.round_start(&config, round)?, optimizer, columns, &around.chosen.device, &config);
         let schedule = schedule(&config, &around.course, round)?;
         let events = events.into_iter().collect::<Result<_, _>>()?;
         Ok(Self { config, plan, miner: Arc::new(miner), learner, schedule, topics: None, events })
+    }
+
+    /// Takes over what the loss of the round `before` has learned, where this one goes on with its weights: they were trained under that temperature.
+    /// A round that starts again, or names another temperature, begins with its own.
+    pub(crate) fn go_on_from(&mut self, before: &Self) {
+        if !self.config.train.restart && self.config.loss.temperature == before.config.loss.temperature {
+            self.learner.loss_state.begin_with(&before.learner.loss_state);
+        }
     }
 
     /// Goes on where a checkpoint of this round was written.
@@ -142,7 +150,7 @@ impl Stage {
     ///
     /// # Errors
     /// When the encoder or the clustering fails.
-    pub(crate) fn regroup(&mut self, step: usize, around: &Surroundings) -> Result<usize> {
+    pub(crate) fn regroup(&mut self, step: usize, around: &Surroundings, models: &mut Models, round: usize) -> Result<usize> {
         let settings = &self.config.batch.topics;
         let pairs = self.plan.queries();
         let queries: Vec<u32> = pairs.iter().map(|pair| pair.0).collect();
@@ -158,7 +166,7 @@ impl Stage {
             self.topics = Some(Arc::new(topics));
             return Ok(count);
         }
-        let mut rows = Rows::new(self.learner.snapshot(), &around.chosen.device, &around.data.tokens);
+        let mut rows = self.rows(around, models, round)?;
         let rows = match settings.by {
             TopicSide::Queries => rows.queries_in_blocks(&queries)?,
             TopicSide::Positives => rows.documents_in_blocks(&pairs.iter().map(|pair| pair.1).collect::<Vec<_>>())?,
@@ -173,6 +181,18 @@ impl Stage {
         let count = topics.len();
         self.topics = Some(Arc::new(topics));
         Ok(count)
+    }
+
+    /// The encoder in training as it is now; documents that stay as they are have their own.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub(crate) fn rows(&self, around: &Surroundings, models: &mut Models, round: usize) -> Result<Rows> {
+        let rows = Rows::new(self.learner.snapshot(), &around.chosen.device, &around.data.tokens);
+        match self.learner.columns.documents.store() {
+            Some(_) => Ok(rows.with_documents(models.round_documents(&self.config, round)?)),
+            None => Ok(rows),
+        }
     }
 
     /// The topic of a query, where batches are composed by topics.
@@ -208,11 +228,11 @@ pub(crate) fn schedule(config: &Config, course: &Course, round: usize) -> Result
     Schedule::new(train.schedule, warmup, course.round_steps(round), rate).or_usage()
 }
 
-/// The miner with whatever its parts ask for.
-fn miner(config: &Config, mined: &Judgments, data: &Arc<Data>) -> Result<Miner> {
+/// The miner with whatever its parts ask for. It mines for the queries of `mined`; `all` is what is judged for any query of the training split.
+fn miner(config: &Config, mined: &Judgments, all: &Judgments, data: &Arc<Data>) -> Result<Miner> {
     let start = Now { step: 0, progress: 0.0, seed: config.train.seed };
     let negatives = config.negatives.tempered(config.loss.temperature.at(&start));
-    let mut miner = Miner::new(&negatives, &data.collection, mined, config.train.seed)
+    let mut miner = Miner::among(&negatives, &data.collection, [mined, all], config.train.seed)
         .or_usage()?
         .expecting(config.batch.negatives)
         .storing(config.train.precision.rows());
@@ -231,14 +251,14 @@ fn miner(config: &Config, mined: &Judgments, data: &Arc<Data>) -> Result<Miner> 
     Ok(miner)
 }
 
-/// What makes the columns of this round's steps.
+/// What makes the columns of this round's steps; the round begins at step `began` of the run.
 fn columns(
     config: &Config,
     miner: &Miner,
     reranker: Option<Reranker>,
     around: &Surroundings,
     models: &mut Models,
-    round: usize,
+    (round, began): (usize, usize),
 ) -> Result<Columns> {
     let device = around.chosen.device.clone().without_autodiff();
     let knowledge = Arc::clone(miner.knowledge());
@@ -257,7 +277,10 @@ fn columns(
         },
     };
     let bank = match config.negatives.queue() {
-        Some((size, start_after)) => Some(Bank { queue: Queue::new(size, models.start().dimension(), &device)?, start_after }),
+        Some((size, start_after)) => {
+            let queue = Queue::new(size, models.start().dimension(), &device)?;
+            Some(Bank { queue, serves_from: began.saturating_add(start_after) })
+        }
         None => None,
     };
     let needs = config.loss.needs();

@@ -31,7 +31,6 @@ use crate::models::{Models, Views, Written};
 use crate::output;
 use crate::reading::Reading;
 use crate::rounds::{Clock, Course};
-use crate::rows::Rows;
 use crate::runfolder::{RunFolder, write_whole};
 use crate::runlog::RunLog;
 use crate::setup;
@@ -150,7 +149,7 @@ impl Session {
         let mut models = Models::new(encoder.network.clone(), &around.data, &around.chosen.device, &folder);
         let mut position = checkpoint.as_ref().map_or_else(Position::default, |checkpoint| checkpoint.position.clone());
         let begun = Instant::now();
-        let mut stage = Stage::new(config.of_round(position.round)?, position.round, &around, &mut models)?;
+        let mut stage = Stage::new(config.of_round(position.round)?, position.round, position.round_began, &around, &mut models)?;
         if checkpoint.is_none() {
             // As what later rounds prepare; a round that is taken up again had it counted.
             position.busy_seconds = begun.elapsed().as_secs_f64();
@@ -321,11 +320,11 @@ impl Session {
         }
         self.fresh = None;
         let (step, round) = (self.position.step, self.position.round + 1);
-        self.encoder.network = self.stage.learner.snapshot();
-        self.encoder.save(&self.folder.round(round - 1)).context("writing the model of a round")?;
+        self.save_model(&self.folder.round(round - 1), &self.folder.round_documents(round - 1))?;
         self.stage.learner.columns.end_round(&self.folder, round - 1)?;
-        let mut next = Stage::new(self.config.of_round(round)?, round, &self.around, &mut self.models)?;
-        self.position.round = round;
+        let mut next = Stage::new(self.config.of_round(round)?, round, step, &self.around, &mut self.models)?;
+        next.go_on_from(&self.stage);
+        (self.position.round, self.position.round_began) = (round, step);
         self.position.versions += self.stage.miner.version();
         // The best weights of a round belong to that round.
         (self.position.best, self.best, self.refreshed) = (None, None, None);
@@ -344,7 +343,7 @@ impl Session {
             return Ok(());
         }
         let begun = Instant::now();
-        let topics = self.stage.regroup(step, &self.around)?;
+        let topics = self.stage.regroup(step, &self.around, &mut self.models, self.position.round)?;
         let seconds = begun.elapsed().as_secs_f64();
         self.log.event("topics", step, &json!({ "topics": topics, "seconds": seconds }))?;
         output::note(&format!("topics at step {step}: {topics} groups of queries in {seconds:.1} s"));
@@ -368,7 +367,7 @@ impl Session {
         }
         let round = self.position.round;
         bar.set_message("refreshing negatives");
-        let current = Rows::new(self.stage.learner.snapshot(), &self.around.chosen.device, &self.around.data.tokens);
+        let current = self.stage.rows(&self.around, &mut self.models, round)?;
         let mut written = self.around.data.side.teacher.as_ref().map(Written);
         let teacher: Option<&mut dyn PairScorer> = match &mut self.stage.learner.columns.teacher {
             Some(teacher) => Some(teacher),

@@ -60,11 +60,19 @@ impl NegativesConfig {
             let expected = "another draw, or sources without below_margin: the curve is one of ranks in the whole corpus";
             return Err(wrong("draw.rule", "\"rank-curve\"", expected));
         }
+        let decays = |source: &SourceConfig| matches!(source.kind.refresh(), Some(Schedule::OnDecay(_)));
+        for (place, source) in self.source.iter().enumerate().filter(|(_, source)| decays(source)) {
+            if matches!(source.draw.as_ref().unwrap_or(&self.draw), DrawConfig::Top {}) {
+                let field = if source.draw.is_some() { format!("source.{place}.draw.rule") } else { "draw.rule".to_owned() };
+                let moves = format!("refresh = \"on decay …\" of source.{place} moves queries on to their next draw");
+                let expected = format!("a draw whose next one is another, for instance \"window\": {moves}");
+                return Err(wrong(&field, "\"top\"", &expected));
+            }
+        }
         if self.merge == Merge::Union {
             if self.source.len() > UNITED {
                 return Err(wrong("source", self.source.len(), &format!("at most {UNITED} sources with merge = \"union\"")));
             }
-            let decays = |source: &SourceConfig| matches!(source.kind.refresh(), Some(Schedule::OnDecay(_)));
             if self.source.iter().any(decays) {
                 return Err(wrong("merge", "\"union\"", "\"shares\": refresh = \"on decay …\" follows the list of one source"));
             }

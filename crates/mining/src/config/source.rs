@@ -43,7 +43,7 @@ pub enum SourceKind {
     Queue {
         /// Rows that it holds.
         size: usize,
-        /// Steps before it serves.
+        /// Steps of the round before it serves.
         #[serde(default)]
         start_after: usize,
     },

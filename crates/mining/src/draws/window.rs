@@ -2,7 +2,7 @@
 //!
 //! With `refresh = "on decay …"` the visit is the number of replacements, so block i serves after i replacements (Conan-embedding, Li et
 //! al. 2024, arXiv 2408.15710). Blocks are half-open (the paper's end points overlap by one): block i of n ranks behind the first `skip` is
-//! `skip + i·n + 1 ..= skip + (i + 1)·n`. Behind the last block the first one follows.
+//! `skip + i·n + 1 ..= skip + (i + 1)·n`. Behind the last block the first one follows. Generated texts have no rank to be skipped for.
 
 use rand_chacha::ChaCha8Rng;
 
@@ -25,7 +25,12 @@ impl Draw for Window {
 
     /// From the block of the visit on, round to its start: what a block lacks the next one gives.
     fn order(&self, _: &mut ChaCha8Rng, context: &DrawContext<'_>, pool: &[Candidate]) -> Vec<usize> {
-        let mut order: Vec<usize> = (self.skip.min(pool.len())..pool.len()).collect();
+        let mut found = 0;
+        let open = |place: &usize| {
+            found += usize::from(!pool[*place].synthetic);
+            pool[*place].synthetic || found > self.skip
+        };
+        let mut order: Vec<usize> = (0..pool.len()).filter(open).collect();
         let size = self.size.unwrap_or(context.wanted).max(1);
         if !order.is_empty() {
             let blocks = order.len().div_ceil(size) as u64;

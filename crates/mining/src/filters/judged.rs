@@ -1,4 +1,4 @@
-//! Drops every document judged for the query, not only the positive that it is trained with.
+//! Drops every document judged for the query, or for another of the same text, not only the positive that it is trained with.
 
 use std::sync::Arc;
 

@@ -100,7 +100,7 @@ pub trait Filter: Send + Sync {
         false
     }
 
-    /// Whether generated texts are exempt: a score says nothing about a text that was written to be a negative.
+    /// Whether generated texts are exempt: a score says nothing about a text that was written to be a negative, and no search gave it a rank.
     fn spares_generated(&self) -> bool {
         false
     }

@@ -33,4 +33,9 @@ impl Filter for RankWindow {
     fn counts_survivors(&self) -> bool {
         self.order == WindowOrder::After
     }
+
+    /// Their places are those of a file.
+    fn spares_generated(&self) -> bool {
+        true
+    }
 }

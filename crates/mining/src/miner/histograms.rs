@@ -59,7 +59,7 @@ impl Miner {
                 continue;
             };
             let store = self.stores.get(model).ok_or(MiningError::Unfilled)?;
-            let judged: Vec<Vec<u32>> = sample.queries.iter().map(|&query| self.knowledge.judged(query).collect()).collect();
+            let judged: Vec<Vec<u32>> = sample.queries.iter().map(|&query| self.knowledge.excluded(query).collect()).collect();
             let candidates: Vec<f32> = sample.queries.iter().flat_map(|&query| lists.row(query)).map(|entry| entry.score).collect();
             if let Some(histogram) = ScoreHistogram::count(store, &Tensor::cat(sample.rows, 0), &judged, &candidates, &sample.positives)? {
                 histograms.insert(number, histogram);

@@ -24,6 +24,7 @@ use crate::sources::{Block, Embedded, Scale, Source};
 /// A block of queries and what is known about it.
 pub(super) struct Known<'a> {
     pub(super) queries: &'a [u32],
+    /// Left out by searches.
     judged: Vec<Vec<u32>>,
     positives: Vec<Vec<u32>>,
     pub(super) views: BTreeMap<Model, View<'a>>,
@@ -41,7 +42,7 @@ impl Miner {
     /// Everything that mining these sources for `queries` takes.
     pub(super) fn know<'a>(&'a self, queries: &'a [u32], numbers: &[usize], encoders: &mut dyn Encoders) -> Result<Known<'a>, MiningError> {
         let judged: Vec<Vec<u32>> = if self.config.remove_judged {
-            queries.iter().map(|&query| self.knowledge.judged(query).collect()).collect()
+            queries.iter().map(|&query| self.knowledge.excluded(query).collect()).collect()
         } else {
             vec![Vec::new(); queries.len()]
         };

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::decay::Lot;
 use super::encode::stretch;
 use super::histograms::Sample;
 use super::{Decay, Job, Miner};
@@ -155,7 +156,7 @@ impl Miner {
                 let lists = Lists::of(self.knowledge.queries(), rows);
                 outcome.curve = if self.training.is_empty() { Vec::new() } else { self.fit_curve(number, encoders)? };
                 if decays {
-                    outcome.decay = self.install(number, &lists, encoders)?;
+                    outcome.decay = self.install(Lot { number, lists: &lists, curve: &outcome.curve }, encoders)?;
                 }
                 (outcome.lists, outcome.next_slice) = (Some(lists), 0);
             }

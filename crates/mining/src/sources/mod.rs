@@ -36,7 +36,7 @@ pub use random::Random;
 pub struct Block<'a> {
     /// The queries.
     pub queries: &'a [u32],
-    /// Documents of each query that may not be served by judgment, ascending.
+    /// Documents of each query that may not be served by judgment, ascending; of very many, not all.
     pub judged: &'a [Vec<u32>],
     /// The encoder's view; `None` when no part of the configuration needs it.
     pub embedded: Option<Embedded<'a>>,

@@ -125,6 +125,8 @@ fn values_without_sense_are_refused_by_name() {
         (format!("{dense}below_margin = true\n[draw]\nrule = \"rank-curve\""), "draw.rule: got \"rank-curve\""),
         (format!("merge = \"union\"\n{dense}refresh = \"on decay every 5 steps\""), "negatives.merge: got \"union\""),
         (format!("{dense}pool = 5\nrefresh = \"on decay every 5 steps\""), "source.0.pool"),
+        (format!("{dense}refresh = \"on decay every 5 steps\"\n[draw]\nrule = \"top\""), "negatives.draw.rule: got \"top\""),
+        (format!("{dense}refresh = \"on decay every 5 steps\"\ndraw = {{ rule = \"top\" }}"), "negatives.source.0.draw.rule: got \"top\""),
         (format!("merge = \"union\"\n{dense}[draw]\nrule = \"diverse\""), "negatives.merge: got \"union\""),
         (format!("merge = \"union\"\n{dense}draw = {{ rule = \"top\" }}"), "source.0.draw draws from the list of one source"),
         (format!("{dense}draw = {{ rule = \"simans\", a = -1.0 }}"), "negatives.source.0.draw.a: got -1"),

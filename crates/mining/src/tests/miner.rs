@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use burn::tensor::Device;
 use corpus::{Collection, Judgments, Listed, NegativeLists};
 
-use super::{Placed, collection, config, documents, judged, line, texts};
-use crate::{Candidate, Miner, MiningError, Moment, NegativesConfig, Only, RefreshReport, Visit};
+use super::{Placed, collection, config, documents, judged, line, tensor, texts};
+use crate::{Candidate, EmbeddingStore, MineOptions, Miner, MiningError, Moment, NegativesConfig, Only, RefreshReport, Visit, mine};
 
 const DENSE: &str = "[[source]]\nfrom = \"dense\"\ndepth = 6\nrefresh = \"every 10 steps\"\n[draw]\nrule = \"top\"\n";
 
@@ -116,6 +117,36 @@ fn documents_known_not_to_be_relevant_can_be_kept() {
     let (miner, _) = refreshed(&off, &data, &judgments, &mut encoder);
     // The positive of the visit is no negative of it even so.
     assert_eq!(documents(&miner.draw(&Visit::new(0, 0, 2, 0))), [1, 2]);
+}
+
+#[test]
+fn what_is_judged_for_one_of_two_queries_with_one_text_is_no_negative_of_the_other() {
+    let (_, _, mut encoder) = line();
+    encoder.queries = vec![vec![1.0, 0.0]; 2];
+    let data = collection(&texts("document", 8), &["which", "which"].map(str::to_owned));
+    let judgments = judged(2, &[(0, 0), (1, 1)]);
+    let sources =
+        ["from = \"random\"", "from = \"dense\"\ndepth = 6"].map(|source| format!("[[source]]\n{source}\n[draw]\nrule = \"top\"\n"));
+    for source in sources {
+        let mut miner = Miner::new(&config(&source), &data, &judgments, 7).unwrap();
+        if miner.due(Moment::new(0, 0)) {
+            miner.refresh(Moment::new(0, 0), &mut Only(&mut encoder)).unwrap();
+        }
+        for (query, positive) in judgments.pairs() {
+            let mut negatives = documents(&miner.draw(&Visit::new(query, positive, 9, 0)));
+            negatives.sort_unstable();
+            // All others: the two use up no depth.
+            assert_eq!(negatives, [2, 3, 4, 5, 6, 7], "{source}");
+        }
+    }
+    let store = EmbeddingStore::encode(&mut encoder, 8, &Device::flex()).unwrap();
+    let rows = tensor(encoder.queries.concat(), 2, &Device::flex());
+    let mined = mine(&rows, &store, &[0, 1], &judgments, &data, &MineOptions { negatives: 6, ..MineOptions::default() }).unwrap();
+    for row in &mined.rows {
+        let mut negatives: Vec<u32> = row.negatives.iter().map(|it| it.0).collect();
+        negatives.sort_unstable();
+        assert_eq!((negatives, row.positives.len()), (vec![2, 3, 4, 5, 6, 7], 1));
+    }
 }
 
 #[test]

@@ -67,6 +67,12 @@ fn draws(miner: &Miner, judgments: &Judgments) -> Vec<((u32, u32, u64), Vec<Cand
     visits.map(|(query, positive, visit)| ((query, positive, visit), miner.draw(&Visit::new(query, positive, 4, visit)))).collect()
 }
 
+/// The documents judged for a query, or for another of the same text.
+fn judged(data: &Collection, judgments: &Judgments, query: u32) -> Vec<u32> {
+    let alike = (0..data.queries.len() as u32).filter(|&other| data.queries.text(other) == data.queries.text(query));
+    alike.flat_map(|other| judgments.judged(other)).map(|&(document, _)| document).collect()
+}
+
 /// Property 1 of the exact ones: judged documents, and texts equal to one, are never served.
 fn presents_no_judged_document(world: &World, seed: u64, device: &Device) -> Result<(), TestCaseError> {
     let (data, judgments, mut encoder) = world.build();
@@ -81,7 +87,7 @@ fn presents_no_judged_document(world: &World, seed: u64, device: &Device) -> Res
             for (place, it) in negatives.iter().enumerate() {
                 let text = data.documents.text(it.document);
                 prop_assert!(it.document != positive);
-                for &(document, _) in judgments.judged(query) {
+                for document in judged(&data, &judgments, query) {
                     prop_assert!(it.document != document, "judged {document} for {query}");
                     prop_assert!(text != data.documents.text(document), "copy of {document} for {query}");
                 }
@@ -270,7 +276,7 @@ fn serves_what_it_may(world: &World, recipe: &NegativesConfig, seed: u64, device
         prop_assert!(negatives.len() <= 4);
         for (place, it) in negatives.iter().enumerate() {
             prop_assert_eq!(it.synthetic, it.document >= first);
-            for &(document, _) in judgments.judged(visit.query) {
+            for document in judged(&data, &judgments, visit.query) {
                 prop_assert!(text(it.document) != text(document), "copy of {document} for {visit:?}");
             }
             prop_assert!(text(it.document) != data.queries.text(visit.query));

@@ -1,6 +1,7 @@
 //! Lists that are found slice by slice, and lists that move on when they have become too easy.
 
 use burn::tensor::Device;
+use corpus::{Listed, NegativeLists};
 
 use super::{LINE, Placed, collection, config, documents, judged, line, on_a_line, refresh, tensor, texts, values};
 use crate::store::{EmbeddingStore, StorePrecision};
@@ -224,6 +225,45 @@ fn negatives_that_have_become_easy_give_way_to_the_next_block_of_ranks() {
         // Cosines fell from −.27 to −.53: easier again.
         assert_eq!(refresh(miner, 700, 0, &mut fading(-1.0)).unwrap().replaced, Some(1));
         assert_eq!(served(miner), block(4));
+    }
+}
+
+/// Whatever the draw, and beside another source that gives its half of a visit.
+#[test]
+fn what_is_measured_is_what_visits_are_served() {
+    let mut data = collection(&texts("document", 40), &texts("query", 1));
+    data.negatives = Some(NegativeLists::from_rows(vec![[38, 39].map(|document| Listed { document, score: None }).to_vec()]));
+    let decaying = "[[source]]\nfrom = \"dense\"\ndepth = 30\nrefresh = \"on decay every 100 steps\"\n";
+    let beside = "[[source]]\nfrom = \"file\"\ndraw = { rule = \"top\" }\n";
+    let uneven = "[[source]]\nfrom = \"file\"\ndraw = { rule = \"top\" }\nshare = { from = 1, to = 9 }\n";
+    for draw in [
+        "\"window\"\nskip = 10",
+        "\"uniform\"",
+        "\"rank-curve\"",
+        "\"simans\"\na = 1e9\ntemperature = 1.0",
+        "\"diverse\"\nper_visit = 4\nvisits = 2",
+    ] {
+        for (others, number, most) in [("", 0, 4), (beside, 1, 2), (uneven, 1, 2)] {
+            let recipe = config(&format!("{others}{decaying}[draw]\nrule = {draw}"));
+            let judgments = judged(1, &[(0, 0), (0, 20)]);
+            let miner = Miner::new(&recipe, &data, &judgments, 7).unwrap();
+            let mut miner = miner.expecting(4).judging(judged(1, &[(0, 3)]));
+            for (step, faded) in [(0, 1.0), (100, 0.5), (200, 0.2)] {
+                let mut encoder = fading(faded);
+                let report = refresh(&mut miner, step, 0, &mut encoder).unwrap();
+                assert_eq!(report.replaced, Some(usize::from(step > 0)));
+                let mut served: Vec<u32> = Vec::new();
+                for (_, positive) in judgments.pairs() {
+                    let visit = miner.draw(&Visit::new(0, positive, 4, 17));
+                    let own = visit.iter().filter(|it| it.source == number).map(|it| it.document);
+                    assert_eq!(own.clone().count(), most, "{recipe:?}");
+                    served.extend(own);
+                }
+                served.sort_unstable();
+                served.dedup();
+                assert_eq!(encoder.calls.last(), Some(&served), "{draw} at step {step}");
+            }
+        }
     }
 }
 

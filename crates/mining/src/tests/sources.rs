@@ -136,6 +136,32 @@ fn generated_texts_are_exempt_from_filters_by_score_which_is_counted() {
     assert!(message.contains("the number of generated texts differs"), "{message}");
 }
 
+#[test]
+fn no_window_of_ranks_drops_a_generated_text() {
+    let (data, judgments, mut encoder) = line();
+    encoder.documents.extend([vec![0.5, 1.0], vec![0.1, 1.0]]);
+    let mut written = Records::new();
+    for text in ["something new", "something else"] {
+        written.push(text, text).unwrap();
+    }
+    let lists = NegativeLists::from_rows(vec![[8, 9].map(|document| Listed { document, score: None }).to_vec()]);
+    let sources = "[[source]]\nfrom = \"generated\"\npath = \"x\"\n[[source]]\nfrom = \"dense\"\ndepth = 6\n";
+    let filter = |order: &str| format!("[[filter]]\nrule = \"rank-window\"\nskip = 3\norder = \"{order}\"\n[draw]\nrule = \"top\"");
+    // The positive has rank 2 of the raw ones.
+    for (window, found) in [
+        (filter("before"), vec![3, 4, 5, 6]),
+        (filter("after"), vec![4, 5, 6]),
+        ("[draw]\nrule = \"window\"\nskip = 3".to_owned(), vec![4, 5, 6]),
+    ] {
+        let miner = Miner::new(&config(&format!("{sources}{window}")), &data, &judgments, 7).unwrap();
+        let mut miner = miner.generated(&data, written.texts(), lists.clone()).unwrap();
+        let report = refresh(&mut miner, 0, 0, &mut encoder).unwrap();
+        assert_eq!(documents(&miner.draw(&Visit::new(0, 0, 9, 0))), [vec![8, 9], found].concat(), "{window}");
+        let spared = window.contains("filter").then_some(2);
+        assert_eq!(report.by_source[0].spared.get("rank-window").copied(), spared, "{window}");
+    }
+}
+
 /// A teacher that finds everything relevant.
 struct Strict;
 

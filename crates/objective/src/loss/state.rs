@@ -66,6 +66,13 @@ impl LossState {
         self.leaves().pop().map(Tensor::exp)
     }
 
+    /// Begins with the temperature that `before` has learned, where both learn one, and no lower than this one may go; its Adam starts over.
+    pub fn begin_with(&mut self, before: &Self) {
+        let (Some(learned), Some(before)) = (&mut self.0, &before.0) else { return };
+        let value = before.parameters.log_temperature.val().inner().clamp_min(learned.min.ln());
+        learned.parameters = Parameters { log_temperature: with_value(&learned.parameters.log_temperature, |_| value) };
+    }
+
     /// The state as named tensors for a checkpoint, sorted by name; empty when nothing is learned.
     pub fn state(&self) -> Vec<(String, TensorData)> {
         let Some(learned) = &self.0 else { return Vec::new() };

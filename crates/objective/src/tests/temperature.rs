@@ -102,6 +102,32 @@ fn a_restored_state_goes_on_with_the_same_bits() {
 }
 
 #[test]
+fn a_state_begins_where_another_one_has_got_to() {
+    let data = Data::full(&[0, 1, 2], 6, 4, 77);
+    let config = learned("info-nce", 0.3, 0.01);
+    let mut before = config.state(&device());
+    for _ in 0..3 {
+        let gradient = gradient(&config, &data, &before);
+        before.update(vec![gradient]);
+    }
+    let reached = scalar(&before.temperature().unwrap());
+    let mut state = config.state(&device());
+    state.begin_with(&before);
+    assert!(reached != 0.3 && scalar(&state.temperature().unwrap()) == reached, "{reached}");
+    assert_eq!(state.state().len(), 1, "the temperature alone");
+    assert!(gradient(&config, &data, &state).is_some(), "it is a leaf of the graph");
+    // Not below its own bound; and nothing where one of the two learns none.
+    let mut bounded = learned("info-nce", 0.6, 0.5).state(&device());
+    bounded.begin_with(&before);
+    assert!((scalar(&bounded.temperature().unwrap()) - f32::max(reached, 0.5)).abs() < 1e-6);
+    state.begin_with(&LossState::default());
+    assert_eq!(scalar(&state.temperature().unwrap()), reached);
+    let mut none = LossState::default();
+    none.begin_with(&before);
+    assert!(none.temperature().is_none());
+}
+
+#[test]
 fn a_state_of_another_configuration_is_refused() {
     let mut learns = learned("info-nce", 0.3, 0.01).state(&device());
     let mut fixed = config("info-nce", 0.3).state(&device());

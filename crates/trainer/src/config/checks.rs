@@ -64,6 +64,14 @@ impl Config {
                  reranker.steps = 500 to train one here, or reranker.model = MODEL",
             ),
             (
+                rounds.windows(2).any(|pair| {
+                    let frozen = |it: &Self| it.encoder.documents == DocumentEncoder::Frozen;
+                    frozen(&pair[0]) && !frozen(&pair[1]) && !pair[1].train.restart
+                }),
+                "a round with encoder.documents = \"frozen\" ends with one encoder for queries and another for documents, and the round behind it goes on with one for both: \
+                 set train.restart = true in that, or encoder.documents = \"frozen\" there too",
+            ),
+            (
                 self.train.steps.is_some_and(|steps| steps < rounds.len()),
                 "train.steps must be at least the number of rounds: they divide the steps among them",
             ),

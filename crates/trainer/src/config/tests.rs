@@ -97,6 +97,19 @@ fn a_round_changes_what_is_its_own_and_nothing_else() {
 }
 
 #[test]
+fn a_round_that_trains_both_sides_cannot_go_on_from_frozen_documents() {
+    let rounds = |second: &str| format!("{IN_BATCH}[[round]]\nencoder.documents = \"frozen\"\n[[round]]\n{second}\n");
+    for documents in ["shared", "momentum"] {
+        let second = format!("train.restart = false\nencoder.documents = \"{documents}\"");
+        let error = message(&rounds(&second), &[]);
+        assert!(error.contains("goes on with one for both") && error.contains("train.restart = true"), "{error}");
+    }
+    for second in ["train.restart = false\nencoder.documents = \"frozen\"", "encoder.documents = \"shared\""] {
+        merge("my.toml", &rounds(second), &[]).expect("a valid configuration");
+    }
+}
+
+#[test]
 fn parts_of_which_one_would_do_nothing_are_refused() {
     let per_step = |loss: &str| format!("encoder.documents = \"frozen\"\n{loss}\n[[negatives.source]]\nfrom = \"per-step\"\n");
     let mrr = per_step("loss.kind = \"lambda-mrr\"");

@@ -216,6 +216,19 @@ impl Session {
         text
     }
 
+    /// Writes the encoder as it is now; where the trained one reads queries only, that of the documents, which the round started from, goes beside it.
+    pub(super) fn save_model(&mut self, folder: &Path, documents: &Path) -> Result<()> {
+        self.encoder.network = self.stage.learner.snapshot();
+        self.encoder.save(folder).context("writing the model folder")?;
+        if self.stage.learner.columns.documents.store().is_some() {
+            let frozen = self.models.round_documents(&self.stage.config, self.position.round)?;
+            let trained = std::mem::replace(&mut self.encoder.network, frozen);
+            self.encoder.save(documents).context("writing the model folder of the documents")?;
+            self.encoder.network = trained;
+        }
+        Ok(())
+    }
+
     /// Chooses the weights, writes the model, scores it on the test split and writes the report.
     pub(super) fn finish(mut self, test: &Judgments) -> Result<Finished> {
         if self.config.train.keep == Keep::Best && self.evaluate_every > 0 {
@@ -227,14 +240,7 @@ impl Session {
             }
         }
         self.check_shortcut()?;
-        self.encoder.network = self.stage.learner.snapshot();
-        self.encoder.save(&self.folder.model()).context("writing the model folder")?;
-        if self.stage.learner.columns.documents.store().is_some() {
-            // The trained encoder reads queries only; its documents are those of the encoder that the round started from.
-            let trained = std::mem::replace(&mut self.encoder.network, self.models.round_start(&self.stage.config, self.position.round)?);
-            self.encoder.save(&self.folder.document_model()).context("writing the model folder of the documents")?;
-            self.encoder.network = trained;
-        }
+        self.save_model(&self.folder.model(), &self.folder.document_model())?;
         self.stage.learner.columns.end_round(&self.folder, self.position.round)?;
         let scored = self.evaluate(test)?;
         let after = scored.summary;
