@@ -155,6 +155,37 @@ fn adore() {
     assert!(run.drawn().iter().all(|row| row.negatives.is_empty()), "nothing else is drawn");
 }
 
+/// Two rounds over frozen documents, the second going on from the first: at no refresh is a document read by the encoder that learns.
+#[test]
+fn frozen_documents_are_mined_by_their_own_encoder() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = [
+        "train.steps=8",
+        "encoder.documents=frozen",
+        "negatives.source.1.refresh=\"every 2 steps\"",
+        "round=[{},{train={restart=false}}]",
+    ];
+    let run = train(folder.path(), "ance", "run", &set);
+    let [first, documents, queries, last] =
+        ["rounds/round-1", "rounds/round-1-documents", "model", "document-model"].map(|model| weights(&run.path.join(model)));
+    assert!(documents == last && documents != first && first != queries);
+    // The first refresh of the second round: queries of the first one's weights.
+    let lists = run.version(3);
+    let queries = encode(folder.path(), "run/rounds/round-1", "query", lists.keys());
+    let ids: BTreeSet<String> = lists.values().flatten().map(|it| it.id.clone()).collect();
+    let [frozen, learned] =
+        ["run/rounds/round-1-documents", "run/rounds/round-1"].map(|model| encode(folder.path(), model, "document", &ids));
+    let mut apart = 0.0f64;
+    for (query, list) in &lists {
+        for it in list {
+            let score = dot(&queries[query], &frozen[&it.id]);
+            assert!((it.score - score).abs() < 1e-4, "{query} and {}: {}, expected {score}", it.id, it.score);
+            apart = apart.max((score - dot(&queries[query], &learned[&it.id])).abs());
+        }
+    }
+    assert!(apart > 0.01, "the encoder that learns would find other scores: {apart}");
+}
+
 #[test]
 fn conan_dhnm() {
     let folder = tempfile::tempdir().unwrap();
