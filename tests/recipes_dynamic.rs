@@ -159,12 +159,8 @@ fn adore() {
 #[test]
 fn frozen_documents_are_mined_by_their_own_encoder() {
     let folder = tempfile::tempdir().unwrap();
-    let set = [
-        "train.steps=8",
-        "encoder.documents=frozen",
-        "negatives.source.1.refresh=\"every 2 steps\"",
-        "round=[{},{train={restart=false}}]",
-    ];
+    let set =
+        ["train.steps=8", "encoder.documents=frozen", "negatives.source.1.refresh=\"every 2 steps\"", "round=[{},{train={restart=false}}]"];
     let run = train(folder.path(), "ance", "run", &set);
     let [first, documents, queries, last] =
         ["rounds/round-1", "rounds/round-1-documents", "model", "document-model"].map(|model| weights(&run.path.join(model)));
