@@ -9,6 +9,7 @@ use kernels::layers::Window;
 use serde_json::{Value, json};
 
 use crate::EncoderError;
+use crate::keys::Keys;
 
 const SUPPORTED: &str = "bert, distilbert, roberta, xlm-roberta, camembert, mpnet, modernbert, qwen3, qwen2, llama, mistral";
 
@@ -194,8 +195,8 @@ impl Architecture {
         }
         let layers = keys.layers("num_hidden_layers")?;
         let (base, window_base) = (
-            keys.rotary_base("full_attention", "global_rope_theta", 160_000.0)?,
-            keys.rotary_base("sliding_attention", "local_rope_theta", 10_000.0)?,
+            keys.rotary_base(Some("full_attention"), "global_rope_theta", 160_000.0)?,
+            keys.rotary_base(Some("sliding_attention"), "local_rope_theta", 10_000.0)?,
         );
         let (hidden, heads) = (keys.size("hidden_size", 1)?, keys.size("num_attention_heads", 1)?);
         if !hidden.is_multiple_of(2 * heads) {
@@ -287,7 +288,7 @@ impl Architecture {
         if !head.is_multiple_of(2) {
             return Err(keys.wrong("head_dim", "an even number"));
         }
-        let base = keys.one_rotary_base(10_000.0)?;
+        let base = keys.rotary_base(None, "rope_theta", 10_000.0)?;
         let probability = |field: &str| keys.probability_or(field, 0.0);
         Ok(Self {
             family: Family::Decoder,
@@ -338,106 +339,31 @@ impl Architecture {
     }
 }
 
-/// Typed access to the keys of one JSON file, with messages that name file and key.
-pub(crate) struct Keys<'a> {
-    pub(crate) path: &'a Path,
-    pub(crate) config: &'a Value,
-}
-
 impl Keys<'_> {
-    pub(crate) fn wrong(&self, field: &str, expected: &str) -> EncoderError {
-        EncoderError::Field {
-            path: self.path.to_owned(),
-            field: field.to_owned(),
-            got: self.config.get(field).map_or("absent".to_owned(), Value::to_string),
-            expected: expected.to_owned(),
-        }
-    }
-
-    fn text(&self, field: &str) -> Result<String, EncoderError> {
-        let value = self.config.get(field).and_then(Value::as_str);
-        value.map(str::to_owned).ok_or_else(|| self.wrong(field, "a string"))
-    }
-
-    fn size(&self, field: &str, least: u64) -> Result<usize, EncoderError> {
-        // The upper bound keeps every product of two sizes within 64 bits.
-        match self.config.get(field).and_then(Value::as_u64) {
-            Some(size) if (least..=1 << 31).contains(&size) => Ok(size as usize),
-            _ => Err(self.wrong(field, &format!("an integer of at least {least}"))),
-        }
-    }
-
-    /// A number of layers. What is made for each of them comes before a look at the weights, so that the bound is one of memory.
-    fn layers(&self, field: &str) -> Result<usize, EncoderError> {
-        match self.size(field, 1)? {
-            layers if layers <= 10_000 => Ok(layers),
-            _ => Err(self.wrong(field, "at most 10,000 layers")),
-        }
-    }
-
-    fn size_or(&self, field: &str, default: usize, least: u64) -> Result<usize, EncoderError> {
-        if self.config.get(field).is_none() { Ok(default) } else { self.size(field, least) }
-    }
-
-    fn number_or(&self, field: &str, default: f64) -> Result<f64, EncoderError> {
-        match self.config.get(field) {
-            None => Ok(default),
-            Some(value) => match value.as_f64() {
-                Some(number) if number > 0.0 => Ok(number),
-                _ => Err(self.wrong(field, "a positive number")),
-            },
-        }
-    }
-
-    pub(crate) fn probability(&self, field: &str) -> Result<f64, EncoderError> {
-        self.probability_or(field, 0.1)
-    }
-
-    fn probability_or(&self, field: &str, default: f64) -> Result<f64, EncoderError> {
-        match self.config.get(field) {
-            None => Ok(default),
-            Some(value) => match value.as_f64() {
-                Some(p) if (0.0..1.0).contains(&p) => Ok(p),
-                _ => Err(self.wrong(field, "a number from 0 to below 1")),
-            },
-        }
-    }
-
-    /// The base of rotary positions in layers of a kind: today's `rope_parameters` has one for each, earlier files have a key of its own.
-    fn rotary_base(&self, kind: &str, earlier: &str, default: f64) -> Result<f64, EncoderError> {
+    /// The base of rotary positions in layers of a kind, or in all: today's `rope_parameters`, which may have parameters for each kind; earlier files have a key of its own.
+    fn rotary_base(&self, kind: Option<&str>, earlier: &str, default: f64) -> Result<f64, EncoderError> {
         let whole = |field: &str| self.config.get(field).filter(|value| !value.is_null());
         if whole("rope_scaling").is_some() {
             return Err(self.wrong("rope_scaling", "none: scaled rotary positions are not read"));
         }
-        let Some(parameters) = whole("rope_parameters") else { return self.number_or(earlier, default) };
-        let Some(parameters) = parameters.get(kind).filter(|parameters| !parameters.is_null()) else {
-            return self.number_or(earlier, default);
+        let of_kind = |parameters| match kind {
+            Some(kind) => Value::get(parameters, kind).filter(|parameters| !parameters.is_null()),
+            None => Some(parameters),
         };
-        let plain = is_plain(parameters);
+        let Some(parameters) = whole("rope_parameters").and_then(of_kind) else { return self.number_or(earlier, default) };
+        let flat = parameters.as_object().is_some_and(|parameters| !parameters.values().any(Value::is_object));
+        // Earlier files call the key `type`.
+        let scaling = parameters.get("rope_type").or_else(|| parameters.get("type"));
+        let plain = flat && scaling.is_none_or(|scaling| scaling == "default");
+        let whole_head = parameters.get("partial_rotary_factor").and_then(Value::as_f64).is_none_or(|share| share == 1.0);
         let base = match parameters.get("rope_theta") {
             Some(base) => base.as_f64(),
             None => Some(self.number_or(earlier, default)?),
         };
-        let base = base.filter(|base| plain && *base > 0.0);
-        base.ok_or_else(|| self.wrong("rope_parameters", &format!("a positive {kind}.rope_theta, of rope_type \"default\"")))
-    }
-
-    /// The base of rotary positions that all layers share: today's `rope_parameters`, or a key of its own.
-    fn one_rotary_base(&self, default: f64) -> Result<f64, EncoderError> {
-        let whole = |field: &str| self.config.get(field).filter(|value| !value.is_null());
-        if whole("rope_scaling").is_some() {
-            return Err(self.wrong("rope_scaling", "none: scaled rotary positions are not read"));
-        }
-        let Some(parameters) = whole("rope_parameters") else { return self.number_or("rope_theta", default) };
-        let nested = parameters.as_object().is_none_or(|parameters| parameters.values().any(Value::is_object));
-        let plain = is_plain(parameters) && !nested;
-        let whole_head = parameters.get("partial_rotary_factor").and_then(Value::as_f64).is_none_or(|share| share == 1.0);
-        let base = match parameters.get("rope_theta") {
-            Some(base) => base.as_f64(),
-            None => Some(self.number_or("rope_theta", default)?),
-        };
-        let base = base.filter(|base| plain && whole_head && *base > 0.0);
-        base.ok_or_else(|| self.wrong("rope_parameters", "a positive rope_theta, of rope_type \"default\", for whole heads"))
+        base.filter(|base| plain && whole_head && *base > 0.0).ok_or_else(|| {
+            let place = kind.map_or_else(String::new, |kind| format!("{kind}."));
+            self.wrong("rope_parameters", &format!("a positive {place}rope_theta, of rope_type \"default\", for whole heads"))
+        })
     }
 
     /// For each layer of a ModernBERT whether it sees all tokens: today's `layer_types`, or every so many layers from the first on.
@@ -477,11 +403,6 @@ impl Keys<'_> {
             _ => Err(self.wrong(field, "\"gelu\", \"gelu_new\", \"gelu_pytorch_tanh\", \"relu\" or \"silu\"")),
         }
     }
-}
-
-/// Whether rotary positions are not scaled. Earlier files call the key `type`.
-fn is_plain(parameters: &Value) -> bool {
-    parameters.get("rope_type").or_else(|| parameters.get("type")).is_none_or(|kind| kind == "default")
 }
 
 #[cfg(test)]

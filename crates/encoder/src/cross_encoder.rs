@@ -14,11 +14,12 @@ use corpus::TextTokenizer;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::architecture::{Architecture, Family, Keys};
+use crate::architecture::{Architecture, Family};
 use crate::encoder::{Card, Encoder};
 use crate::error::EncoderError;
 use crate::hub::Hub;
 use crate::interaction;
+use crate::keys::Keys;
 use crate::names;
 use crate::pair_network::{Head, PairNetwork, head_names, ignored};
 use crate::pairs::{PairTokenizer, PairTokens, TokenPairs};

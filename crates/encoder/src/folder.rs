@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use serde_json::Value;
 
-use crate::architecture::{Architecture, Family, Keys};
+use crate::architecture::{Architecture, Family};
 use crate::encoder::{Card, Encoder};
 use crate::error::EncoderError;
+use crate::keys::Keys;
 use crate::network::{Network, Plan, STATIC_LENGTH};
 use crate::pooling::Pooling;
 use crate::settings::{Settings, read_pooling};

@@ -156,7 +156,8 @@ impl PreNorm {
             feed_norm: weights.norm_without_shift(&names.feed_norm, a.hidden, a.epsilon, device),
             inner: weights.parts(&halves, a.hidden, false, device),
             outer: weights.linear_without_bias(&names.outer, a.intermediate, a.hidden, device),
-            attention_dropout: DropoutConfig::new(a.attention_dropout).init(),
+            // Decoders drop attention probabilities, but not what attention gives.
+            attention_dropout: DropoutConfig::new(if a.grouped.is_some() { 0.0 } else { a.attention_dropout }).init(),
             feed_dropout: DropoutConfig::new(a.dropout).init(),
             widths,
             gate: if a.activation == Activation::Silu { Gate::Silu } else { Gate::Gelu },
@@ -231,4 +232,26 @@ pub(crate) fn norm(norm: &LayerNorm, epsilon: f64, x: Tensor<2>) -> Tensor<2> {
 pub(crate) fn residual_norm(norm: &LayerNorm, epsilon: f64, x: impl Into<Projection>, residual: Tensor<2>, dropout: f64) -> Tensor<2> {
     let beta = norm.beta.as_ref().expect("a norm behind a part has a shift: `Weights::norm`");
     layers::residual_norm(x, residual, norm.gamma.val(), beta.val(), epsilon, dropout)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_attention_gives_is_dropped_in_modernbert_and_not_in_decoders() {
+        for (model_type, expected) in [("modernbert", 0.3), ("qwen3", 0.0)] {
+            let config = json!({
+                "model_type": model_type, "vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+                "head_dim": 4, "intermediate_size": 16, "attention_dropout": 0.3,
+            });
+            let architecture = Architecture::from_config(Path::new("config.json"), &config).unwrap();
+            let layer = PreNorm::new(&architecture, 0, &mut Weights::from_tensors("none", []), &Device::flex());
+            assert_eq!((architecture.attention_dropout, layer.attention_dropout.prob), (0.3, expected), "{model_type}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`Encoder`] | network, tokenizer and settings together: load, save, embed texts |
 //! | [`Network`] | the burn module: [`TokenBatch`] in, rows on the device out |
+//! | `keys` | typed access to the keys of a JSON file |
 //! | [`Architecture`], `transformer`, `layer`, `attention` | BERT, DistilBERT, RoBERTa, MPNet, ModernBERT and decoders in one implementation |
 //! | `static_embedding`, `tiny` | embedding bags, and the built-in encoder made from a collection's own words |
 //! | `states`, [`Pooling`] | hidden states without padding, and from them to one vector |
@@ -26,6 +27,7 @@ mod error;
 mod folder;
 mod hub;
 mod interaction;
+mod keys;
 mod layer;
 mod linear;
 mod names;

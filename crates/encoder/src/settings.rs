@@ -8,8 +8,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::architecture::Keys;
 use crate::error::EncoderError;
+use crate::keys::Keys;
 use crate::pooling::Pooling;
 
 /// How two embeddings are compared.

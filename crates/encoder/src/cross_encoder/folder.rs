@@ -6,9 +6,10 @@ use burn::tensor::Device;
 use serde_json::{Value, json};
 
 use super::CrossEncoder;
-use crate::architecture::{Architecture, Family, Keys};
+use crate::architecture::{Architecture, Family};
 use crate::error::EncoderError;
 use crate::folder::{COPIED, Limits, check_layers, is_reranker, optional_json, read, read_tokenizer};
+use crate::keys::Keys;
 use crate::pair_network::{Head, PairNetwork, ignored};
 use crate::save::{full_precision, serialize, whole, write_file, write_json};
 use crate::weights::Weights;

@@ -12,8 +12,8 @@ use corpus::TextTokenizer;
 use serde_json::{Value, json};
 
 use super::{optional_json, read};
-use crate::architecture::Keys;
 use crate::error::EncoderError;
+use crate::keys::Keys;
 
 /// Tokenizer classes of transformers that set up their `BertNormalizer` themselves, with or without `Fast` behind.
 const OF_BERT: [&str; 4] = ["BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer"];
